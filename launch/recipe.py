@@ -1,0 +1,177 @@
+"""Recipes: one flat YAML file a stage, read strictly into typed dataclasses; flags on the command line win."""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from trl import TrlParser
+
+
+# What every stage needs of transformers' TrainingArguments, where its own default would not do.
+_TRAINING_DEFAULTS = {
+    "report_to": "none",  # launch/tracking.py logs; a second reporter would double every run
+    "remove_unused_columns": False,  # collators look rows up by index
+    "logging_steps": 10,
+    "save_strategy": "steps",
+    "save_total_limit": 2,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,
+    "seed": 0,
+}
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used as written; the message names the file, the key and the remedy."""
+
+
+def read_recipe(types: Sequence[type], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """Read `--config FILE [--key value ...]` into one instance of each dataclass.
+
+    Args:
+        types: dataclasses whose fields are the known keys, together.
+        argv: the arguments without the program's name; None takes them from the command line.
+
+    Raises:
+        RecipeError: the file is missing or no mapping, a key is unknown (the nearest known one is named), or a
+            value does not convert.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    known = sorted({field.name for type_ in types for field in dataclasses.fields(type_) if field.init})
+    if "--config" in argv:
+        _check_file(argv, known)
+    _check_flags(argv, known)
+    parser = TrlParser(types, description=(types[0].__doc__ or "").strip())
+    parser.set_defaults_with_config(
+        **{key: value for key, value in _TRAINING_DEFAULTS.items() if key in known}
+    )
+    try:
+        return tuple(parser.parse_args_and_config(argv))
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"{_config_name(argv)}: {error}") from error
+
+
+def accumulation_steps(global_batch_size: int, micro_batch_size: int, num_ranks: int) -> int:
+    """Return the accumulation steps that make `micro x accumulation x ranks` the global batch, exactly.
+
+    Raises:
+        RecipeError: no whole number does; the message names the nearest global batches that work.
+    """
+    per_step = micro_batch_size * num_ranks
+    if global_batch_size < per_step or global_batch_size % per_step != 0:
+        below = global_batch_size // per_step * per_step
+        options = [str(size) for size in (below, below + per_step) if size > 0]
+        raise RecipeError(
+            f"global_batch_size {global_batch_size} is not a multiple of per_device_train_batch_size "
+            f"{micro_batch_size} x {num_ranks} ranks = {per_step}; set it to {' or '.join(options)}"
+        )
+    return global_batch_size // per_step
+
+
+def save_resolved(output_dir: Path, recipes: Iterable[Any], data_files: Iterable[Path]) -> dict[str, Any]:
+    """Write `recipe.yaml` and `provenance.json` into `output_dir` and return the resolved recipe.
+
+    The first holds every key with its final value, the second the commit, the command, package versions and a
+    SHA-256 of each data file, so that a result can be traced to what made it.
+    """
+    resolved: dict[str, Any] = {}
+    for recipe in recipes:
+        resolved.update(_plain(recipe))
+    provenance = {
+        "command": sys.argv,
+        "commit": _commit(),
+        "data": {str(path): file_digest(path) for path in data_files},
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl", "deepspeed")
+        },
+    }
+    output_dir.mkdir(parents=True, exist_ok=True)
+    _replace_text(output_dir / "recipe.yaml", yaml.safe_dump(resolved, sort_keys=True))
+    _replace_text(output_dir / "provenance.json", json.dumps(provenance, indent=2) + "\n")
+    return resolved
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(argv: Sequence[str], known: list[str]) -> None:
+    path = Path(_config_name(argv))
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe; those that come with the project lie under recipes/")
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML ({error})") from error
+    if not isinstance(recipe, dict):
+        raise RecipeError(f"{path}: want one `key: value` a line")
+    for key in recipe:
+        _check_key(str(key), known, str(path))
+
+
+def _check_flags(argv: Sequence[str], known: list[str]) -> None:
+    for argument in argv:
+        if argument.startswith("--") and argument not in ("--config", "--help"):
+            name = argument[2:].split("=")[0].replace("-", "_")
+            if name.removeprefix("no_") not in known:
+                _check_key(name, known, "command line")
+
+
+def _check_key(key: str, known: list[str], where: str) -> None:
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise RecipeError(f"{where}: unknown key {key!r}; the nearest known key is {near[0]!r}")
+
+
+def _config_name(argv: Sequence[str]) -> str:
+    if "--config" not in argv:
+        return "command line"
+    index = list(argv).index("--config") + 1
+    if index >= len(argv):
+        raise RecipeError("--config: want the path of a recipe after it")
+    return argv[index]
+
+
+def _plain(recipe: Any) -> dict[str, Any]:
+    if hasattr(recipe, "to_sanitized_dict"):  # transformers' TrainingArguments: hides tokens
+        return {key: value for key, value in recipe.to_sanitized_dict().items() if value is not None}
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in dataclasses.asdict(recipe).items()
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of this checkout, with `+dirty` where it was edited, or None outside a checkout."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    git = ["git", "-C", root]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+dirty" if dirty.stdout.strip() else "")
+
+
+def _replace_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+__all__ = ["RecipeError", "accumulation_steps", "file_digest", "read_recipe", "save_resolved"]
