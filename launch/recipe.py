@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 from trl import TrlParser
 
-
 # What every stage needs of transformers' TrainingArguments, where its own default would not do.
 _TRAINING_DEFAULTS = {
     "report_to": "none",  # launch/tracking.py logs; a second reporter would double every run
@@ -49,10 +48,8 @@ def read_recipe(types: Sequence[type], argv: Sequence[str] | None = None) -> tup
     if "--config" in argv:
         _check_file(argv, known)
     _check_flags(argv, known)
-    parser = TrlParser(types, description=(types[0].__doc__ or "").strip())
-    parser.set_defaults_with_config(
-        **{key: value for key, value in _TRAINING_DEFAULTS.items() if key in known}
-    )
+    parser = TrlParser(list(types), description=(types[0].__doc__ or "").strip())
+    parser.set_defaults_with_config(**{key: value for key, value in _TRAINING_DEFAULTS.items() if key in known})
     try:
         return tuple(parser.parse_args_and_config(argv))
     except (ValueError, TypeError) as error:
@@ -89,9 +86,7 @@ def save_resolved(output_dir: Path, recipes: Iterable[Any], data_files: Iterable
         "command": sys.argv,
         "commit": _commit(),
         "data": {str(path): file_digest(path) for path in data_files},
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl", "deepspeed")
-        },
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl", "deepspeed")},
     }
     output_dir.mkdir(parents=True, exist_ok=True)
     _replace_text(output_dir / "recipe.yaml", yaml.safe_dump(resolved, sort_keys=True))
@@ -146,10 +141,7 @@ def _config_name(argv: Sequence[str]) -> str:
 def _plain(recipe: Any) -> dict[str, Any]:
     if hasattr(recipe, "to_sanitized_dict"):  # transformers' TrainingArguments: hides tokens
         return {key: value for key, value in recipe.to_sanitized_dict().items() if value is not None}
-    return {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in dataclasses.asdict(recipe).items()
-    }
+    return {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(recipe).items()}
 
 
 def _commit() -> str | None:
@@ -157,12 +149,8 @@ def _commit() -> str | None:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     git = ["git", "-C", root]
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
-        )
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.strip() + ("+dirty" if dirty.stdout.strip() else "")

@@ -53,9 +53,7 @@ def is_done(output_dir: Path, resolved: dict[str, Any]) -> bool:
 def mark_done(output_dir: Path, resolved: dict[str, Any], results: dict[str, Any]) -> None:
     """Write `stage.json`, the last file of a stage: the recipe it ran and its headline results."""
     partial = output_dir / (_DONE + ".partial")
-    partial.write_text(
-        json.dumps({"recipe": _comparable(resolved), "results": results}, indent=2, default=str) + "\n"
-    )
+    partial.write_text(json.dumps({"recipe": _comparable(resolved), "results": results}, indent=2, default=str) + "\n")
     partial.replace(output_dir / _DONE)
 
 

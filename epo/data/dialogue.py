@@ -65,9 +65,7 @@ def read_dialogues(path: str | Path) -> Iterator[Dialogue]:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(
-            f"{path}: no such file; write it with `python launch/data.py import`, or see docs/data.md"
-        )
+        raise DataError(f"{path}: no such file; write it with `python launch/data.py import`, or see docs/data.md")
     root = Path(os.path.realpath(path.parent))
     seen: set[str] = set()
     with path.open("rb") as lines:
@@ -99,9 +97,7 @@ def parse_dialogue(row: Any, root: Path, where: str) -> Dialogue:
     language = row.get("language", "en")
     _require(isinstance(language, str), where, "'language' must be a string such as 'en'")
     split = row.get("split")
-    _require(
-        split is None or split in SPLITS, where, f"'split' is {split!r}, want one of {', '.join(SPLITS)}"
-    )
+    _require(split is None or split in SPLITS, where, f"'split' is {split!r}, want one of {', '.join(SPLITS)}")
     assert isinstance(turns, list)
     return Dialogue(
         id=row["id"],
@@ -182,9 +178,7 @@ def _parse_clip(row: Any, root: Path, where: str) -> Clip:
         f"'end_s' is {end_s!r}, want > 'start_s'",
     )
     audio, video = (_media_path(row.get(kind), root, f"{where}: {kind}") for kind in ("audio", "video"))
-    _require(
-        audio is not None or video is not None, where, "'clip' has neither 'audio' nor 'video'; leave it out"
-    )
+    _require(audio is not None or video is not None, where, "'clip' has neither 'audio' nor 'video'; leave it out")
     return Clip(audio, video, float(start_s), None if end_s is None else float(end_s))
 
 
@@ -207,9 +201,7 @@ def _parse_facts(row: Any, num_turns: int, where: str) -> dict[int, tuple[str, .
     facts: dict[int, tuple[str, ...]] = {}
     for key, values in row.items():
         is_turn = key.isdecimal() and int(key) < num_turns
-        _require(
-            is_turn, where, f"'facts' names turn {key!r}, but there are {num_turns} turns counted from 0"
-        )
+        _require(is_turn, where, f"'facts' names turn {key!r}, but there are {num_turns} turns counted from 0")
         is_list = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
         _require(is_list, where, f"'facts' of turn {key} must be a list of non-empty strings")
         facts[int(key)] = tuple(values)
@@ -230,9 +222,7 @@ def _clip_to_json(clip: Clip, root: Path, dialogue_id: str) -> dict[str, Any]:
             continue
         real = Path(os.path.realpath(path))
         if not real.is_relative_to(root):
-            raise DataError(
-                f"dialogue {dialogue_id!r}: {path} lies outside {root}; copy the media below that folder"
-            )
+            raise DataError(f"dialogue {dialogue_id!r}: {path} lies outside {root}; copy the media below that folder")
         row[kind] = real.relative_to(root).as_posix()
     if clip.start_s > 0:
         row["start_s"] = clip.start_s
