@@ -54,15 +54,19 @@ VALENCE_AROUSAL: dict[Emotion, tuple[float, float]] = {
 # APPROPRIATENESS[user][reply] in [0, 1]. The cells of neutral, happy, angry and sad among each other are the
 # table of AV-EMO-Reasoning (arXiv 2510.07355); every other cell is our choice: comfort for fear, shared
 # aversion for disgust, shared surprise, and never an angry reply to someone who is hurt.
+_FIT = {
+    # reply: angry, disgust, fearful, happy, neutral, sad, surprised
+    "angry": (0.4, 0.2, 0.2, 0.1, 0.8, 0.5, 0.2),
+    "disgust": (0.3, 0.8, 0.2, 0.1, 0.5, 0.4, 0.4),
+    "fearful": (0.1, 0.1, 0.3, 0.1, 0.5, 0.8, 0.2),
+    "happy": (0.2, 0.1, 0.1, 1.0, 0.5, 0.2, 0.5),
+    "neutral": (0.3, 0.2, 0.2, 0.6, 0.9, 0.4, 0.4),
+    "sad": (0.4, 0.2, 0.3, 0.2, 0.6, 0.9, 0.2),
+    "surprised": (0.1, 0.1, 0.3, 0.6, 0.5, 0.2, 0.9),
+}
 APPROPRIATENESS: dict[Emotion, dict[Emotion, float]] = {
-    "angry":     {"angry": 0.4, "disgust": 0.2, "fearful": 0.2, "happy": 0.1, "neutral": 0.8, "sad": 0.5, "surprised": 0.2},
-    "disgust":   {"angry": 0.3, "disgust": 0.8, "fearful": 0.2, "happy": 0.1, "neutral": 0.5, "sad": 0.4, "surprised": 0.4},
-    "fearful":   {"angry": 0.1, "disgust": 0.1, "fearful": 0.3, "happy": 0.1, "neutral": 0.5, "sad": 0.8, "surprised": 0.2},
-    "happy":     {"angry": 0.2, "disgust": 0.1, "fearful": 0.1, "happy": 1.0, "neutral": 0.5, "sad": 0.2, "surprised": 0.5},
-    "neutral":   {"angry": 0.3, "disgust": 0.2, "fearful": 0.2, "happy": 0.6, "neutral": 0.9, "sad": 0.4, "surprised": 0.4},
-    "sad":       {"angry": 0.4, "disgust": 0.2, "fearful": 0.3, "happy": 0.2, "neutral": 0.6, "sad": 0.9, "surprised": 0.2},
-    "surprised": {"angry": 0.1, "disgust": 0.1, "fearful": 0.3, "happy": 0.6, "neutral": 0.5, "sad": 0.2, "surprised": 0.9},
-}  # fmt: skip
+    user: dict(zip(EMOTIONS, _FIT[user], strict=True)) for user in EMOTIONS
+}
 
 
 def parse_emotion(label: str, corpus: str | None = None) -> Emotion | None:

@@ -32,7 +32,7 @@ class RecipeError(ValueError):
     """A recipe that cannot be used as written; the message names the file, the key and the remedy."""
 
 
-def read_recipe(types: Sequence[type], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
     """Read `--config FILE [--key value ...]` into one instance of each dataclass.
 
     Args:
