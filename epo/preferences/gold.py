@@ -1,0 +1,67 @@
+"""GoldReply: a reply of the corpus that a preference pair can be built on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from epo.data.dialogue import Dialogue, Split
+from epo.emotions import Emotion, fitting_emotion
+from epo.preferences.pair import is_reply
+
+Turns = Literal["last", "all"]
+
+
+@dataclass(frozen=True)
+class GoldReply:
+    """An assistant turn after a user turn whose emotion is known; it becomes the chosen reply as it stands."""
+
+    dialogue: Dialogue
+    turn: int
+
+    @property
+    def text(self) -> str:
+        """The reply's words."""
+        return self.dialogue.turns[self.turn].text
+
+    @property
+    def emotion(self) -> Emotion:
+        """The emotion the reply is written in."""
+        emotion = self.dialogue.turns[self.turn].emotion
+        assert emotion is not None  # collect_gold admits no other
+        return emotion
+
+    @property
+    def user_text(self) -> str:
+        """The words of the user's current turn."""
+        return self.dialogue.turns[self.turn - 1].text
+
+    @property
+    def user_emotion(self) -> Emotion | None:
+        """The emotion of the user's current turn, if known."""
+        return self.dialogue.turns[self.turn - 1].emotion
+
+    @property
+    def forbidden(self) -> frozenset[Emotion]:
+        """Emotions that may not be rejected here: the reply's own, and the one that fits the user's."""
+        if self.user_emotion is None:
+            return frozenset({self.emotion})
+        return frozenset({self.emotion, fitting_emotion(self.user_emotion)})
+
+
+def collect_gold(dialogues: Iterable[Dialogue], split: Split, turns: Turns, needs_clip: bool) -> list[GoldReply]:
+    """Return the replies of one split that pairs can be built on, in corpus order.
+
+    Args:
+        dialogues: any dialogues; those of other splits are passed over.
+        split: train, validation or test.
+        turns: "last" takes the last turn of a dialogue alone, "all" every eligible turn.
+        needs_clip: pass over replies to user turns that can be neither heard nor seen.
+    """
+    return [
+        GoldReply(dialogue, turn)
+        for dialogue in dialogues
+        if dialogue.split == split
+        for turn in (range(len(dialogue.turns)) if turns == "all" else [len(dialogue.turns) - 1])
+        if is_reply(dialogue, turn) and dialogue.turns[turn].emotion is not None
+        if dialogue.turns[turn - 1].clip is not None or not needs_clip
+    ]

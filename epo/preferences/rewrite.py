@@ -1,0 +1,30 @@
+"""Source `rewrite`: the built-in corpus's own replies, with the same content put in another emotion."""
+
+import random
+from collections.abc import Sequence
+
+from epo.data.corpora.builtin.replies import rewrite_reply
+from epo.emotions import Emotion
+from epo.preferences.gold import GoldReply
+
+
+class RewriteSource:
+    """Writes counter-emotional replies by the rules the built-in corpus was written by."""
+
+    name = "rewrite"
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
+        """Return one rejected reply for each gold reply and counter emotion.
+
+        Raises:
+            DataError: a reply was not written by the built-in corpus.
+        """
+        return [[self._rewrite(reply, emotion)] for reply, emotion in zip(gold, emotions, strict=True)]
+
+    def _rewrite(self, reply: GoldReply, emotion: Emotion) -> str:
+        # A generator for each reply: what is drawn for one does not hang on which others are asked for.
+        rng = random.Random(f"{self._seed}/{reply.dialogue.id}/{reply.turn}")
+        return rewrite_reply(reply.text, emotion, rng)

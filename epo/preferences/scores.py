@@ -1,0 +1,90 @@
+"""What is measured of every candidate pair, and the thresholds a pair must keep to."""
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+
+from epo.emotions import Emotion, emotional_distance
+from epo.preferences.gold import GoldReply
+from epo.preferences.pair import is_same_text
+
+# Words of alphabetic scripts, single characters of Chinese and Japanese, which write no blanks.
+_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a pair must keep to; a candidate outside of them is dropped, and the report says why.
+
+    `*_emotion_distance` is in [0, 2.83], the shares and similarities are in [0, 1], `max_length_ratio` is at least 1.
+    """
+
+    min_emotion_distance: float = 0.0
+    min_similarity: float = 0.0
+    max_similarity: float = 1.0
+    max_length_ratio: float = 3.0
+    min_script_share: float = 0.8
+
+
+def score_candidate(gold: GoldReply, rejected: str, rejected_emotion: Emotion) -> dict[str, float]:
+    """Measure a rejected reply against the gold one.
+
+    Returns:
+        - emotion_distance: of the two labels in the valence-arousal plane, in [0, 2.83];
+        - similarity: token F1 of the two texts, in [0, 1];
+        - length_ratio: tokens of the rejected reply over tokens of the gold one;
+        - script_share: share of the rejected reply's letters that are in the gold's main script, in [0, 1]. It
+          stands for a language check: it tells Chinese from English, not German from English.
+    """
+    gold_tokens, tokens = tokenize(gold.text), tokenize(rejected)
+    return {
+        "emotion_distance": emotional_distance(gold.emotion, rejected_emotion),
+        "similarity": token_f1(gold_tokens, tokens),
+        "length_ratio": len(tokens) / max(1, len(gold_tokens)),
+        "script_share": _script_share(gold.text, rejected),
+    }
+
+
+def reason_to_drop(gold: GoldReply, rejected: str, scores: dict[str, float], limits: Thresholds) -> str | None:
+    """Say why a candidate may not become a pair, in a few words that can be counted, or None if it may."""
+    if rejected.strip() == "":
+        return "empty reply"
+    if is_same_text(gold.text, rejected):
+        return "same text as the gold reply"
+    if scores["emotion_distance"] < limits.min_emotion_distance:
+        return "emotions too near"
+    if scores["similarity"] < limits.min_similarity:
+        return "content too different"
+    if scores["similarity"] > limits.max_similarity:
+        return "content too similar"
+    if not 1 / limits.max_length_ratio <= scores["length_ratio"] <= limits.max_length_ratio:
+        return "length too different"
+    if scores["script_share"] < limits.min_script_share:
+        return "another language's script"
+    return None
+
+
+def tokenize(text: str) -> list[str]:
+    """Split into lower-case words; Chinese and Japanese into characters."""
+    return _TOKEN.findall(text.casefold())
+
+
+def token_f1(first: list[str], second: list[str]) -> float:
+    """Return the harmonic mean of the shares of tokens two texts have in common, counted with repetition."""
+    common = sum((Counter(first) & Counter(second)).values())
+    return 2 * common / max(1, len(first) + len(second))
+
+
+def _script_share(gold: str, rejected: str) -> float:
+    scripts = Counter(_script(character) for character in gold if character.isalpha())
+    letters = [_script(character) for character in rejected if character.isalpha()]
+    if not scripts or not letters:
+        return 1.0
+    main = scripts.most_common(1)[0][0]
+    return letters.count(main) / len(letters)
+
+
+def _script(letter: str) -> str:
+    """Return the first word of a letter's Unicode name, such as LATIN or CJK."""
+    return unicodedata.name(letter, "UNKNOWN").split()[0].split("-")[0]

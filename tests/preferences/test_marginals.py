@@ -1,0 +1,172 @@
+"""The transport plan: hand-worked tables, and the properties every plan must have."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epo.data.dialogue import DataError, Dialogue, Turn
+from epo.emotions import EMOTIONS, fitting_emotion
+from epo.preferences.counter import counter_weights, draw_counter_emotions
+from epo.preferences.gold import GoldReply
+from epo.preferences.marginals import fit_proportions, plan_marginals, total_variation
+
+
+def ints(values):
+    return np.array(values, dtype=np.int64)
+
+
+def reply(user, chosen, index=0):
+    return GoldReply(Dialogue(f"d{index}", (Turn("user", "Oh.", user), Turn("assistant", "Yes.", chosen))), 1)
+
+
+def draw(gold, strategy="random", match=True, seed=0, available=frozenset(EMOTIONS)):
+    return draw_counter_emotions(gold, strategy, match, available, None, np.random.default_rng(seed))
+
+
+def histogram(emotions):
+    counts = Counter(emotions)
+    return ints([counts[emotion] for emotion in EMOTIONS])
+
+
+def test_three_emotions_swap_in_a_ring():
+    # Two replies in each of A, B, C; none may keep its own. Uniform weights: one of each of the others.
+    plan = plan_marginals(1.0 - np.eye(3), ints([2, 2, 2]), ints([2, 2, 2]))
+    assert plan.tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+
+
+def test_a_forced_table():
+    # A: 3 replies, B: 2, C: 1. Wanted the same: B and C can take A three times only if all of them do.
+    plan = plan_marginals(1.0 - np.eye(3), ints([3, 2, 1]), ints([3, 2, 1]))
+    assert plan.tolist() == [[0, 2, 1], [2, 0, 0], [1, 0, 0]]
+
+
+def test_infeasible_totals_are_approached_as_near_as_possible():
+    # 8 of 10 replies are A; only the other two can be given A, so 6 of the 8 wanted A go elsewhere: TV 0.6.
+    counts = ints([8, 2])
+    plan = plan_marginals(1.0 - np.eye(2), counts, counts)
+    assert plan.tolist() == [[0, 8], [2, 0]]
+    assert total_variation(counts, plan.sum(axis=0)) == pytest.approx(0.6)
+
+
+def test_proportional_fitting_by_hand():
+    # A 2 x 2 table keeps its odds ratio 4 under row and column scaling: x(x)/(1-x)(1-x) = 4 gives x = 2/3.
+    table = fit_proportions(np.array([[2.0, 1.0], [1.0, 2.0]]), ints([30, 30]), ints([30, 30]))
+    assert table == pytest.approx(np.array([[20, 10], [10, 20]]))
+
+
+def test_total_variation_by_hand():
+    assert total_variation(ints([3, 1]), ints([1, 3])) == pytest.approx(0.5)
+    assert total_variation(ints([2, 2]), ints([1, 1])) == 0.0
+    assert total_variation(ints([0, 0]), ints([0, 0])) == 0.0
+    with pytest.raises(ValueError, match="empty histogram"):
+        total_variation(ints([0]), ints([1]))
+
+
+def test_plan_refuses_nonsense():
+    with pytest.raises(ValueError, match="2 replies cannot be given 3"):
+        plan_marginals(np.ones((1, 2)), ints([2]), ints([1, 2]))
+    with pytest.raises(ValueError, match="at least one above 0"):
+        plan_marginals(np.zeros((1, 2)), ints([2]), ints([1, 1]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_plan_keeps_rows_and_forbidden_cells_and_is_nearest(data):
+    num_groups, num_emotions = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 5))
+    cells = st.lists(st.sampled_from([0.0, 0.01, 1.0, 3.0]), min_size=num_emotions, max_size=num_emotions)
+    weights = np.array([data.draw(cells.filter(any)) for _ in range(num_groups)])
+    counts = ints([data.draw(st.integers(0, 30)) for _ in range(num_groups)])
+    cuts = sorted(data.draw(st.integers(0, counts.sum())) for _ in range(num_emotions - 1))
+    wanted = np.diff(ints([0, *cuts, counts.sum()]))
+    plan = plan_marginals(weights, counts, wanted)
+    assert (plan >= 0).all() and (plan[weights == 0] == 0).all()
+    assert plan.sum(axis=1).tolist() == counts.tolist()
+    # Nearest: by the max-flow min-cut theorem the shortfall is the worst over sets of emotions of what is wanted
+    # from the set less what groups that may take any of it can give.
+    shortfall = max(
+        sum(wanted[e] for e in subset) - counts[(weights[:, subset] > 0).any(axis=1)].sum()
+        for bits in range(1, 2**num_emotions)
+        if (subset := [e for e in range(num_emotions) if bits >> e & 1])
+    )
+    assert np.maximum(wanted - plan.sum(axis=0), 0).sum() == max(0, shortfall)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from((*EMOTIONS, None)), st.sampled_from(EMOTIONS)), min_size=1, max_size=80),
+    st.sampled_from(["opposite", "inappropriate", "random"]),
+    st.booleans(),
+)
+def test_neither_own_nor_fitting_emotion_is_ever_rejected(cells, strategy, match):
+    gold = [reply(user, chosen, index) for index, (user, chosen) in enumerate(cells)]
+    drawn = draw(gold, strategy, match)
+    for one, emotion in zip(gold, drawn, strict=True):
+        assert emotion != one.emotion
+        assert one.user_emotion is None or emotion != fitting_emotion(one.user_emotion)
+
+
+@pytest.mark.parametrize("strategy", ["opposite", "inappropriate", "random"])
+def test_marginals_are_equal_on_clean_gold(strategy):
+    # Each user emotion ten times, every reply fitting: neutral 2/7, sad 2/7, disgust, happy, surprised 1/7 each.
+    gold = [reply(user, fitting_emotion(user), index) for index, user in enumerate(EMOTIONS * 10)]
+    drawn = draw(gold, strategy)
+    chosen = histogram(one.emotion for one in gold)
+    assert dict(zip(EMOTIONS, chosen.tolist(), strict=True))["neutral"] == 20
+    assert histogram(drawn).tolist() == chosen.tolist()
+
+
+def test_random_rejects_several_emotions_for_each_user_emotion():
+    gold = [reply(user, fitting_emotion(user), index) for index, user in enumerate(EMOTIONS * 10)]
+    drawn = draw(gold)
+    for user in EMOTIONS:
+        assert len({emotion for one, emotion in zip(gold, drawn, strict=True) if one.user_emotion == user}) >= 3
+
+
+def test_random_matched_on_clean_gold_leaves_no_ranking_that_wins():
+    gold = [reply(user, fitting_emotion(user), index) for index, user in enumerate(EMOTIONS * 30)]
+    table = Counter(zip((one.emotion for one in gold), draw(gold), strict=True))
+    assert all(abs(count - table[second, first]) <= 1 for (first, second), count in table.items())
+
+
+def test_unmatched_marginals_differ():
+    gold = [reply(user, fitting_emotion(user), index) for index, user in enumerate(EMOTIONS * 10)]
+    assert total_variation(histogram(one.emotion for one in gold), histogram(draw(gold, "opposite", False))) > 0.3
+
+
+def test_same_seed_same_draw():
+    gold = [reply("happy", "happy", index) for index in range(50)] + [reply("sad", "sad", 50 + i) for i in range(50)]
+    assert draw(gold, match=False, seed=3) == draw(gold, match=False, seed=3)
+    assert draw(gold, match=False, seed=3) != draw(gold, match=False, seed=4)
+
+
+def weights(one, strategy, confusion=None, available=frozenset(EMOTIONS)):
+    return dict(zip(EMOTIONS, counter_weights(one, strategy, available, confusion).tolist(), strict=True))
+
+
+def test_opposite_flips_valence_and_lets_neutral_be_countered_by_distance():
+    happy = weights(reply("happy", "happy"), "opposite")
+    assert happy["sad"] == max(happy.values()) and happy["surprised"] == pytest.approx(0.01)
+    neutral = weights(reply("angry", "neutral"), "opposite")
+    assert neutral["neutral"] == 0 and neutral["angry"] == pytest.approx(1.0 + 0.01)  # (-0.6, 0.8) lies 1 away
+
+
+def test_inappropriate_takes_the_lowest_allowed_cells():
+    row = weights(reply("angry", "neutral"), "inappropriate")  # happy 0.1 is the lowest cell of the angry row
+    assert [emotion for emotion, weight in row.items() if weight > 0.5] == ["happy"]
+    row = weights(reply("angry", "happy"), "inappropriate")  # then the three cells of 0.2
+    assert [emotion for emotion, weight in row.items() if weight > 0.5] == ["disgust", "fearful", "surprised"]
+
+
+def test_confusable_follows_the_classifier():
+    confusion = np.full((7, 7), 0.0)
+    confusion[EMOTIONS.index("sad"), EMOTIONS.index("fearful")] = 0.4
+    row = weights(reply("sad", "sad"), "confusable", confusion)
+    assert row["fearful"] == pytest.approx(0.41) and row["angry"] == pytest.approx(0.01) and row["sad"] == 0
+
+
+def test_no_emotion_left_is_an_error_that_names_the_dialogue():
+    with pytest.raises(DataError, match="dialogue 'd0': turn 1: no counter emotion is left for a happy reply"):
+        draw([reply("sad", "happy")], available=frozenset({"happy", "sad"}))

@@ -1,0 +1,122 @@
+"""Pairs: the round trip, and every fault named with file and line."""
+
+import json
+
+import pytest
+
+from epo.data.dialogue import DataError, Dialogue, Turn
+from epo.preferences.gold import collect_gold
+from epo.preferences.pair import PreferencePair, is_same_text, read_pairs, write_pairs
+
+TALK = Dialogue(
+    "d1",
+    (
+        Turn("user", "The train left.", "sad"),
+        Turn("assistant", "I am sorry to hear it.", "sad"),
+        Turn("assistant", "Take the next one.", "neutral"),
+        Turn("user", "It is late too!", "angry"),
+        Turn("assistant", "Let us see.", "neutral"),
+    ),
+    split="train",
+)
+ROW = {
+    "dialogue_id": "d1",
+    "turn": 1,
+    "chosen": "I am sorry to hear it.",
+    "chosen_emotion": "sad",
+    "rejected": "Hooray!",
+    "rejected_emotion": "happy",
+    "source": "rewrite",
+    "scores": {"similarity": 0.0},
+}
+
+
+def write(tmp_path, **changes):
+    path = tmp_path / "pairs.jsonl"
+    row = {key: value for key, value in {**ROW, **changes}.items() if value is not ...}
+    path.write_text(json.dumps(ROW) + "\n" + json.dumps(row) + "\n")
+    return path
+
+
+def test_round_trip_keeps_every_field(tmp_path):
+    pairs = [PreferencePair(**ROW), PreferencePair("d1", 4, "Let us see.", "neutral", "Não!", "angry", "llm")]
+    assert write_pairs(tmp_path / "new" / "pairs.jsonl", pairs) == 2
+    assert read_pairs(tmp_path / "new" / "pairs.jsonl", {"d1": TALK}) == pairs
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["pairs.jsonl"]
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(path, [PreferencePair(**ROW)])
+
+    def broken():
+        yield PreferencePair(**ROW)
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        write_pairs(path, broken())
+    assert len(read_pairs(path, {"d1": TALK})) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dialogue_id": "d9"}, "dialogue 'd9' is not in the dialogues file"),
+        ({"turn": 0}, "turn 0 of dialogue 'd1' is not an assistant turn that follows a user turn"),
+        ({"turn": 2}, "turn 2 of dialogue 'd1' is not"),
+        ({"turn": 3}, "turn 3 of dialogue 'd1' is not"),
+        ({"turn": 5}, "turn 5 .* there are 5"),
+        ({"turn": -1}, "turn -1 of"),
+        ({"turn": True}, "turn True of"),
+        ({"turn": "1"}, "turn '1' of"),
+        ({"rejected": "  "}, "'rejected' is empty"),
+        ({"chosen": ""}, "'chosen' is empty"),
+        ({"rejected": "i am SORRY to  hear it. "}, "'chosen' and 'rejected' are the same text"),
+        ({"rejected_emotion": "joy"}, "'rejected_emotion': unknown emotion 'joy'"),
+        ({"chosen_emotion": None}, "'chosen_emotion': must be a string"),
+        ({"source": 3}, "'source' must be a string"),
+        ({"scores": {"similarity": "high"}}, "score 'similarity' is 'high'"),
+        ({"scores": {"similarity": float("nan")}}, "score 'similarity' is nan"),
+        ({"rejected": ...}, "'rejected' missing"),
+        ({"extra": 1}, "unknown key 'extra'"),
+    ],
+)
+def test_every_fault_names_file_and_line(tmp_path, changes, message):
+    with pytest.raises(DataError, match=rf"pairs\.jsonl:2: .*{message}"):
+        read_pairs(write(tmp_path, **changes), {"d1": TALK})
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"\n"])
+def test_lines_that_are_no_objects(tmp_path, content):
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(content + b"\n")
+    with pytest.raises(DataError, match=r"pairs\.jsonl:1: (not JSON|want a JSON object)"):
+        read_pairs(path, {})
+
+
+def test_missing_and_empty_files_say_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="no such file; write it with"):
+        read_pairs(tmp_path / "none.jsonl", {})
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match="holds no pair; see report.json"):
+        read_pairs(tmp_path / "empty.jsonl", {})
+
+
+def test_same_text_ignores_case_and_blanks_only():
+    assert is_same_text("A  b\n", "a B")
+    assert not is_same_text("a b", "a b.")
+
+
+def test_gold_replies_follow_a_user_and_have_an_emotion():
+    assert [reply.turn for reply in collect_gold([TALK], "train", "all", False)] == [1, 4]
+    assert [reply.turn for reply in collect_gold([TALK], "train", "last", False)] == [4]
+    assert collect_gold([TALK], "test", "all", False) == []
+    assert collect_gold([TALK], "train", "all", True) == []
+
+
+def test_forbidden_emotions_are_the_replys_own_and_the_fitting_one():
+    sad, angry = collect_gold([TALK], "train", "all", False)
+    assert sad.forbidden == {"sad"}
+    assert angry.forbidden == {"neutral"}
+    careless = Dialogue("d2", (Turn("user", "Oh.", "sad"), Turn("assistant", "Yes.", "happy")), split="train")
+    assert collect_gold([careless], "train", "last", False)[0].forbidden == {"happy", "sad"}
