@@ -1,0 +1,221 @@
+"""Write the built-in corpus to disk: WAV and MP4 files, `dialogues.jsonl` and, last, `card.json`."""
+
+import json
+import multiprocessing
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from epo.data.corpora.builtin.face import FPS, draw_face, film
+from epo.data.corpora.builtin.script import write_script
+from epo.data.corpora.builtin.settings import BuiltinCorpus
+from epo.data.corpora.builtin.voice import SAMPLE_RATE_HZ, draw_voice, speak
+from epo.data.dialogue import SPLITS, Clip, DataError, Dialogue, Split, write_dialogues
+from epo.emotions import EMOTIONS, Emotion, fitting_emotion
+
+# Raised whenever the same settings would give other bytes, so that an older folder is not taken for this one.
+GENERATOR_VERSION = 1
+_JOBS_PER_TASK = 16
+
+
+@dataclass(frozen=True)
+class _ClipJob:
+    """All that fixes one clip; small enough to send to another process."""
+
+    seed: int
+    split: Split
+    speaker: int
+    index: int
+    turn: int
+    emotion: Emotion
+    audio: Path
+    video: Path
+
+
+def write_builtin_corpus(out: Path, settings: BuiltinCorpus, workers: int = 2, progress: bool = True) -> Path:
+    """Generate the corpus below `out`, or take up where an interrupted run stopped.
+
+    The bytes depend on the settings alone, not on `workers`. With two workers or more, processes are spawned, so
+    the calling script must guard its entry point with `if __name__ == "__main__"`.
+
+    Args:
+        out: the corpus folder; made if missing.
+        settings: sizes, speakers, noise, seed.
+        workers: processes that draw and encode; 1 stays in this process.
+        progress: show a bar.
+
+    Returns:
+        Path of `dialogues.jsonl`; splits are marked in it, media lie in `media/` beside it.
+
+    Raises:
+        DataError: the folder holds a corpus of other settings.
+    """
+    dialogues_path, card_path = out / "dialogues.jsonl", out / "card.json"
+    _claim(out, settings)
+    if card_path.is_file() and dialogues_path.is_file():
+        return dialogues_path
+    dialogues, jobs = _plan(out, settings)
+    _run_jobs([job for job in jobs if not _is_done(job)], workers, progress)
+    write_dialogues(dialogues_path, dialogues)
+    _write_json(card_path, _describe(settings, dialogues))
+    return dialogues_path
+
+
+def _claim(out: Path, settings: BuiltinCorpus) -> None:
+    """Note the settings in the folder, or refuse the folder if other settings are noted there."""
+    wanted = {"generator_version": GENERATOR_VERSION, **asdict(settings)}
+    note = out / "settings.json"
+    if not note.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        _write_json(note, wanted)
+    elif json.loads(note.read_text()) != wanted:
+        raise DataError(f"{note}: this folder holds a corpus of other settings; remove it or choose another folder")
+
+
+def _plan(out: Path, settings: BuiltinCorpus) -> tuple[list[Dialogue], list[_ClipJob]]:
+    dialogues, jobs = [], []
+    for split in SPLITS:
+        for index in range(settings.num_dialogues(split)):
+            dialogue = write_script(settings, split, index)
+            if settings.has_clips(split, index):
+                dialogue, more = _attach_clips(dialogue, out, settings, split, index)
+                jobs += more
+            dialogues.append(dialogue)
+    return dialogues, jobs
+
+
+def _attach_clips(
+    dialogue: Dialogue, out: Path, settings: BuiltinCorpus, split: Split, index: int
+) -> tuple[Dialogue, list[_ClipJob]]:
+    """Give a clip to the current turn and to earlier user turns drawn at random; one speaker a dialogue."""
+    current = len(dialogue.turns) - 2
+    num_earlier = min(settings.clips_per_dialogue - 1, current // 2)
+    rng = random.Random(f"{settings.seed}/{split}/{index}/clips")
+    numbers = sorted([*rng.sample(range(0, current, 2), num_earlier), current])
+    speaker = index % settings.num_speakers(split)
+    turns, jobs = list(dialogue.turns), []
+    for number in numbers:
+        emotion = turns[number].emotion
+        assert emotion is not None
+        stem = out / "media" / split / f"speaker{speaker:02d}" / f"{index:05d}-{number:02d}"
+        audio, video = stem.with_suffix(".wav"), stem.with_suffix(".mp4")
+        jobs.append(_ClipJob(settings.seed, split, speaker, index, number, emotion, audio, video))
+        turns[number] = replace(turns[number], clip=Clip(audio, video))
+    return replace(dialogue, turns=tuple(turns)), jobs
+
+
+def _is_done(job: _ClipJob) -> bool:
+    return job.audio.is_file() and job.video.is_file()
+
+
+def _run_jobs(jobs: list[_ClipJob], workers: int, progress: bool) -> None:
+    tasks = [jobs[start : start + _JOBS_PER_TASK] for start in range(0, len(jobs), _JOBS_PER_TASK)]
+    with tqdm(total=len(jobs), desc="built-in corpus", unit="clip", disable=not progress) as bar:
+        if workers <= 1 or len(tasks) <= 1:
+            for task in tasks:
+                bar.update(_make_clips(task))
+            return
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads of whatever is loaded
+        with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+            for count in pool.map(_make_clips, tasks):
+                bar.update(count)
+
+
+def _make_clips(jobs: list[_ClipJob]) -> int:
+    for job in jobs:
+        _make_clip(job)
+    return len(jobs)
+
+
+def _make_clip(job: _ClipJob) -> None:
+    """Draw and encode one clip. Voice and face differ in strength: 0.35 to 1 each, the stronger at least 0.6."""
+    split = SPLITS.index(job.split)
+    speaker_rng = np.random.default_rng([job.seed, split, job.speaker])
+    voice, face = draw_voice(speaker_rng), draw_face(speaker_rng)
+    rng = np.random.default_rng([job.seed, split, job.index, job.turn, 1])
+    strong, other = rng.uniform(0.6, 1.0), rng.uniform(0.35, 1.0)
+    voice_strength, face_strength = (strong, other) if rng.random() < 0.5 else (other, strong)
+    utterance = speak(voice, job.emotion, voice_strength, rng)
+    frames = film(face, job.emotion, face_strength, utterance, rng)
+    job.audio.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(job.video) as partial:
+        _encode_video(partial, frames)
+    with _replacing(job.audio) as partial:
+        soundfile.write(partial, utterance.waveform, SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write to that takes the place of `path` once the block ends well."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _encode_video(path: Path, frames: np.ndarray) -> None:
+    """Write uint8 (F, H, W, 3) frames as H.264; one thread, so the bytes do not depend on the machine's cores."""
+    options = {"preset": "superfast", "crf": "18"}
+    with av.open(path, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _describe(settings: BuiltinCorpus, dialogues: list[Dialogue]) -> dict[str, Any]:
+    """Count what was written: the corpus card."""
+    return {
+        "corpus": "builtin",
+        "settings": {"generator_version": GENERATOR_VERSION, **asdict(settings)},
+        "splits": {split: _describe_split(settings, split, dialogues) for split in SPLITS},
+    }
+
+
+def _describe_split(settings: BuiltinCorpus, split: Split, dialogues: list[Dialogue]) -> dict[str, Any]:
+    ours = [dialogue for dialogue in dialogues if dialogue.split == split]
+    wanted = [(fitting_emotion(_label(dialogue, -2)), _label(dialogue, -1)) for dialogue in ours]
+    seen = [index for index in range(len(ours)) if settings.has_clips(split, index)]
+    speakers = sorted({index % settings.num_speakers(split) for index in seen})
+    return {
+        "dialogues": len(ours),
+        "turns": sum(len(dialogue.turns) for dialogue in ours),
+        "clips": sum(turn.clip is not None for dialogue in ours for turn in dialogue.turns),
+        "speakers": [f"{split}/speaker{number:02d}" for number in speakers],
+        "user_emotions": _histogram([_label(dialogue, -2) for dialogue in ours]),
+        "reply_emotions": _histogram([answer for _, answer in wanted]),
+        "generic_replies": sum(answer == "neutral" != fitting for fitting, answer in wanted),
+        "mismatched_replies": sum(answer not in (fitting, "neutral") for fitting, answer in wanted),
+    }
+
+
+def _label(dialogue: Dialogue, turn: int) -> Emotion:
+    emotion = dialogue.turns[turn].emotion
+    assert emotion is not None
+    return emotion
+
+
+def _histogram(labels: list[Emotion]) -> dict[str, int]:
+    counts = Counter(labels)
+    return {emotion: counts[emotion] for emotion in EMOTIONS}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with _replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")
