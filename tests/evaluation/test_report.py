@@ -1,0 +1,160 @@
+"""The report: what is written can be read back, shown without harm, and merged."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from epo.emotions import EMOTIONS
+from epo.evaluation.report import (
+    COLUMNS,
+    ReportError,
+    Row,
+    describe_hardware,
+    format_table,
+    merge_report,
+    render_html,
+    write_report,
+)
+
+_VOID = {"meta", "line", "rect", "path", "br"}
+
+
+class _Outline(HTMLParser):
+    """Checks that tags nest, and collects tag names and text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in _VOID or (tag in ("rect", "path")):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def report():
+    def row(name, score, facts):
+        return Row(
+            name=name,
+            emotion_score=score,
+            emotion_score_interval=(score - 0.06, score + 0.06),
+            fact_recall=facts,
+            distinct_1=0.94,
+            prompt_tokens=65.25,
+            per_emotion={"sad": score, "happy": 0.5},
+        )
+
+    confusion = (np.eye(len(EMOTIONS), dtype=int) * 40 + 2).tolist()
+    return {
+        "rows": [Row(name="majority", emotion_score=0.31), row("sft", 0.45, 0.97), row("sft+epo", 0.8125, 0.96)],
+        "emotion_recognition": {"accuracy": 0.87, "macro_f1": 0.86, "confusion": confusion, "num_clips": 350},
+        "history_reduction": 0.902,
+        "chance": {"majority": 0.31, "sum_p2": 0.2},
+        "examples": [
+            {"dialogue_id": "d1", "user_emotion": "sad", "transcript": "I went home.", "gold": "I am so sorry.",
+             "replies": {"sft": "All right.", "sft+epo": "So sorry, Ann."}}
+        ],
+        "seed": 0,
+        "settings": {"temperature": 1.0},
+    }  # fmt: skip
+
+
+def test_json_holds_every_key_and_value(report, tmp_path):
+    report["rows"].append({"name": "odd", "emotion_score": float("nan"), "fact_recall": np.float32(0.5)})
+    write_report(tmp_path, report)
+    back = json.loads((tmp_path / "report.json").read_text())
+    assert [row["name"] for row in back["rows"]] == ["majority", "sft", "sft+epo", "odd"]
+    assert set(back["rows"][0]) >= {column.key for column in COLUMNS}
+    assert (back["rows"][3]["emotion_score"], back["rows"][3]["fact_recall"]) == (None, 0.5)
+    assert back["rows"][2]["emotion_score_interval"] == pytest.approx([0.7525, 0.8725])
+    assert back["history_reduction"] == 0.902
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+def test_html_is_well_formed_self_contained_and_shows_the_numbers(report, tmp_path):
+    write_report(tmp_path, report)
+    page = (tmp_path / "report.html").read_text()
+    outline = _Outline(page)
+    text = " ".join(" ".join(outline.text).split())
+    for shown in ("0.812", "90.2 %", "So sorry, Ann.", "majority 0.31", "Σp² 0.20", "65.2", "–"):
+        assert shown in text
+    assert "script" not in outline.tags
+    assert not re.search(r"(src|href)\s*=|url\(|@import", page)
+    # Bars: three rows with an EmotionScore, two with fact recall, one of four of recognition.
+    assert outline.tags.count("rect") == 3 + 2 + 1
+
+
+def test_html_escapes_what_the_data_says(report):
+    attack = "<script>alert(1)</script>\"' onload=x"
+    report["rows"].append({"name": attack, "emotion_score": 0.5})
+    report["examples"][0]["replies"][attack] = attack
+    report |= {"notes": [attack], "settings": {attack: attack}}
+    report["rows"] = [row if isinstance(row, dict) else vars(row) for row in report["rows"]]
+    outline = _Outline(render_html(report))
+    assert "script" not in outline.tags
+    assert attack in "".join(outline.text)
+
+
+def test_a_report_of_names_alone_still_renders(tmp_path):
+    write_report(tmp_path, {"rows": [{"name": "sft"}], "emotion_recognition": None})
+    _Outline((tmp_path / "report.html").read_text())
+
+
+def test_merge_sets_keys_and_rewrites_both(report, tmp_path):
+    write_report(tmp_path, report)
+    merged = merge_report(
+        tmp_path, {"seconds": 630.0, "peak_rss_mib": 3072.0, "stages": [{"name": "lm", "seconds": 75.5}]}
+    )
+    assert merged["rows"][1]["name"] == "sft"
+    assert json.loads((tmp_path / "report.json").read_text())["seconds"] == 630.0
+    page = (tmp_path / "report.html").read_text()
+    assert "10.5 min" in page
+    assert "75.5" in page
+
+
+def test_merge_says_what_is_missing(tmp_path):
+    with pytest.raises(ReportError, match=r"report.json: no such report; run launch/evaluate.py first"):
+        merge_report(tmp_path, {})
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(ReportError, match="not JSON"):
+        merge_report(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [({}, "'rows' must be a list"), ({"rows": []}, "at least one row"), ({"rows": [{"x": 1}]}, "row 0 has no 'name'")],
+)
+def test_a_report_without_rows_is_refused_and_nothing_is_written(bad, message, tmp_path):
+    with pytest.raises(ReportError, match=message):
+        write_report(tmp_path, bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_terminal_table_lines_up(report, tmp_path):
+    write_report(tmp_path, report)
+    lines = format_table(json.loads((tmp_path / "report.json").read_text())).splitlines()
+    assert len(lines) == 5
+    assert len({len(line) for line in lines}) == 1
+    assert len(lines[0]) <= 110
+    assert lines[-1].split()[:3] == ["sft+epo", "0.812", "0.960"]
+
+
+def test_hardware_is_named():
+    hardware = describe_hardware()
+    assert hardware["cores"] >= 1
+    assert hardware["memory_gib"] > 0.1
