@@ -1,0 +1,32 @@
+"""Configuration of the MambaCompressor."""
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+
+class MambaCompressorConfig(PreTrainedConfig):
+    """Sizes of a `MambaCompressor`.
+
+    Args:
+        backbone_config: configuration of the Mamba backbone, as a dict with `model_type` or a config object.
+        num_memory_tokens: k, memory tokens a turn.
+        output_size: width of the language model's embeddings.
+        output_std: standard deviation of the language model's embeddings, which fresh memories start with; 1.0
+            would drown out its words.
+    """
+
+    model_type = "mamba_compressor"
+    sub_configs = {"backbone_config": AutoConfig}
+
+    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
+    num_memory_tokens: int = 2
+    output_size: int = 128
+    output_std: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Turn a plain dict into the backbone's own config class; Mamba-2 where it names none."""
+        if not isinstance(self.backbone_config, PreTrainedConfig):
+            values = {} if self.backbone_config is None else dict(self.backbone_config)
+            self.backbone_config = AutoConfig.for_model(values.pop("model_type", "mamba2"), **values)
+        super().__post_init__(**kwargs)

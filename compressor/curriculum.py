@@ -1,0 +1,87 @@
+"""The curriculum: which history a training position sees, a pure function of that position."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Dataset
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """Shares of training spent on each phase; the rest sees whole dialogues.
+
+    Two phases as in public MambaCompressor work (single turns, then dialogues); that dialogues grow, and that a
+    short history keeps the turns closest to its reply, is our choice: it triples the updates a second.
+    """
+
+    single_turns: float = 0.0
+    short: float = 0.4
+    medium: float = 0.3
+    short_turns: int = 4
+    medium_turns: int = 8
+
+    def num_turns(self, progress: float) -> int | None:
+        """Return how many past turns to show at a training progress in [0, 1), None for all."""
+        stages = ((self.single_turns, 1), (self.short, self.short_turns), (self.medium, self.medium_turns))
+        for share, turns in stages:
+            if progress < share:
+                return turns
+            progress -= share
+        return None
+
+
+class RelevantTurns:
+    """Ranks the turns of a history by the rare words they share with the reply."""
+
+    def __init__(self, turns: Iterable[str]) -> None:
+        counts: Counter[str] = Counter()
+        total = 0
+        for turn in turns:
+            counts.update(_words(turn))
+            total += 1
+        self._idf = {word: math.log(total / count) for word, count in counts.items()}
+
+    def pick(self, turns: Sequence[str], reply: str, num_turns: int | None) -> list[int]:
+        """Return, in order, the indices of the `num_turns` turns most like the reply; all where that is None.
+
+        Ties go to the later turn.
+        """
+        if num_turns is None:
+            return list(range(len(turns)))
+        wanted = _words(reply)
+        scores = [sum(self._idf.get(word, 0.0) for word in _words(turn) & wanted) for turn in turns]
+        ranked = sorted(range(len(turns)), key=lambda i: (scores[i], i), reverse=True)
+        return sorted(ranked[:num_turns])
+
+
+class ScheduledDataset(Dataset):
+    """Maps a training position to an example index and a random seed, the same whoever asks and whenever.
+
+    Read in order it is a shuffled pass over the examples again and again. Because nothing depends on a global
+    random state, a resumed run sees exactly what the uninterrupted one would have seen.
+    """
+
+    def __init__(self, num_examples: int, num_samples: int, seed: int) -> None:
+        self._num_examples, self._num_samples, self._seed = num_examples, num_samples, seed
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return self._num_samples
+
+    def __getitem__(self, position: int) -> dict[str, int | float]:
+        """Return `index` (which example), `seed` (for its randomness) and `progress` in [0, 1)."""
+        epoch, offset = divmod(position, self._num_examples)
+        if self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng((self._seed, epoch)).permutation(self._num_examples))
+        return {
+            "index": int(self._order[1][offset]),
+            "seed": self._seed * 1_000_003 + position,
+            "progress": position / self._num_samples,
+        }
+
+
+def _words(text: str) -> set[str]:
+    return {word.strip(".,;:!?()[]").lower() for word in text.split()}

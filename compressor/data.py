@@ -1,0 +1,130 @@
+"""Histories become right-padded batches: what the compressor reads and what the language model must then say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from compressor.placeholders import MEMORY_TOKEN
+
+IGNORE = -100
+"""Label of a position that no loss counts (torch's own convention)."""
+
+
+class CompressorDataError(ValueError):
+    """A text that cannot be trained on; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The turns before the current one, the current words, and the reply they lead to.
+
+    Attributes:
+        turns: past turns, oldest first, each with its speaker: "user: I met Mira."
+        current: what the language model reads after the memory, apart from placeholders.
+        reply: what it should then say.
+    """
+
+    turns: tuple[str, ...]
+    current: str
+    reply: str
+
+
+def encode_turn(tokenizer: PreTrainedTokenizerBase, turn: str, vocab_size: int, num_memory_tokens: int) -> list[int]:
+    """Return a turn's ids in the compressor's own tokenizer, followed by its memory slots.
+
+    Args:
+        tokenizer: the compressor's tokenizer, not the language model's.
+        turn: the words.
+        vocab_size: `MambaCompressor.vocab_size`; slot j is `vocab_size + j`.
+        num_memory_tokens: k.
+    """
+    ids = tokenizer.encode(turn, add_special_tokens=False)
+    return ids + list(range(vocab_size, vocab_size + num_memory_tokens))
+
+
+def pad_right(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Pad rows of ids on the right to the longest; int64 (B, T) with T at least 1."""
+    length = max(1, *(len(row) for row in rows)) if rows else 1
+    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.long)
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
+    """Render messages with the tokenizer's chat template, ready for the assistant's next words.
+
+    Raises:
+        CompressorDataError: the tokenizer has no chat template.
+    """
+    if tokenizer.chat_template is None:
+        raise CompressorDataError(
+            f"tokenizer {tokenizer.name_or_path!r} has no chat template; use an instruction-tuned model, or save one "
+            "with `tokenizer.chat_template = ...; tokenizer.save_pretrained(...)`"
+        )
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+
+
+def encode_reply(tokenizer: PreTrainedTokenizerBase, reply: str) -> list[int]:
+    """Return the ids of a reply and the end-of-turn token that closes it."""
+    return [*tokenizer.encode(reply, add_special_tokens=False), tokenizer.eos_token_id]
+
+
+@dataclass(frozen=True)
+class CompressionCollator:
+    """Turns histories into the tensors of the two objectives.
+
+    Attributes:
+        tokenizer: the compressor's tokenizer.
+        llm_tokenizer: the language model's tokenizer, which must know `MEMORY_TOKEN`.
+        vocab_size: `MambaCompressor.vocab_size`.
+        num_memory_tokens: k.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    llm_tokenizer: PreTrainedTokenizerBase
+    vocab_size: int
+    num_memory_tokens: int
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Build a batch from `{"history": History, "target_turn": int}`.
+
+        Returns:
+            `input_ids` (B, T_h): histories with slots. `reply_ids`, `reply_labels` (B, T_r): memory placeholders,
+            the current words and the reply; only the reply is labelled. `turn_ids`, `turn_labels` (B, T_t): the
+            placeholders of `target_turn` and that turn's words. `target_turn` int64 (B,).
+        """
+        histories = [example["history"] for example in examples]
+        targets = [example["target_turn"] for example in examples]
+        replies = [self._reply_rows(history) for history in histories]
+        turns = [self._turn_rows(history.turns[t]) for history, t in zip(histories, targets, strict=True)]
+        pad = _pad_id(self.llm_tokenizer)
+        return {
+            "input_ids": pad_right([self._encode(history) for history in histories], 0),
+            "reply_ids": pad_right([ids for ids, _ in replies], pad),
+            "reply_labels": pad_right([labels for _, labels in replies], IGNORE),
+            "turn_ids": pad_right([ids for ids, _ in turns], pad),
+            "turn_labels": pad_right([labels for _, labels in turns], IGNORE),
+            "target_turn": torch.tensor(targets),
+        }
+
+    def _encode(self, history: History) -> list[int]:
+        turns = (encode_turn(self.tokenizer, t, self.vocab_size, self.num_memory_tokens) for t in history.turns)
+        return [token for turn in turns for token in turn]
+
+    def _reply_rows(self, history: History) -> tuple[list[int], list[int]]:
+        memory = MEMORY_TOKEN * (self.num_memory_tokens * len(history.turns))
+        return self._rows(memory + history.current, history.reply)
+
+    def _turn_rows(self, turn: str) -> tuple[list[int], list[int]]:
+        return self._rows(MEMORY_TOKEN * self.num_memory_tokens, turn)
+
+    def _rows(self, content: str, answer: str) -> tuple[list[int], list[int]]:
+        prompt = encode_prompt(self.llm_tokenizer, [{"role": "user", "content": content}])
+        reply = encode_reply(self.llm_tokenizer, answer)
+        return prompt + reply, [IGNORE] * len(prompt) + reply
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id

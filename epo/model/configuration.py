@@ -1,0 +1,104 @@
+"""Configurations of the Audio-Visual Emotion Extractor and of the whole dialogue model."""
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from compressor.configuration import MambaCompressorConfig
+from epo.emotions import EMOTIONS
+
+
+def _as_config(value: Any, default_type: str) -> PreTrainedConfig:
+    """Return a config object for a dict that may name its `model_type`."""
+    if isinstance(value, PreTrainedConfig):
+        return value
+    values = {} if value is None else dict(value)
+    return AutoConfig.for_model(values.pop("model_type", default_type), **values)
+
+
+class ExtractorConfig(PreTrainedConfig):
+    """Sizes of the `EmotionExtractor`.
+
+    Args:
+        audio_config: a Whisper configuration; only its encoder is built.
+        vision_config: configuration of a CLIP or SigLIP vision tower.
+        hidden_size: width of the fusion.
+        num_heads: attention heads of the temporal and fusion layers.
+        num_temporal_layers: layers over the frames.
+        num_fusion_layers: layers over audio and video together.
+        audio_stack: encoder frames (50 a second) joined into one token; 8 gives 6.25 tokens a second.
+        max_frames: longest video, in sampled frames.
+        dropout: dropout of the temporal and fusion layers while training.
+        augmentation: strength of `epo.model.augmentation` while training, 0 to switch it off.
+    """
+
+    model_type = "epo_extractor"
+    sub_configs = {"audio_config": AutoConfig, "vision_config": AutoConfig}
+
+    audio_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    hidden_size: int = 128
+    num_heads: int = 4
+    num_temporal_layers: int = 1
+    num_fusion_layers: int = 1
+    audio_stack: int = 8
+    max_frames: int = 64
+    dropout: float = 0.1
+    augmentation: float = 1.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Build the sub-configurations and name the labels."""
+        self.audio_config = _as_config(self.audio_config, "whisper")
+        self.vision_config = _as_config(self.vision_config, "siglip_vision_model")
+        kwargs.setdefault("id2label", dict(enumerate(EMOTIONS)))
+        kwargs.setdefault("label2id", {name: index for index, name in enumerate(EMOTIONS)})
+        super().__post_init__(**kwargs)
+
+    def num_audio_tokens(self, num_mel_frames: int) -> int:
+        """Return the tokens of a clip with this many mel frames (100 a second); 0 for no audio."""
+        encoder_frames = (num_mel_frames + 1) // 2  # the second convolution has stride 2
+        return -(-encoder_frames // self.audio_stack)
+
+
+class EpoConfig(PreTrainedConfig):
+    """Configuration of `EpoForConditionalGeneration`: a language model, an extractor, a compressor.
+
+    Args:
+        text_config: configuration of any causal language model.
+        extractor_config: an `ExtractorConfig`.
+        compressor_config: a `MambaCompressorConfig`.
+        audio_token_id: id that stands for one audio token in a prompt; likewise the other three. They may lie
+            beyond the language model's vocabulary.
+        video_token_id: see `audio_token_id`.
+        emotion_token_id: see `audio_token_id`.
+        memory_token_id: see `audio_token_id`.
+        embedding_std: standard deviation of the language model's embeddings, the scale of projected clips.
+    """
+
+    model_type = "epo"
+    sub_configs = {
+        "text_config": AutoConfig,
+        "extractor_config": ExtractorConfig,
+        "compressor_config": MambaCompressorConfig,
+    }
+
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    extractor_config: dict[str, Any] | PreTrainedConfig | None = None
+    compressor_config: dict[str, Any] | PreTrainedConfig | None = None
+    audio_token_id: int = 0
+    video_token_id: int = 0
+    emotion_token_id: int = 0
+    memory_token_id: int = 0
+    embedding_std: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Build the sub-configurations; whether input and output embeddings are tied is the language model's say."""
+        self.text_config = _as_config(self.text_config, "qwen3")
+        self.extractor_config = _as_config(self.extractor_config, "epo_extractor")
+        self.compressor_config = _as_config(self.compressor_config, "mamba_compressor")
+        kwargs["tie_word_embeddings"] = self.text_config.tie_word_embeddings
+        super().__post_init__(**kwargs)
+
+
+AutoConfig.register("epo_extractor", ExtractorConfig)
+AutoConfig.register("epo", EpoConfig)

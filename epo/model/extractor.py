@@ -1,0 +1,212 @@
+"""Audio-Visual Emotion Extractor: hears and sees one turn, gives tokens and a distribution over emotions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModel, PreTrainedModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers.utils import ModelOutput
+
+from epo.emotions import EMOTIONS
+from epo.model.augmentation import augment_audio, augment_video
+from epo.model.configuration import ExtractorConfig
+
+
+@dataclass
+class ExtractorOutput(ModelOutput):
+    """What the extractor finds in a batch of clips.
+
+    Attributes:
+        audio_tokens: (B, Ta, H) fused tokens of the audio; `audio_mask` bool (B, Ta) marks the real ones.
+        video_tokens: (B, F, H) fused tokens of the video, one a frame; `video_mask` bool (B, F).
+        fused_logits: (B, 7) emotion scores from both modalities, in the order of `EMOTIONS`.
+        audio_logits: (B, 7) from the audio alone.
+        video_logits: (B, 7) from the video alone.
+    """
+
+    audio_tokens: Tensor | None = None
+    audio_mask: Tensor | None = None
+    video_tokens: Tensor | None = None
+    video_mask: Tensor | None = None
+    fused_logits: Tensor | None = None
+    audio_logits: Tensor | None = None
+    video_logits: Tensor | None = None
+
+
+def encode_audio(encoder: WhisperEncoder, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a Whisper encoder on the length the clips really have.
+
+    Whisper's own forward insists on 30 s and never masks. Here the position table is cut to the batch, and padding
+    is zeroed before each convolution and masked in attention, so a clip's states do not depend on its neighbours.
+
+    Args:
+        encoder: any `WhisperEncoder`.
+        features: float (B, mels, T), log-mel at 100 frames a second, right-padded.
+        num_frames: int64 (B,), real mel frames; 0 where there is no audio.
+
+    Returns:
+        States (B, ceil(T / 2), D) and a bool mask of the same first two sizes.
+    """
+    real = _mask(num_frames, features.size(-1)).unsqueeze(1)
+    hidden = functional.gelu(encoder.conv1(features * real)) * real
+    hidden = functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
+    mask = _mask((num_frames + 1) // 2, hidden.size(1))
+    hidden = hidden + encoder.embed_positions.weight[: hidden.size(1)]
+    hidden = functional.dropout(hidden, p=encoder.dropout, training=encoder.training)
+    bias = torch.zeros(mask.shape, dtype=hidden.dtype, device=hidden.device)
+    bias = bias.masked_fill(~_at_least_one(mask), torch.finfo(hidden.dtype).min)[:, None, None, :]
+    bias = bias.expand(-1, -1, hidden.size(1), -1)
+    for layer in encoder.layers:
+        hidden = layer(hidden, bias)
+    return encoder.layer_norm(hidden) * mask.unsqueeze(-1), mask
+
+
+class EmotionExtractor(PreTrainedModel):
+    """Whisper encoder, vision tower with a temporal transformer, and a fusion transformer over both.
+
+    Source: arXiv 2412.17572 names the part; encoders after arXiv 2412.17292; the fusion is our choice.
+    """
+
+    config_class = ExtractorConfig
+    main_input_name = "input_features"
+
+    def __init__(self, config: ExtractorConfig) -> None:
+        super().__init__(config)
+        width = config.hidden_size
+        self.audio_encoder = WhisperEncoder(config.audio_config)
+        self.audio_encoder.embed_positions.requires_grad_(False)  # fixed sinusoids in Whisper
+        self.vision_tower = AutoModel.from_config(config.vision_config)
+        self.audio_input = nn.Linear(config.audio_config.d_model * config.audio_stack, width)
+        self.video_input = nn.Linear(config.vision_config.hidden_size, width)
+        self.frame_positions = nn.Embedding(config.max_frames, width)
+        self.modality = nn.Embedding(2, width)
+        self.summary = nn.Embedding(1, width)
+        self.temporal = _transformer(config, config.num_temporal_layers)
+        self.fusion = _transformer(config, config.num_fusion_layers)
+        self.fused_head = nn.Linear(width, len(EMOTIONS))
+        self.audio_head = nn.Linear(width, len(EMOTIONS))
+        self.video_head = nn.Linear(width, len(EMOTIONS))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Leave transformer layers and encoders to their own rules; start embeddings and heads small."""
+        if module in (self.frame_positions, self.modality, self.summary):
+            nn.init.normal_(module.weight, std=0.02)
+        elif module in (self.fused_head, self.audio_head, self.video_head):
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+
+    def forward(
+        self,
+        input_features: Tensor,
+        num_mel_frames: Tensor,
+        pixel_values: Tensor,
+        num_video_frames: Tensor,
+        **kwargs: Any,
+    ) -> ExtractorOutput:
+        """Read a batch of clips; a missing modality has length 0 and goes through the same graph, masked.
+
+        Args:
+            input_features: float (B, mels, T).
+            num_mel_frames: int64 (B,), real mel frames.
+            pixel_values: float (B, F, 3, H, W), normalised.
+            num_video_frames: int64 (B,), real frames.
+            kwargs: ignored, so that a trainer may pass a whole batch.
+        """
+        if self.training and self.config.augmentation > 0:
+            input_features = augment_audio(input_features, self.config.augmentation)
+            pixel_values = augment_video(pixel_values, self.config.augmentation)
+        audio, audio_mask = self._audio_tokens(input_features, num_mel_frames)
+        video, video_mask = self._video_tokens(pixel_values, num_video_frames)
+        fused = self._fuse(audio, audio_mask, video, video_mask)
+        return ExtractorOutput(
+            audio_tokens=fused[:, 1 : 1 + audio.size(1)],
+            audio_mask=audio_mask,
+            video_tokens=fused[:, 1 + audio.size(1) :],
+            video_mask=video_mask,
+            fused_logits=self.fused_head(fused[:, 0]),
+            audio_logits=self.audio_head(_masked_mean(audio, audio_mask)),
+            video_logits=self.video_head(_masked_mean(video, video_mask)),
+        )
+
+    def _audio_tokens(self, features: Tensor, num_mel_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Stack `audio_stack` encoder states into one token: (B, Ta, H) and its mask."""
+        hidden, mask = encode_audio(self.audio_encoder, features, num_mel_frames)
+        stack = self.config.audio_stack
+        extra = -hidden.size(1) % stack
+        hidden, mask = functional.pad(hidden, (0, 0, 0, extra)), functional.pad(mask, (0, extra))
+        tokens = self.audio_input(hidden.reshape(hidden.size(0), -1, hidden.size(2) * stack))
+        return tokens, mask.view(mask.size(0), -1, stack).any(dim=-1)
+
+    def _video_tokens(self, frames: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of a frame's patch states (our choice, the same for CLIP and SigLIP), then over time: (B, F, H)."""
+        batch, length = frames.shape[:2]
+        patches = self.vision_tower(pixel_values=frames.flatten(0, 1)).last_hidden_state
+        tokens = self.video_input(patches.mean(dim=1).view(batch, length, -1))
+        mask = _mask(num_frames, length)
+        tokens = tokens + self.frame_positions.weight[:length]
+        return self.temporal(tokens, src_key_padding_mask=~_at_least_one(mask)), mask
+
+    def _fuse(self, audio: Tensor, audio_mask: Tensor, video: Tensor, video_mask: Tensor) -> Tensor:
+        """Attend over summary, audio and video: (B, 1 + Ta + F, H)."""
+        summary = self.summary.weight.expand(audio.size(0), 1, -1)
+        tokens = torch.cat([summary, audio + self.modality.weight[0], video + self.modality.weight[1]], dim=1)
+        mask = torch.cat([torch.ones_like(audio_mask[:, :1]), audio_mask, video_mask], dim=1)
+        return self.fusion(tokens, src_key_padding_mask=~mask)
+
+
+def emotion_loss(output: ExtractorOutput, emotions: Tensor) -> Tensor:
+    """Cross-entropy of the fused head plus half of each single-modality head (weights: our choice).
+
+    Args:
+        output: of the extractor.
+        emotions: int64 (B,), index into `EMOTIONS`; -100 where the label or the clip is missing.
+
+    Returns:
+        float32 scalar in nats, 0 where no row is labelled.
+    """
+    total = torch.zeros((), device=emotions.device)
+    heads = (
+        (output.fused_logits, 1.0, emotions),
+        (output.audio_logits, 0.5, emotions.masked_fill(~output.audio_mask.any(dim=1), -100)),
+        (output.video_logits, 0.5, emotions.masked_fill(~output.video_mask.any(dim=1), -100)),
+    )
+    for logits, weight, labels in heads:
+        nll = functional.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
+        total = total + weight * nll / (labels != -100).sum().clamp(min=1)
+    return total
+
+
+def _transformer(config: ExtractorConfig, num_layers: int) -> nn.TransformerEncoder:
+    layer = nn.TransformerEncoderLayer(
+        config.hidden_size,
+        config.num_heads,
+        dim_feedforward=4 * config.hidden_size,
+        dropout=config.dropout,
+        activation="gelu",
+        batch_first=True,
+        norm_first=True,
+    )
+    return nn.TransformerEncoder(layer, num_layers, nn.LayerNorm(config.hidden_size), enable_nested_tensor=False)
+
+
+def _mask(lengths: Tensor, size: int) -> Tensor:
+    """Bool (B, size), True below each row's length."""
+    return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def _at_least_one(mask: Tensor) -> Tensor:
+    """Let an empty row attend to its first position: softmax over nothing is NaN. Its output is never used."""
+    empty = ~mask.any(dim=1, keepdim=True)
+    return mask | (empty & (torch.arange(mask.size(1), device=mask.device) == 0))
+
+
+def _masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    weight = mask.unsqueeze(-1).to(tokens.dtype)
+    return (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+AutoModel.register(ExtractorConfig, EmotionExtractor)

@@ -1,0 +1,266 @@
+"""The dialogue model: a causal language model that reads memories of the past and hears and sees the present."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
+
+from compressor.modeling import MambaCompressor
+from compressor.placeholders import embed_tokens, fill_placeholders
+from epo.emotions import EMOTIONS
+from epo.model.configuration import EpoConfig
+from epo.model.extractor import EmotionExtractor, ExtractorOutput
+from epo.model.shared_prompt import pack_pairs
+
+CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
+"""Inputs beside the prompt; read once, at the first step of a generation."""
+
+
+class ModelFitError(ValueError):
+    """Parts that do not belong together, such as a compressor made for another language model."""
+
+
+@dataclass
+class EpoOutput(ModelOutput):
+    """Output of backbone and model; fields that do not apply are None.
+
+    Attributes:
+        last_hidden_state: (B, T, D), lined up with `input_ids`.
+        logits: (B, T, V).
+        past_key_values: the language model's cache.
+        extractor: `ExtractorOutput` of the clips, where clips were given.
+    """
+
+    last_hidden_state: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    extractor: ExtractorOutput | None = None
+
+
+class EpoPreTrainedModel(PreTrainedModel):
+    """What backbone and model share with transformers."""
+
+    config_class = EpoConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Only the modules that join the parts are ours to start; each part has its own rule."""
+        backbone = getattr(self, "model", self)
+        if module is backbone.clip_head:
+            nn.init.normal_(module.weight, std=self.config.embedding_std / math.sqrt(module.in_features))
+            nn.init.zeros_(module.bias)
+        elif module is backbone.emotion_words:
+            nn.init.normal_(module.weight, std=self.config.embedding_std)
+        elif module is backbone.clip_norm:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+class EpoModel(EpoPreTrainedModel):
+    """The backbone: all fusion happens here, because TRL calls the backbone and the head apart.
+
+    A clip enters a prompt as one emotion token (the extractor's distribution over emotions, in the space of the
+    language model's own emotion words; our choice) and its projected audio and video tokens; the history enters as
+    memory tokens.
+    """
+
+    def __init__(self, config: EpoConfig) -> None:
+        super().__init__(config)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.extractor = EmotionExtractor(config.extractor_config)
+        self.compressor = MambaCompressor(config.compressor_config)
+        width = config.text_config.hidden_size
+        self.clip_norm = nn.LayerNorm(config.extractor_config.hidden_size)
+        self.clip_head = nn.Linear(config.extractor_config.hidden_size, width)
+        self.emotion_words = nn.Embedding(len(EMOTIONS), width)
+        if config.compressor_config.output_size != width:
+            raise ModelFitError(
+                f"the compressor writes memories of width {config.compressor_config.output_size}, the language model "
+                f"reads {width}; train a compressor for this language model with launch/compressor.py"
+            )
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the language model's token embedding."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's token embedding."""
+        self.language_model.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool = False,
+        prompt_lengths: Tensor | None = None,
+        history_ids: Tensor | None = None,
+        input_features: Tensor | None = None,
+        num_mel_frames: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        num_video_frames: Tensor | None = None,
+        **kwargs: Any,
+    ) -> EpoOutput:
+        """Read prompts with their memories and clips.
+
+        Args:
+            input_ids: int64 (B, T), with placeholders; 2B rows of pairs where `prompt_lengths` is given.
+            attention_mask: int64 of the same shape, 1 on real tokens.
+            position_ids: int64, as transformers' generation makes them.
+            past_key_values: the language model's cache.
+            use_cache: whether to return one.
+            prompt_lengths: int64 (B,); given, rows are pairs sharing prompts, each prompt and its media being read
+                once (`epo.model.shared_prompt`). Outputs still have 2B rows.
+            history_ids: int64 (B, Th), turns in the compressor's vocabulary with memory slots.
+            input_features: float (B, mels, Tm), log-mel; see `EmotionExtractor.forward` for this and the next.
+            num_mel_frames: int64 (B,), 0 where there is no audio.
+            pixel_values: float (B, F, 3, H, W).
+            num_video_frames: int64 (B,), 0 where there is no video.
+            kwargs: passed to the language model.
+
+        Raises:
+            PlaceholderError: placeholders and memories or clip tokens differ in number.
+        """
+        packed = None
+        if prompt_lengths is not None:
+            assert attention_mask is not None
+            packed = pack_pairs(input_ids, attention_mask, prompt_lengths, pad_id=0)
+            input_ids, position_ids, attention_mask = packed.input_ids, packed.position_ids, packed.attention_mask
+        embeds = embed_tokens(self.get_input_embeddings(), input_ids, self._placeholder_ids())
+        if history_ids is not None:
+            memory = self.compressor(input_ids=history_ids)
+            embeds = fill_placeholders(embeds, input_ids, self.config.memory_token_id, memory.vectors, memory.mask)
+        clips = None
+        if input_features is not None:
+            clips = self.extractor(input_features, num_mel_frames, pixel_values, num_video_frames)
+            embeds = self._insert_clips(embeds, input_ids, clips)
+        output = self.language_model(
+            inputs_embeds=embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden = output.last_hidden_state
+        return EpoOutput(
+            last_hidden_state=hidden if packed is None else packed.unpack(hidden),
+            past_key_values=output.past_key_values,
+            extractor=clips,
+        )
+
+    def _insert_clips(self, embeds: Tensor, input_ids: Tensor, clips: ExtractorOutput) -> Tensor:
+        """Fill the emotion, audio and video placeholders."""
+        config = self.config
+        has_clip = (clips.audio_mask.any(dim=1) | clips.video_mask.any(dim=1)).unsqueeze(1)
+        emotion = (clips.fused_logits.float().softmax(dim=-1) @ self.emotion_words.weight.float()).unsqueeze(1)
+        embeds = fill_placeholders(embeds, input_ids, config.emotion_token_id, emotion, has_clip)
+        for token_id, tokens, mask in (
+            (config.audio_token_id, clips.audio_tokens, clips.audio_mask),
+            (config.video_token_id, clips.video_tokens, clips.video_mask),
+        ):
+            embeds = fill_placeholders(embeds, input_ids, token_id, self.clip_head(self.clip_norm(tokens)), mask)
+        return embeds
+
+    def _placeholder_ids(self) -> tuple[int, int, int, int]:
+        config = self.config
+        return config.audio_token_id, config.video_token_id, config.emotion_token_id, config.memory_token_id
+
+
+class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
+    """Backbone and language-model head; `generate()` as with any transformers model."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+
+    def __init__(self, config: EpoConfig) -> None:
+        super().__init__(config)
+        self.model = EpoModel(config)
+        text = config.text_config
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
+
+    @classmethod
+    def from_parts(
+        cls,
+        llm: PreTrainedModel,
+        extractor: EmotionExtractor,
+        compressor: MambaCompressor,
+        tokenizer: PreTrainedTokenizerBase,
+        placeholder_ids: dict[str, int],
+    ) -> "EpoForConditionalGeneration":
+        """Join trained parts into one model.
+
+        Args:
+            llm: any causal language model of transformers whose decoder is reachable as `base_model`.
+            extractor: an `EmotionExtractor`.
+            compressor: a `MambaCompressor` made for this language model.
+            tokenizer: the language model's, for the embeddings of the emotion words.
+            placeholder_ids: `audio_token_id`, `video_token_id`, `emotion_token_id`, `memory_token_id`.
+
+        Raises:
+            ModelFitError: the compressor's memories have another width than the language model's embeddings.
+        """
+        embedding = llm.get_input_embeddings().weight.detach()
+        config = EpoConfig(
+            text_config=llm.config,
+            extractor_config=extractor.config,
+            compressor_config=compressor.config,
+            embedding_std=embedding.float().std().item(),
+            **placeholder_ids,
+        )
+        model = cls(config).to(llm.dtype)
+        model.model.language_model = llm.base_model
+        model.model.extractor, model.model.compressor = extractor.to(llm.dtype), compressor.to(llm.dtype)
+        model.lm_head = llm.get_output_embeddings()
+        words = [tokenizer.encode(emotion, add_special_tokens=False) for emotion in EMOTIONS]
+        with torch.no_grad():
+            rows = torch.stack([embedding[ids].mean(dim=0) for ids in words])
+            model.model.emotion_words.weight.copy_(rows)
+        if llm.generation_config is not None:
+            model.generation_config = llm.generation_config
+        return model
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the language-model head."""
+        return self.lm_head
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Replace the language-model head."""
+        self.lm_head = value
+
+    def forward(
+        self, input_ids: Tensor, logits_to_keep: int = 0, labels: Tensor | None = None, **kwargs: Any
+    ) -> EpoOutput:
+        """Return logits; see `EpoModel.forward` for the inputs.
+
+        Args:
+            input_ids: int64 (B, T).
+            logits_to_keep: score only this many last positions, 0 for all.
+            labels: ignored; losses live in `epo.training`. TRL passes them.
+            kwargs: passed to the backbone.
+        """
+        output = self.model(input_ids=input_ids, **kwargs)
+        hidden = output.last_hidden_state
+        output.logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep > 0 else hidden)
+        return output
+
+    def prepare_inputs_for_generation(self, *args: Any, is_first_iteration: bool = False, **kwargs: Any) -> dict:
+        """Give history and clips to the first step only: the cache holds them afterwards."""
+        inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
+        if not is_first_iteration and inputs.get("use_cache"):
+            for key in CONTEXT_KEYS:
+                inputs.pop(key, None)
+        return inputs
+
+
+AutoModel.register(EpoConfig, EpoModel)
+AutoModelForCausalLM.register(EpoConfig, EpoForConditionalGeneration)

@@ -1,0 +1,267 @@
+"""The processor: dialogues and clips in, prompts with placeholders and features out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
+
+from compressor.data import encode_prompt, encode_reply, encode_turn
+from compressor.placeholders import MEMORY_TOKEN
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Clip, DataError, Turn
+from epo.data.media import MediaLimits, decode_clip
+from epo.emotions import Emotion
+from epo.model.configuration import EpoConfig
+
+AUDIO_TOKEN, VIDEO_TOKEN, EMOTION_TOKEN = "<|audio|>", "<|video|>", "<|emotion|>"
+PLACEHOLDERS = (AUDIO_TOKEN, VIDEO_TOKEN, EMOTION_TOKEN, MEMORY_TOKEN)
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """What the encoders read of one clip; either half may be absent.
+
+    Attributes:
+        audio: float32 (mels, T), Whisper's log-mel at 100 frames a second.
+        video: float32 (F, 3, H, W), normalised frames.
+    """
+
+    audio: np.ndarray | None = None
+    video: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt, ready to be batched.
+
+    Attributes:
+        input_ids: the language model's ids, with placeholders.
+        history_ids: the compressor's ids, turns with their memory slots; empty where there is no history.
+        clip: the features behind the clip placeholders.
+        num_history_tokens: tokens the history takes up in `input_ids`.
+    """
+
+    input_ids: list[int]
+    history_ids: list[int]
+    clip: ClipFeatures
+    num_history_tokens: int
+
+
+def history_line(turn: Turn) -> str:
+    """Write a past turn as the compressor reads it."""
+    return f"{turn.speaker}: {turn.text}"
+
+
+def reply_text(text: str, emotion: Emotion | None) -> str:
+    """Write a reply as the model is to say it: its emotion label, then the words (after arXiv 2412.17292)."""
+    return text if emotion is None else f"({emotion}) {text}"
+
+
+def split_reply(reply: str) -> tuple[str | None, str]:
+    """Part a generated reply into its label, None where it has none, and its words."""
+    label, closed, words = reply.strip().removeprefix("(").partition(")")
+    if reply.strip().startswith("(") and closed:
+        return label.strip(), words.strip()
+    return None, reply.strip()
+
+
+def add_placeholders(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Teach a tokenizer the placeholder tokens and return their ids under the names `EpoConfig` gives them."""
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": list(PLACEHOLDERS)}, replace_additional_special_tokens=False
+    )
+    names = ("audio_token_id", "video_token_id", "emotion_token_id", "memory_token_id")
+    return dict(zip(names, tokenizer.convert_tokens_to_ids(list(PLACEHOLDERS)), strict=True))
+
+
+class EpoProcessor(ProcessorMixin):
+    """Joins the language model's tokenizer, the compressor's, and the encoders' feature extractors.
+
+    Args:
+        feature_extractor: Whisper's.
+        image_processor: CLIP's or SigLIP's.
+        tokenizer: the language model's, knowing the placeholders.
+        history_tokenizer: the compressor's own.
+        history_vocab_size: `MambaCompressor.vocab_size`, where memory slots begin.
+        num_memory_tokens: k.
+        audio_stack: see `ExtractorConfig`.
+        system_prompt: first message of every prompt, or empty for none.
+        max_prompt_tokens: longest prompt; the oldest turns give way, media placeholders never.
+        max_audio_seconds: longest audio read of a clip.
+        video_fps: frames sampled a second.
+        max_frames: most frames of a clip.
+    """
+
+    def __init__(
+        self,
+        feature_extractor: Any,
+        image_processor: Any,
+        tokenizer: Any,
+        history_tokenizer: Any,
+        history_vocab_size: int = 0,
+        num_memory_tokens: int = 2,
+        audio_stack: int = 8,
+        system_prompt: str = "",
+        max_prompt_tokens: int = 4096,
+        max_audio_seconds: float = 30.0,
+        video_fps: float = 4.0,
+        max_frames: int = 8,
+        **kwargs: Any,
+    ) -> None:
+        self.history_vocab_size = history_vocab_size
+        self.num_memory_tokens = num_memory_tokens
+        self.audio_stack = audio_stack
+        self.system_prompt = system_prompt
+        self.max_prompt_tokens = max_prompt_tokens
+        self.max_audio_seconds = max_audio_seconds
+        self.video_fps = video_fps
+        self.max_frames = max_frames
+        super().__init__(feature_extractor, image_processor, tokenizer, history_tokenizer, **kwargs)
+
+    def encode_clip(self, clip: Clip | None, cache: ClipCache) -> ClipFeatures:
+        """Decode a clip and compute what the encoders read, through the cache.
+
+        Raises:
+            MediaError: the clip cannot be decoded; the message names the file.
+        """
+        if clip is None:
+            return ClipFeatures()
+        arrays = cache.load(clip, self._feature_settings(), lambda: self._features(clip))
+        return ClipFeatures(arrays.get("audio"), arrays.get("video"))
+
+    def encode_prompt(
+        self, history: Sequence[Turn], current: Turn, clip: ClipFeatures, use_memory: bool = True
+    ) -> Prompt:
+        """Build the prompt of one reply: memory, clip, and the words of the current turn.
+
+        The oldest turns are left out until the prompt fits `max_prompt_tokens`.
+
+        Args:
+            history: turns before the current one, oldest first.
+            current: the turn to answer.
+            clip: its features.
+            use_memory: False writes the history out as text, for comparison.
+
+        Raises:
+            DataError: the current turn alone is too long.
+        """
+        block = self._clip_placeholders(clip)
+        bare = len(self._render([], block + current.text, use_memory))
+        for first in range(len(history) + 1):
+            kept = history[first:]
+            ids = self._render(kept, block + current.text, use_memory)
+            if len(ids) <= self.max_prompt_tokens:
+                history_ids = self._history_ids(kept) if use_memory else []
+                return Prompt(ids, history_ids, clip, len(ids) - bare)
+        raise DataError(
+            f"a turn and its clip take {bare} tokens, more than max_prompt_tokens {self.max_prompt_tokens}: "
+            f"{current.text[:60]!r}...; raise max_prompt_tokens or shorten the turn"
+        )
+
+    def encode_reply(self, text: str, emotion: Emotion | None) -> list[int]:
+        """Return the ids of a labelled reply, closed by the end-of-turn token."""
+        return encode_reply(self.tokenizer, reply_text(text, emotion))
+
+    def batch_context(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        """Stack what stands behind the placeholders, one row a prompt; absent halves become masked dummies.
+
+        Returns:
+            The tensors named in `epo.model.modeling.CONTEXT_KEYS`.
+        """
+        length = max(1, *(len(prompt.history_ids) for prompt in prompts))
+        history = [[*p.history_ids, *[0] * (length - len(p.history_ids))] for p in prompts]
+        context = {"history_ids": torch.tensor(history)}
+        return context | self.batch_clips([prompt.clip for prompt in prompts])
+
+    def batch_clips(self, clips: Sequence[ClipFeatures]) -> dict[str, Tensor]:
+        """Stack the features of clips, zero-padded, with the real lengths beside them."""
+        mels, size = self.feature_extractor.feature_size, self._frame_size()
+        num_mels = [0 if clip.audio is None else clip.audio.shape[1] for clip in clips]
+        num_frames = [0 if clip.video is None else clip.video.shape[0] for clip in clips]
+        audio = np.zeros((len(clips), mels, max(2, *num_mels)), dtype=np.float32)
+        video = np.zeros((len(clips), max(1, *num_frames), 3, *size), dtype=np.float32)
+        for row, clip in enumerate(clips):
+            if clip.audio is not None:
+                audio[row, :, : num_mels[row]] = clip.audio
+            if clip.video is not None:
+                video[row, : num_frames[row]] = clip.video
+        return {
+            "input_features": torch.from_numpy(audio),
+            "num_mel_frames": torch.tensor(num_mels),
+            "pixel_values": torch.from_numpy(video),
+            "num_video_frames": torch.tensor(num_frames),
+        }
+
+    def require_fit(self, config: EpoConfig) -> None:
+        """Refuse a model made with other settings.
+
+        Raises:
+            DataError: memory tokens a turn or audio stacking differ.
+        """
+        for name, ours, theirs in (
+            ("num_memory_tokens", self.num_memory_tokens, config.compressor_config.num_memory_tokens),
+            ("audio_stack", self.audio_stack, config.extractor_config.audio_stack),
+        ):
+            if ours != theirs:
+                raise DataError(f"the processor has {name} {ours}, the model {theirs}; load both from the same folder")
+
+    def _render(self, history: Sequence[Turn], current: str, use_memory: bool) -> list[int]:
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        if use_memory:
+            memory = MEMORY_TOKEN * (self.num_memory_tokens * len(history))
+            return encode_prompt(self.tokenizer, [*system, {"role": "user", "content": memory + current}])
+        past = [{"role": turn.speaker, "content": turn.text} for turn in history]
+        return encode_prompt(self.tokenizer, [*system, *past, {"role": "user", "content": current}])
+
+    def _history_ids(self, history: Sequence[Turn]) -> list[int]:
+        turns = (
+            encode_turn(self.history_tokenizer, history_line(turn), self.history_vocab_size, self.num_memory_tokens)
+            for turn in history
+        )
+        return [token for turn in turns for token in turn]
+
+    def _clip_placeholders(self, clip: ClipFeatures) -> str:
+        if clip.audio is None and clip.video is None:
+            return ""
+        num_audio = 0 if clip.audio is None else -(-((clip.audio.shape[1] + 1) // 2) // self.audio_stack)
+        num_video = 0 if clip.video is None else clip.video.shape[0]
+        return f"({EMOTION_TOKEN}) {AUDIO_TOKEN * num_audio}{VIDEO_TOKEN * num_video}"
+
+    def _features(self, clip: Clip) -> dict[str, np.ndarray]:
+        media = decode_clip(clip, self._limits())
+        arrays: dict[str, np.ndarray] = {}
+        if media.waveform is not None:
+            output = self.feature_extractor(
+                media.waveform,
+                sampling_rate=self.feature_extractor.sampling_rate,
+                padding="do_not_pad",
+                return_tensors="np",
+            )
+            arrays["audio"] = np.ascontiguousarray(output["input_features"][0], dtype=np.float32)
+        if media.frames is not None:
+            output = self.image_processor(list(media.frames), return_tensors="np")
+            arrays["video"] = np.ascontiguousarray(output["pixel_values"], dtype=np.float32)
+        return arrays
+
+    def _limits(self) -> MediaLimits:
+        return MediaLimits(
+            sample_rate_hz=self.feature_extractor.sampling_rate,
+            max_audio_seconds=self.max_audio_seconds,
+            video_fps=self.video_fps,
+            max_frames=self.max_frames,
+        )
+
+    def _feature_settings(self) -> str:
+        return f"{self._limits()}|{self.feature_extractor.to_json_string()}|{self.image_processor.to_json_string()}"
+
+    def _frame_size(self) -> tuple[int, int]:
+        crop = getattr(self.image_processor, "crop_size", None)
+        size = self.image_processor.size if crop is None else crop
+        return int(size["height"]), int(size["width"])
+
+
+AutoProcessor.register(EpoConfig, EpoProcessor)

@@ -1,0 +1,207 @@
+"""Collators: rows of a schedule or pairs of preferences become batches of tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from compressor.curriculum import Curriculum, RelevantTurns
+from compressor.data import IGNORE, encode_prompt, encode_reply, pad_right
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Clip, DataError
+from epo.emotions import EMOTIONS, Emotion
+from epo.model.processing import ClipFeatures, EpoProcessor, Prompt, reply_text
+from epo.training.examples import Example
+
+
+def drop_modality(clip: ClipFeatures, rng: np.random.Generator, chance: float) -> ClipFeatures:
+    """Hide the audio or the video of a clip that has both, each with half the chance (our choice)."""
+    draw = rng.random()
+    if clip.audio is None or clip.video is None or draw >= chance:
+        return clip
+    return ClipFeatures(None, clip.video) if draw < chance / 2 else ClipFeatures(clip.audio, None)
+
+
+def emotion_labels(emotions: Sequence[Emotion | None]) -> Tensor:
+    """Return int64 (B,), the index of each emotion in `EMOTIONS`, `IGNORE` where unknown."""
+    return torch.tensor([IGNORE if e is None else EMOTIONS.index(e) for e in emotions])
+
+
+class ClipCollator:
+    """Batches of labelled clips for the extractor."""
+
+    def __init__(
+        self,
+        clips: Sequence[tuple[Clip, Emotion]],
+        processor: EpoProcessor,
+        cache: ClipCache,
+        modality_dropout: float = 0.0,
+    ) -> None:
+        self._clips, self._processor, self._cache = clips, processor, cache
+        self._modality_dropout = modality_dropout
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Build the inputs of `EmotionExtractor.forward` and `emotions` (B,) from schedule rows."""
+        features = []
+        for row in rows:
+            clip = self._processor.encode_clip(self._clips[row["index"]][0], self._cache)
+            features.append(drop_modality(clip, np.random.default_rng(row["seed"]), self._modality_dropout))
+        emotions = emotion_labels([self._clips[row["index"]][1] for row in rows])
+        return self._processor.batch_clips(features) | {"emotions": emotions}
+
+
+class TextCollator:
+    """Batches of whole dialogues as text, for a language model that has nothing to hear or see yet.
+
+    Half of the current turns are preceded by the user's emotion as a word, where it is known; a clip's emotion
+    token later stands in that place. All tokens are learnt, the reply with full weight.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        tokenizer: PreTrainedTokenizerBase,
+        curriculum: Curriculum,
+        history_weight: float,
+    ) -> None:
+        self._examples, self._tokenizer, self._curriculum = examples, tokenizer, curriculum
+        self._history_weight = history_weight
+        self._relevant = RelevantTurns(turn.text for example in examples for turn in example.history)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Build `input_ids`, `labels`, `loss_weights`, each (B, T), from schedule rows."""
+        pairs = [self._encode(row) for row in rows]
+        inputs = pad_right([prompt + reply for prompt, reply in pairs], 0)
+        labels = pad_right([prompt + reply for prompt, reply in pairs], IGNORE)
+        weights = torch.zeros(inputs.shape)
+        for row, (prompt, reply) in enumerate(pairs):
+            weights[row, : len(prompt)] = self._history_weight
+            weights[row, len(prompt) : len(prompt) + len(reply)] = 1.0
+        return {"input_ids": inputs, "labels": labels, "loss_weights": weights}
+
+    def _encode(self, row: dict[str, Any]) -> tuple[list[int], list[int]]:
+        example = self._examples[row["index"]]
+        num_turns = self._curriculum.num_turns(row["progress"])
+        kept = self._relevant.pick([turn.text for turn in example.history], example.reply, num_turns)
+        return text_prompt(example, kept, self._tokenizer, named_emotion=row["seed"] % 2 == 0)
+
+
+def text_prompt(
+    example: Example, kept: Sequence[int], tokenizer: PreTrainedTokenizerBase, named_emotion: bool
+) -> tuple[list[int], list[int]]:
+    """Return prompt and reply ids of an example with its history written out.
+
+    Args:
+        example: the reply and what leads to it.
+        kept: indices of the history's turns to show.
+        tokenizer: with a chat template.
+        named_emotion: whether the user's emotion, if known, is written before the current words.
+    """
+    messages = [{"role": example.history[i].speaker, "content": example.history[i].text} for i in kept]
+    messages.append({"role": "user", "content": current_text(example, named_emotion)})
+    reply = encode_reply(tokenizer, reply_text(example.reply, example.reply_emotion))
+    return encode_prompt(tokenizer, messages), reply
+
+
+def current_text(example: Example, named_emotion: bool) -> str:
+    """Return the current words, preceded by the user's emotion where it is known and wanted."""
+    emotion = example.current.emotion
+    return f"({emotion}) {example.current.text}" if named_emotion and emotion is not None else example.current.text
+
+
+@dataclass(frozen=True)
+class PromptBuilder:
+    """Makes the prompt of an example, its clip decoded through the cache."""
+
+    processor: EpoProcessor
+    cache: ClipCache
+
+    def __call__(self, example: Example, drop: float = 0.0, seed: int = 0) -> Prompt:
+        """Return the prompt, hiding one modality with chance `drop`.
+
+        Raises:
+            DataError: the current turn does not fit, or its clip cannot be read; names the dialogue.
+        """
+        try:
+            clip = self.processor.encode_clip(example.current.clip, self.cache)
+            clip = drop_modality(clip, np.random.default_rng(seed), drop)
+            return self.processor.encode_prompt(example.history, example.current, clip)
+        except DataError as error:
+            raise DataError(f"dialogue {example.dialogue_id!r}, turn {example.turn - 1}: {error}") from error
+
+
+class SftCollator:
+    """Batches of prompts with memories and clips, and the labelled reply."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        build: PromptBuilder,
+        modality_dropout: float = 0.0,
+        clip_dropout: float = 0.0,
+    ) -> None:
+        self._examples, self._build = examples, build
+        self._modality_dropout, self._clip_dropout = modality_dropout, clip_dropout
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Build the model's inputs, `labels` (B, T) and `emotions` (B,) from schedule rows."""
+        examples = [self._example(row) for row in rows]
+        prompts = [self._build(e, self._modality_dropout, r["seed"]) for e, r in zip(examples, rows, strict=True)]
+        processor = self._build.processor
+        replies = [processor.encode_reply(example.reply, example.reply_emotion) for example in examples]
+        batch = pad_rows([p.input_ids for p in prompts], replies)
+        emotions = emotion_labels([e.current.emotion if e.current.clip is not None else None for e in examples])
+        labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
+        return batch | processor.batch_context(prompts) | {"labels": labels, "emotions": emotions}
+
+    def _example(self, row: dict[str, Any]) -> Example:
+        """Leave out the whole clip now and then, so that the model can also answer without one."""
+        example = self._examples[row["index"]]
+        if np.random.default_rng((row["seed"], 1)).random() < self._clip_dropout:
+            return replace(example, current=replace(example.current, clip=None))
+        return example
+
+
+def pad_rows(prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> dict[str, Tensor]:
+    """Join prompts and replies, right-padded: `input_ids`, `attention_mask`, `completion_mask`, int64 (B, T)."""
+    pairs = list(zip(prompts, replies, strict=True))
+    return {
+        "input_ids": pad_right([prompt + reply for prompt, reply in pairs], 0),
+        "attention_mask": pad_right([[1] * (len(prompt) + len(reply)) for prompt, reply in pairs], 0),
+        "completion_mask": pad_right([[0] * len(prompt) + [1] * len(reply) for prompt, reply in pairs], 0),
+    }
+
+
+@dataclass(frozen=True)
+class PairExample:
+    """A preference: the example whose reply is the chosen one, and the rejected reply."""
+
+    example: Example
+    rejected: str
+    rejected_emotion: Emotion | None
+
+
+class PairCollator:
+    """Batches of preference pairs in TRL's layout: B rows with the chosen, then B rows with the rejected reply.
+
+    Memories and clips come once a pair, and `prompt_lengths` lets the model read each prompt once.
+    """
+
+    def __init__(self, pairs: Sequence[PairExample], build: PromptBuilder) -> None:
+        self._pairs, self._build = pairs, build
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Build a batch from `{"index": i}` rows."""
+        pairs = [self._pairs[row["index"]] for row in rows]
+        prompts = [self._build(pair.example) for pair in pairs]
+        processor = self._build.processor
+        chosen = [processor.encode_reply(pair.example.reply, pair.example.reply_emotion) for pair in pairs]
+        rejected = [processor.encode_reply(pair.rejected, pair.rejected_emotion) for pair in pairs]
+        ids = [prompt.input_ids for prompt in prompts]
+        batch = pad_rows(ids + ids, chosen + rejected)
+        lengths = torch.tensor([len(prompt.input_ids) for prompt in prompts])
+        return batch | processor.batch_context(prompts) | {"prompt_lengths": lengths}

@@ -1,0 +1,58 @@
+"""Training examples: which replies of which dialogues are learnt, and with what before them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from epo.data.dialogue import Dialogue, Turn
+from epo.emotions import Emotion
+
+ReplyChoice = Literal["last", "all"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One reply with the turns that lead to it.
+
+    Attributes:
+        dialogue_id: where it comes from.
+        turn: index of the reply in the dialogue.
+        history: turns before the current one, oldest first.
+        current: the turn to answer.
+        reply: the words to say.
+        reply_emotion: the emotion they are written in, None where unknown.
+    """
+
+    dialogue_id: str
+    turn: int
+    history: tuple[Turn, ...]
+    current: Turn
+    reply: str
+    reply_emotion: Emotion | None
+
+
+def example_of(dialogue: Dialogue, turn: int) -> Example:
+    """Return the example whose reply is turn number `turn` of a dialogue."""
+    reply = dialogue.turns[turn]
+    return Example(dialogue.id, turn, dialogue.turns[: turn - 1], dialogue.turns[turn - 1], reply.text, reply.emotion)
+
+
+def reply_examples(dialogues: Iterable[Dialogue], choice: ReplyChoice, require_clip: bool = False) -> list[Example]:
+    """Collect the replies to learn: assistant turns that answer a user turn and have a history.
+
+    Args:
+        dialogues: any number.
+        choice: only the last such reply of each dialogue, or all of them.
+        require_clip: leave out replies to a turn without audio and video.
+    """
+    examples = []
+    for dialogue in dialogues:
+        turns = [i for i in range(2, len(dialogue.turns)) if _answers_user(dialogue, i)]
+        for turn in turns[-1:] if choice == "last" else turns:
+            if not require_clip or dialogue.turns[turn - 1].clip is not None:
+                examples.append(example_of(dialogue, turn))
+    return examples
+
+
+def _answers_user(dialogue: Dialogue, turn: int) -> bool:
+    return dialogue.turns[turn].speaker == "assistant" and dialogue.turns[turn - 1].speaker == "user"
