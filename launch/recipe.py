@@ -94,14 +94,12 @@ def save_resolved(output_dir: Path, recipes: Iterable[Any], data_files: Iterable
     return resolved
 
 
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file of `key: value` lines, without checking its keys.
 
-
-def _check_file(argv: Sequence[str], known: list[str]) -> None:
-    path = Path(_config_name(argv))
+    Raises:
+        RecipeError: the file is missing, not YAML, or no mapping.
+    """
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; those that come with the project lie under recipes/")
     try:
@@ -110,8 +108,27 @@ def _check_file(argv: Sequence[str], known: list[str]) -> None:
         raise RecipeError(f"{path}: not YAML ({error})") from error
     if not isinstance(recipe, dict):
         raise RecipeError(f"{path}: want one `key: value` a line")
-    for key in recipe:
-        _check_key(str(key), known, str(path))
+    return recipe
+
+
+def check_key(key: str, known: list[str], where: str) -> None:
+    """Refuse a key that is not known, naming the nearest one that is."""
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise RecipeError(f"{where}: unknown key {key!r}; the nearest known key is {near[0]!r}")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(argv: Sequence[str], known: list[str]) -> None:
+    path = Path(_config_name(argv))
+    for key in read_mapping(path):
+        check_key(str(key), known, str(path))
 
 
 def _check_flags(argv: Sequence[str], known: list[str]) -> None:
@@ -119,14 +136,7 @@ def _check_flags(argv: Sequence[str], known: list[str]) -> None:
         if argument.startswith("--") and argument not in ("--config", "--help"):
             name = argument[2:].split("=")[0].replace("-", "_")
             if name.removeprefix("no_") not in known:
-                _check_key(name, known, "command line")
-
-
-def _check_key(key: str, known: list[str], where: str) -> None:
-    if key in known:
-        return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise RecipeError(f"{where}: unknown key {key!r}; the nearest known key is {near[0]!r}")
+                check_key(name, known, "command line")
 
 
 def _config_name(argv: Sequence[str]) -> str:
@@ -162,4 +172,12 @@ def _replace_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-__all__ = ["RecipeError", "accumulation_steps", "file_digest", "read_recipe", "save_resolved"]
+__all__ = [
+    "RecipeError",
+    "accumulation_steps",
+    "check_key",
+    "file_digest",
+    "read_mapping",
+    "read_recipe",
+    "save_resolved",
+]
