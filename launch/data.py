@@ -1,68 +1,184 @@
-"""Data: corpus folder -> `dialogues.jsonl` and its media, as `python launch/data.py import --config FILE`."""
+"""Data: `import` a corpus as `dialogues.jsonl` and media, `check` such a file, `show` one of its dialogues."""
 
+import argparse
 import dataclasses
+import functools
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import launch  # noqa: F401
 from launch import stage
+from epo.data.corpora.builtin import BuiltinCorpus, write_builtin_corpus
+from epo.data.corpora.iemocap import LeftActor, read_iemocap
+from epo.data.corpora.importing import import_corpus
+from epo.data.corpora.jsonl import read_own
+from epo.data.corpora.m3ed import read_m3ed
+from epo.data.corpora.meld import read_meld, read_meld_dyadic
+from epo.data.corpora.multidialog import read_multidialog
+from epo.data.corpora.report import ImportReport, OnError
+from epo.data.corpora.topical_chat import read_topical_chat
+from epo.data.corpora.turns import Reader
+from epo.data.splits import SplitShares
 from launch.recipe import RecipeError, read_recipe, save_resolved
 from launch.tracking import open_run
+
+_USAGE = """python launch/data.py VERB ...
+
+  import   read a corpus folder, or write the built-in corpus:
+             import --corpus meld --root MELD --out runs/meld/corpus
+             import --config recipes/quickstart/data.yaml
+  check    list every fault of a dialogues file and its media:
+             check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
+  show     print one dialogue, or write a page with frames, waveforms, words and emotions:
+             show runs/meld/corpus/dialogues.jsonl meld-train-0 [--html page.html]
+
+VERB --help says more."""
+
+# reader, language-independent reminder of the terms: the project ships none of these corpora
+_CORPORA: dict[str, tuple[Reader, str]] = {
+    "multidialog": (read_multidialog, "see huggingface.co/datasets/IVLLab/MultiDialog; check the terms before sharing"),
+    "meld": (read_meld, "annotations GPL-3.0; the clips are of a TV series: research use, do not redistribute"),
+    "meld_dyadic": (
+        read_meld_dyadic,
+        "annotations GPL-3.0; the clips are of a TV series: research use, do not redistribute",
+    ),
+    "iemocap": (read_iemocap, "licence agreement with USC SAIL: research use, do not redistribute"),
+    "m3ed": (read_m3ed, "licence agreement with RUC AIM3: research use, do not redistribute"),
+    "topical_chat": (read_topical_chat, "CDLA-Sharing-1.0"),
+    "jsonl": (read_own, "your own data: note its terms here"),
+}
 
 
 @dataclass
 class ImportRecipe:
     """Read a corpus as downloaded, or write the built-in one, into a folder with `dialogues.jsonl` and `media/`."""
 
-    output_dir: str
-    corpus: Literal["builtin"] = "builtin"
-    seed: int = 0
-    workers: int = 2
-    num_train: int = 600
-    num_train_with_clips: int = 600
-    num_validation: int = 60
-    num_test: int = 200
-    num_train_speakers: int = 24
-    num_validation_speakers: int = 4
-    num_test_speakers: int = 10
-    generic_share: float = 0.6
-    clips_per_dialogue: int = 2
-    pipeline: str = "data"
-    experiment: str = "epo"
+    output_dir: str = field(metadata={"help": "folder to write; --out for short"})
+    corpus: Literal["builtin", "multidialog", "meld", "meld_dyadic", "iemocap", "m3ed", "topical_chat", "jsonl"] = (
+        field(default="builtin", metadata={"help": "which corpus; docs/data.md shows how each must lie in --root"})
+    )
+    root: str | None = field(default=None, metadata={"help": "the corpus folder; not for builtin"})
+    on_error: OnError = field(
+        default="stop", metadata={"help": "stop at the first broken row, or skip such rows and count them"}
+    )
+    validation_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
+    test_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
+    iemocap_left: LeftActor = field(
+        default="marked", metadata={"help": "who is in the left half of IEMOCAP's videos: marked, female or male"}
+    )
+    workers: int = field(default=2, metadata={"help": "processes that write the built-in corpus's clips"})
+    pipeline: str = field(default="data", metadata={"help": "name of the parent MLflow run"})
+    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
 
 
 def main() -> None:
     """Dispatch on the verb, the first argument."""
-    verb, *argv = sys.argv[1:]
-    if verb != "import":
-        raise RecipeError(f"unknown verb {verb!r}; want import")
-    run_import(argv)
+    verbs = {"import": run_import, "check": run_check, "show": run_show}
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE)
+        return
+    if arguments[0] not in verbs:
+        raise RecipeError(f"unknown verb {arguments[0]!r}; want one of {', '.join(verbs)}")
+    verbs[arguments[0]](arguments[1:])
 
 
-def run_import(argv: list[str]) -> None:
-    """Write the corpus a recipe names, unless the very same recipe has already been finished."""
-    (recipe,) = read_recipe([ImportRecipe], argv)
+def run_import(argv: Sequence[str]) -> None:
+    """Write the corpus that a recipe names, unless this very recipe was finished before."""
+    argv = ["--output_dir" + argument[5:] if argument.split("=")[0] == "--out" else argument for argument in argv]
+    recipe, builtin = read_recipe([ImportRecipe, BuiltinCorpus], argv)
+    _check_recipe(recipe, builtin)
     out = Path(recipe.output_dir)
-    resolved = save_resolved(out, [recipe], [])
+    resolved = save_resolved(out, [recipe, builtin], [])
     if stage.is_done(out, resolved):
         print(f"{out}: already written by this very recipe; delete the folder to write it anew")
         return
     with open_run("data", recipe.pipeline, recipe.experiment, out, resolved) as run:
-        _write_builtin(recipe, out)
-        card = json.loads((out / "card.json").read_text())
+        if recipe.corpus == "builtin":
+            write_builtin_corpus(out, builtin, recipe.workers)
+            card = json.loads((out / "card.json").read_text(encoding="utf-8"))
+        else:
+            card = _import(recipe, builtin.seed, out)
+            run.log_metrics(
+                {f"{kind}/{split}": card[kind][split] for kind in ("dialogues", "turns") for split in card[kind]}
+            )
         run.log_artifact(out / "card.json")
     stage.mark_done(out, resolved, card)
+    print(f"wrote {out / 'dialogues.jsonl'}")
 
 
-def _write_builtin(recipe: ImportRecipe, out: Path) -> None:
-    from epo.data.corpora.builtin import BuiltinCorpus, write_builtin_corpus
+def _check_recipe(recipe: ImportRecipe, builtin: BuiltinCorpus) -> None:
+    """Refuse settings that the chosen corpus would ignore."""
+    if recipe.corpus == "builtin":
+        if recipe.root is not None:
+            raise RecipeError("root: the built-in corpus is generated, not read; leave root out or name a corpus")
+        return
+    if recipe.root is None:
+        raise RecipeError(f"root: say where the corpus {recipe.corpus} lies; docs/data.md shows its layout")
+    if not Path(recipe.root).is_dir():
+        raise RecipeError(f"root: {recipe.root}: no such folder; docs/data.md shows how {recipe.corpus} must lie")
+    default = BuiltinCorpus(seed=builtin.seed)
+    given = [key for key, value in dataclasses.asdict(builtin).items() if value != getattr(default, key)]
+    if given:
+        raise RecipeError(f"{', '.join(given)}: only for the built-in corpus, not {recipe.corpus}; leave it out")
 
-    names = {field.name for field in dataclasses.fields(BuiltinCorpus)}
-    settings = BuiltinCorpus(**{key: value for key, value in dataclasses.asdict(recipe).items() if key in names})
-    write_builtin_corpus(out, settings, recipe.workers)
+
+def _import(recipe: ImportRecipe, seed: int, out: Path) -> dict[str, Any]:
+    assert recipe.root is not None
+    read, licence = _CORPORA[recipe.corpus]
+    if recipe.corpus == "iemocap":
+        read = functools.partial(read_iemocap, left=recipe.iemocap_left)
+    report = ImportReport(recipe.on_error)
+    shares = SplitShares(recipe.validation_share, recipe.test_share, seed)
+    card = import_corpus(read, Path(recipe.root), out, shares, report, {"corpus": recipe.corpus, "licence": licence})
+    print(*report.summary(), sep="\n")
+    for kind in ("dialogues", "turns"):
+        print(f"{kind}: " + ", ".join(f"{count} {split}" for split, count in card[kind].items()))
+    return card
+
+
+def run_check(argv: Sequence[str]) -> None:
+    """List every fault of a dialogues file; exit 1 if there is one."""
+    from epo.data.checking import check_file
+
+    parser = argparse.ArgumentParser(prog="launch/data.py check", description=run_check.__doc__)
+    parser.add_argument("file", type=Path, help="a dialogues.jsonl")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.add_argument("--no-decode", action="store_true", help="only look whether media exist, do not decode them")
+    parser.add_argument("--workers", type=int, default=2, help="processes that decode")
+    given = parser.parse_args(argv)
+    result = check_file(given.file, workers=given.workers, decode=not given.no_decode)
+    if given.json:
+        print(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
+    else:
+        print(
+            *result.faults,
+            f"{result.num_dialogues} dialogues, {result.num_clips} clips, {len(result.faults)} faults",
+            sep="\n",
+        )
+    if result.faults:
+        sys.exit(1)
+
+
+def run_show(argv: Sequence[str]) -> None:
+    """Print one dialogue of a file, or write it as an HTML page with frames, waveforms, words and emotions."""
+    from epo.data.showing import find_dialogue, format_dialogue, write_page
+
+    parser = argparse.ArgumentParser(prog="launch/data.py show", description=run_show.__doc__)
+    parser.add_argument("file", type=Path, help="a dialogues.jsonl")
+    parser.add_argument("id", help="id of the dialogue")
+    parser.add_argument("--html", type=Path, help="write a page there instead of printing")
+    given = parser.parse_args(argv)
+    dialogue = find_dialogue(given.file, given.id)
+    if given.html is None:
+        print(format_dialogue(dialogue))
+    else:
+        write_page(dialogue, given.html)
+        print(f"wrote {given.html}")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def read_dialogues(path: str | Path) -> Iterator[Dialogue]:
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, 1):
             where = f"{path}:{number}"
-            dialogue = parse_dialogue(_load_json(raw, where), root, where)
+            dialogue = parse_dialogue(load_line(raw, where), root, where)
             if dialogue.id in seen:
                 raise DataError(f"{where}: dialogue id {dialogue.id!r} appears twice; give each its own id")
             seen.add(dialogue.id)
@@ -89,23 +89,37 @@ def parse_dialogue(row: Any, root: Path, where: str) -> Dialogue:
     Raises:
         DataError: anything in the row is not as docs/data.md says.
     """
-    _require(isinstance(row, dict), where, "want a JSON object with 'id' and 'turns'")
-    _refuse_unknown(row, {"id", "turns", "language", "split", "facts"}, where)
-    _require(isinstance(row.get("id"), str) and row["id"] != "", where, "'id' must be a non-empty string")
-    turns = row.get("turns")
-    _require(isinstance(turns, list) and len(turns) > 0, where, "'turns' must be a non-empty list")
-    language = row.get("language", "en")
-    _require(isinstance(language, str), where, "'language' must be a string such as 'en'")
-    split = row.get("split")
-    _require(split is None or split in SPLITS, where, f"'split' is {split!r}, want one of {', '.join(SPLITS)}")
-    assert isinstance(turns, list)
+    for fault in find_faults(row, root, where):
+        raise DataError(fault)
     return Dialogue(
         id=row["id"],
-        turns=tuple(_parse_turn(turn, root, f"{where}: turn {index}") for index, turn in enumerate(turns)),
-        language=language,
-        split=split,
-        facts=_parse_facts(row.get("facts", {}), len(turns), where),
+        turns=tuple(_make_turn(turn, root) for turn in row["turns"]),
+        language=row.get("language", "en"),
+        split=row.get("split"),
+        facts={int(turn): tuple(facts) for turn, facts in row.get("facts", {}).items()},
     )
+
+
+def find_faults(row: Any, root: Path, where: str) -> Iterator[str]:
+    """Yield a message for everything in a decoded line that is not as docs/data.md says; arguments as above."""
+    if not isinstance(row, dict):
+        yield f"{where}: want a JSON object with 'id' and 'turns'"
+        return
+    yield from _unknown_keys(row, {"id", "turns", "language", "split", "facts"}, where)
+    if not _is_text(row.get("id")):
+        yield f"{where}: 'id' must be a non-empty string"
+    if not _is_text(row.get("language", "en")):
+        yield f"{where}: 'language' must be a string such as 'en'"
+    split = row.get("split")
+    if split is not None and split not in SPLITS:
+        yield f"{where}: 'split' is {split!r}, want one of {', '.join(SPLITS)}"
+    turns = row.get("turns")
+    if not isinstance(turns, list) or not turns:
+        yield f"{where}: 'turns' must be a non-empty list"
+        return
+    for index, turn in enumerate(turns):
+        yield from _turn_faults(turn, root, f"{where}: turn {index}")
+    yield from _facts_faults(row.get("facts", {}), len(turns), where)
 
 
 def write_dialogues(path: str | Path, dialogues: Iterable[Dialogue]) -> int:
@@ -140,72 +154,91 @@ def dialogue_to_json(dialogue: Dialogue, root: Path) -> dict[str, Any]:
     return row
 
 
-def _parse_turn(row: Any, root: Path, where: str) -> Turn:
-    _require(isinstance(row, dict), where, "want an object with 'speaker' and 'text'")
-    _refuse_unknown(row, {"speaker", "text", "emotion", "clip"}, where)
-    speaker = row.get("speaker")
-    _require(speaker in ("user", "assistant"), where, f"'speaker' is {speaker!r}, want 'user' or 'assistant'")
-    text = row.get("text")
-    _require(
-        isinstance(text, str) and text.strip() != "",
-        where,
-        "'text' is empty; write the words or drop the turn",
-    )
+def _turn_faults(row: Any, root: Path, where: str) -> Iterator[str]:
+    if not isinstance(row, dict):
+        yield f"{where}: want an object with 'speaker' and 'text'"
+        return
+    yield from _unknown_keys(row, {"speaker", "text", "emotion", "clip"}, where)
+    if row.get("speaker") not in ("user", "assistant"):
+        yield f"{where}: 'speaker' is {row.get('speaker')!r}, want 'user' or 'assistant'"
+    if not _is_text(row.get("text")):
+        yield f"{where}: 'text' is empty; write the words or drop the turn"
     emotion = row.get("emotion")
-    if emotion is not None:
-        _require(isinstance(emotion, str), where, "'emotion' must be a string")
+    if emotion is not None and not isinstance(emotion, str):
+        yield f"{where}: 'emotion' must be a string"
+    elif emotion is not None:
         try:
-            emotion = parse_emotion(emotion)
+            parse_emotion(emotion)
         except UnknownEmotionError as error:
-            raise DataError(f"{where}: {error}") from None
-    clip = row.get("clip")
-    return Turn(
-        speaker=speaker,
-        text=text.strip(),
-        emotion=emotion,
-        clip=None if clip is None else _parse_clip(clip, root, where),
-    )
+            yield f"{where}: {error}"
+    if row.get("clip") is not None:
+        yield from _clip_faults(row["clip"], root, where)
 
 
-def _parse_clip(row: Any, root: Path, where: str) -> Clip:
-    _require(isinstance(row, dict), where, "'clip' must be an object with 'audio' and/or 'video'")
-    _refuse_unknown(row, {"audio", "video", "start_s", "end_s"}, where)
+def _clip_faults(row: Any, root: Path, where: str) -> Iterator[str]:
+    if not isinstance(row, dict):
+        yield f"{where}: 'clip' must be an object with 'audio' and/or 'video'"
+        return
+    yield from _unknown_keys(row, {"audio", "video", "start_s", "end_s"}, where)
     start_s, end_s = row.get("start_s", 0.0), row.get("end_s")
-    _require(_is_time(start_s) and start_s >= 0, where, f"'start_s' is {start_s!r}, want seconds >= 0")
-    _require(
-        end_s is None or (_is_time(end_s) and end_s > start_s),
-        where,
-        f"'end_s' is {end_s!r}, want > 'start_s'",
-    )
-    audio, video = (_media_path(row.get(kind), root, f"{where}: {kind}") for kind in ("audio", "video"))
-    _require(audio is not None or video is not None, where, "'clip' has neither 'audio' nor 'video'; leave it out")
-    return Clip(audio, video, float(start_s), None if end_s is None else float(end_s))
+    if not _is_time(start_s) or start_s < 0:
+        yield f"{where}: 'start_s' is {start_s!r}, want seconds >= 0"
+    elif end_s is not None and not (_is_time(end_s) and end_s > start_s):
+        yield f"{where}: 'end_s' is {end_s!r}, want > 'start_s'"
+    if row.get("audio") is None and row.get("video") is None:
+        yield f"{where}: 'clip' has neither 'audio' nor 'video'; leave it out"
+    for kind in ("audio", "video"):
+        if row.get(kind) is not None:
+            yield from _path_faults(row[kind], root, f"{where}: {kind}")
 
 
-def _media_path(value: Any, root: Path, where: str) -> Path | None:
-    if value is None:
-        return None
-    _require(isinstance(value, str) and value != "" and "\0" not in value, where, "must be a relative path")
-    real = Path(os.path.realpath(root / value))
-    _require(
-        not os.path.isabs(value) and real.is_relative_to(root),
-        where,
-        f"{value!r} leaves the folder of the dialogues file; put the media below it and write a relative path",
-    )
-    _require(real.is_file(), where, f"{value!r} does not exist; restore the file or remove it from the clip")
-    return real
+def _path_faults(value: Any, root: Path, where: str) -> Iterator[str]:
+    if not _is_text(value) or "\0" in value:
+        yield f"{where}: must be a relative path"
+        return
+    try:
+        real = Path(os.path.realpath(root / value))
+        is_file = real.is_file()
+    except OSError:  # a name longer than the file system allows
+        real, is_file = root, False
+    if os.path.isabs(value) or not real.is_relative_to(root):
+        yield (
+            f"{where}: {value!r} leaves the folder of the dialogues file; "
+            "put the media below it and write a relative path"
+        )
+    elif not is_file:
+        yield f"{where}: {value!r} does not exist; restore the file or remove it from the clip"
 
 
-def _parse_facts(row: Any, num_turns: int, where: str) -> dict[int, tuple[str, ...]]:
-    _require(isinstance(row, dict), where, "'facts' must map a turn number to a list of strings")
-    facts: dict[int, tuple[str, ...]] = {}
+def _facts_faults(row: Any, num_turns: int, where: str) -> Iterator[str]:
+    if not isinstance(row, dict):
+        yield f"{where}: 'facts' must map a turn number to a list of strings"
+        return
+    turns = {str(turn) for turn in range(num_turns)}
     for key, values in row.items():
-        is_turn = key.isdecimal() and int(key) < num_turns
-        _require(is_turn, where, f"'facts' names turn {key!r}, but there are {num_turns} turns counted from 0")
-        is_list = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
-        _require(is_list, where, f"'facts' of turn {key} must be a list of non-empty strings")
-        facts[int(key)] = tuple(values)
-    return facts
+        if key not in turns:
+            yield f"{where}: 'facts' names turn {key!r}, but there are {num_turns} turns counted from 0"
+        if not isinstance(values, list) or not all(_is_text(value) for value in values):
+            yield f"{where}: 'facts' of turn {key!r} must be a list of non-empty strings"
+
+
+def _make_turn(row: dict[str, Any], root: Path) -> Turn:
+    """Build a turn of a row that has no faults."""
+    clip, emotion = row.get("clip"), row.get("emotion")
+    return Turn(
+        speaker=row["speaker"],
+        text=row["text"].strip(),
+        emotion=None if emotion is None else parse_emotion(emotion),
+        clip=None if clip is None else _make_clip(clip, root),
+    )
+
+
+def _make_clip(row: dict[str, Any], root: Path) -> Clip:
+    audio, video = (
+        None if row.get(kind) is None else Path(os.path.realpath(root / row[kind])) for kind in ("audio", "video")
+    )
+    end_s = row.get("end_s")
+    return Clip(audio, video, float(row.get("start_s", 0.0)), None if end_s is None else float(end_s))
 
 
 def _turn_to_json(turn: Turn, root: Path, dialogue_id: str) -> dict[str, Any]:
@@ -231,13 +264,29 @@ def _clip_to_json(clip: Clip, root: Path, dialogue_id: str) -> dict[str, Any]:
     return row
 
 
-def _load_json(raw: bytes, where: str) -> Any:
+def load_line(raw: bytes, where: str) -> Any:
+    """Decode one line of a dialogues file.
+
+    Raises:
+        DataError: it is not UTF-8 or not JSON.
+    """
     try:
         return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError:
         raise DataError(f"{where}: not UTF-8; convert the file with `iconv -t UTF-8`") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also of a number with thousands of digits
         raise DataError(f"{where}: not JSON ({error}); write one JSON object a line") from None
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether a value is a string with something in it that UTF-8 can hold (JSON can escape what it cannot)."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_time(value: Any) -> bool:
@@ -245,15 +294,7 @@ def _is_time(value: Any) -> bool:
     return is_number and abs(value) < 1e9  # also false for NaN
 
 
-def _refuse_unknown(row: dict[str, Any], known: set[str], where: str) -> None:
+def _unknown_keys(row: dict[str, Any], known: set[str], where: str) -> Iterator[str]:
     unknown = sorted(set(row) - known)
-    _require(
-        not unknown,
-        where,
-        f"unknown key {', '.join(map(repr, unknown))}; known are {', '.join(sorted(known))}",
-    )
-
-
-def _require(condition: bool, where: str, message: str) -> None:
-    if not condition:
-        raise DataError(f"{where}: {message}")
+    if unknown:
+        yield f"{where}: unknown key {', '.join(map(repr, unknown))}; known are {', '.join(sorted(known))}"

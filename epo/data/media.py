@@ -22,7 +22,7 @@ _SEEK_FROM_S = 4.0
 _PREROLL_S = 0.2
 _MAX_CODED_PIXELS = 2**26  # twice 8K; anything larger is refused before memory is taken
 # Containers only: playlists and scripts, which make FFmpeg open other files or addresses, are refused.
-_FORMATS = "aac,aiff,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,mpegvideo,ogg,w64,wav"
+MEDIA_FORMATS = "aac,aiff,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,mpegvideo,ogg,w64,wav"
 
 Kind = Literal["audio", "video"]
 
@@ -141,7 +141,7 @@ def decode_video(path: Path, start_s: float, end_s: float | None, limits: MediaL
 
 
 def sample_times(start_s: float, end_s: float, limits: MediaLimits) -> list[float]:
-    """Times of the sampled frames in seconds: every 1 / video_fps from the start, or `max_frames` spread evenly."""
+    """Choose when frames are sampled, in seconds: every 1 / video_fps, or `max_frames` spread evenly over the span."""
     span_s = end_s - start_s
     count = max(1, math.ceil(span_s * limits.video_fps - 1e-6))
     if count <= limits.max_frames:
@@ -169,18 +169,23 @@ class _Source:
         """Open the best stream of a kind, and name the file in whatever goes wrong before it is closed."""
         options = {
             "max_pixels": str(_MAX_CODED_PIXELS),
-            "format_whitelist": _FORMATS,
+            "format_whitelist": MEDIA_FORMATS,
             "protocol_whitelist": "file",
         }
         try:
             if path.stat().st_size == 0:
                 raise MediaError(f"{path}: the file is empty; restore it or remove it from the clip")
             with av.open(f"file:{path}", options=options) as container:
+                if container.format.name == "wav":
+                    _check_riff_complete(path)
                 yield cls._choose(path, kind, container)
         except MediaError:
             raise
-        except (av.FFmpegError, OSError, EOFError, ValueError) as error:
-            raise MediaError(f"{path}: cannot decode {kind} ({error}); convert or restore the file") from error
+        except (av.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None)  # FFmpeg's own words; the rest of its message is a number
+            raise MediaError(
+                f"{path}: cannot decode {kind} ({error if reason is None else reason}); convert or restore the file"
+            ) from error
 
     @classmethod
     def _choose(cls, path: Path, kind: Kind, container: Any) -> "_Source":
@@ -273,6 +278,19 @@ def _promised_length(container: Any, stream: Any, begin_s: float) -> float | Non
         late_s = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base) - begin_s
         return float(stream.duration * stream.time_base) + late_s
     return None if container.duration is None else container.duration / av.time_base
+
+
+def _check_riff_complete(path: Path) -> None:
+    """Raise if a WAV file is shorter than its header says; FFmpeg trusts the file's size and would not tell."""
+    with path.open("rb") as file:
+        header = file.read(8)
+    promised, size = int.from_bytes(header[4:8], "little") + 8, path.stat().st_size
+    is_known = header[:4] == b"RIFF" and promised < 2**32  # a recorder writing to a pipe leaves the largest number
+    if is_known and size < promised * (1 - _MISSING_SHARE):
+        raise MediaError(
+            f"{path}: holds {size} bytes where the header promises {promised}, so the file is cut off; "
+            "restore it or remove it from the clip"
+        )
 
 
 def _cap_end(start_s: float, end_s: float | None, limits: MediaLimits) -> float:

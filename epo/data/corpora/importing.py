@@ -1,0 +1,139 @@
+"""Importing: a reader's dialogues, given splits and probed, go to `dialogues.jsonl`; `card.json` says what they are."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from epo.data.corpora.media_folder import MediaFolder
+from epo.data.corpora.report import ImportReport
+from epo.data.corpora.turns import Reader
+from epo.data.dialogue import SPLITS, Clip, DataError, Dialogue, Turn, write_dialogues
+from epo.data.media import MediaError
+from epo.data.probe import Probe, probe_media
+from epo.data.splits import SplitShares, with_split
+from epo.emotions import EMOTIONS
+
+
+class Card:
+    """Counts of a corpus: dialogues, turns, labels, clips, hours; constant memory."""
+
+    def __init__(self) -> None:
+        self.dialogues: Counter[str] = Counter()
+        self.turns: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.clips: Counter[str] = Counter()
+        self.languages: Counter[str] = Counter()
+        self.seconds = 0.0
+
+    def add(self, dialogue: Dialogue) -> None:
+        """Count a dialogue that has a split."""
+        assert dialogue.split is not None
+        self.dialogues[dialogue.split] += 1
+        self.turns[dialogue.split] += len(dialogue.turns)
+        self.languages[dialogue.language] += 1
+        for turn in dialogue.turns:
+            self.labels["none" if turn.emotion is None else turn.emotion] += 1
+            if turn.clip is not None:
+                self.clips["audio"] += turn.clip.audio is not None
+                self.clips["video"] += turn.clip.video is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts by split and label; `hours` is the length of the turns that have a clip."""
+        return {
+            "dialogues": {split: self.dialogues[split] for split in SPLITS},
+            "turns": {split: self.turns[split] for split in SPLITS},
+            "emotions": {label: self.labels[label] for label in (*EMOTIONS, "none")},
+            "clips": {kind: self.clips[kind] for kind in ("audio", "video")},
+            "hours": round(self.seconds / 3600, 3),
+            "languages": dict(self.languages),
+        }
+
+
+def import_corpus(
+    read: Reader, root: Path, out: Path, shares: SplitShares, report: ImportReport, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Import a corpus folder into `out` and return its card.
+
+    Clips go to `out/media` first and `dialogues.jsonl` appears whole at the end, so an import that was
+    interrupted is simply run again: media already there are kept.
+
+    Args:
+        read: the corpus's reader.
+        root: the corpus folder.
+        out: where `dialogues.jsonl`, `card.json` and `media/` go.
+        shares: splits of dialogues to which the corpus gives none.
+        report: counts irregularities, and says whether to stop at a fault.
+        facts: what the card says besides counts, such as the licence.
+
+    Raises:
+        DataError: the folder is missing or not laid out as docs/data.md says, or holds no dialogue, or a fault
+            was met and `report` says to stop.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give the corpus as --root")
+    card = Card()
+    dialogues = read(root, MediaFolder(out, root, report), report)
+    counted = _prepare(tqdm(dialogues, unit=" dialogues", desc="import", disable=None), shares, report, card)
+    if write_dialogues(out / "dialogues.jsonl", counted) == 0:
+        raise DataError(f"{root}: not one usable dialogue; " + "; ".join(report.summary()))
+    content = {**facts, **card.as_json(), "irregularities": report.as_json()}
+    partial = out / "card.json.partial"
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(out / "card.json")
+    return content
+
+
+def _prepare(
+    dialogues: Iterable[Dialogue], shares: SplitShares, report: ImportReport, card: Card
+) -> Iterator[Dialogue]:
+    for dialogue in dialogues:
+        turns = tuple(
+            _probed(turn, f"dialogue {dialogue.id}: turn {index}", report, card)
+            for index, turn in enumerate(dialogue.turns)
+        )
+        dialogue = with_split(replace(dialogue, turns=turns), shares)
+        card.add(dialogue)
+        yield dialogue
+
+
+def _probed(turn: Turn, where: str, report: ImportReport, card: Card) -> Turn:
+    """Return the turn with those halves of its clip that can be opened and have their stream."""
+    if turn.clip is None:
+        return turn
+    kept: dict[str, Path | None] = {"audio": turn.clip.audio, "video": turn.clip.video}
+    seconds = 0.0
+    for kind, path in kept.items():
+        if path is None:
+            continue
+        probe = _probe(path, where, report)
+        if probe is not None and (probe.has_audio if kind == "audio" else probe.has_video):
+            seconds = max(seconds, _clip_seconds(turn.clip, probe.seconds))
+            continue
+        kept[kind] = None
+        if probe is not None:
+            report.note(f"clip without {kind} stream", f"{where}: {path.name}")
+    card.seconds += seconds
+    if kept["audio"] is None and kept["video"] is None:
+        return replace(turn, clip=None)
+    return replace(turn, clip=replace(turn.clip, audio=kept["audio"], video=kept["video"]))
+
+
+def _probe(path: Path, where: str, report: ImportReport) -> Probe | None:
+    try:
+        return probe_media(path)
+    except MediaError as error:
+        report.fault("clip cannot be opened", f"{where}: {error}", "download the file again")
+        return None
+
+
+def _clip_seconds(clip: Clip, file_seconds: float | None) -> float:
+    ends = [end for end in (clip.end_s, file_seconds) if end is not None]
+    return max(0.0, min(ends) - clip.start_s) if ends else 0.0
+
+
+__all__ = ["Card", "import_corpus"]

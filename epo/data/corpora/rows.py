@@ -1,0 +1,185 @@
+"""Rows: CSV, JSONL and JSON files read a row at a time, every fault named by file and line."""
+
+import csv
+import gzip
+import itertools
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+from epo.data.corpora.report import ImportReport
+from epo.data.dialogue import DataError
+
+Row = TypeVar("Row")
+_CHUNK_CHARS = 1 << 16
+
+
+def read_csv(path: Path, columns: set[str], report: ImportReport) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (`path:line`, row) of a CSV file with a header, leaving out rows that cannot be read.
+
+    Raises:
+        DataError: the file is missing or lacks one of `columns`, or `report` says to stop at a broken row.
+    """
+    with _open_text(path) as file:
+        rows = csv.DictReader(file, strict=True)
+        missing = sorted(columns - set(_next_header(rows, path)))
+        if missing:
+            raise DataError(f"{path}: column {', '.join(missing)} is missing; is this the file as downloaded?")
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                report.fault("row is not CSV", f"{path}:{rows.line_num} ({error})", "mend the quotes")
+                continue
+            where = f"{path}:{rows.line_num}"
+            if None in row or None in row.values():
+                report.fault("row has the wrong number of columns", where, "mend the quotes")
+            elif not is_clean("".join(row.values())):
+                report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
+            else:
+                yield where, row
+
+
+def read_jsonl(path: Path, report: ImportReport) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (`path:line`, object) of a JSONL file, leaving out lines that are no JSON object.
+
+    Raises:
+        DataError: the file is missing, or `report` says to stop at a broken line.
+    """
+    with _open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):  # also of a number with thousands of digits
+                row = None
+            if not isinstance(row, dict):
+                report.fault("line is not a JSON object", where, "write one object a line")
+            elif not is_clean(line):
+                report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
+            else:
+                yield where, row
+
+
+def read_members(path: Path, report: ImportReport) -> Iterator[tuple[str, Any]]:
+    """Yield (key, value) of a file that holds one JSON object, one member at a time.
+
+    The file may be gzipped (`.gz`). Memory is that of the largest member, not of the file.
+
+    Raises:
+        DataError: the file is missing or is not one JSON object; what came before was yielded.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as file:
+            yield from _Members(file).read()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; see docs/data.md for the layout") from None
+    except (ValueError, RecursionError, EOFError, OSError) as error:
+        if isinstance(error, DataError):
+            raise
+        report.fault("rest of the file cannot be read", f"{path} ({error})", "download the file again")
+
+
+def grouped(
+    rows: Iterable[Row], key: Callable[[Row], Hashable], report: ImportReport
+) -> Iterator[tuple[Hashable, list[Row]]]:
+    """Group neighbouring rows of equal key; a key that comes back later is a duplicate, left out as a fault.
+
+    Raises:
+        DataError: such a duplicate, and `report` says to stop.
+    """
+    seen: set[Hashable] = set()
+    for value, group in itertools.groupby(rows, key):
+        members = list(group)
+        if value in seen:
+            where = f"dialogue {value!r} ({len(members)} rows)"
+            report.fault("dialogue comes twice", where, "sort the file by dialogue, or give each its own id")
+            continue
+        seen.add(value)
+        yield value, members
+
+
+def is_clean(text: str) -> bool:
+    """Tell whether text came from valid UTF-8: broken bytes were read as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _Members:
+    """The members of the outermost object of a JSON text, decoded as the text comes in."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._decoder = json.JSONDecoder()
+        self._text = ""
+        self._at = 0
+
+    def read(self) -> Iterator[tuple[str, Any]]:
+        if self._peek() != "{":
+            raise ValueError("not a JSON object")
+        self._at += 1
+        while self._peek() != "}":
+            key = self._value()
+            if not isinstance(key, str) or self._peek() != ":":
+                raise ValueError('want "key": value')
+            self._at += 1
+            yield key, self._value()
+            if self._peek() not in (",", "}"):
+                raise ValueError("want , or }")
+            self._at += self._text[self._at] == ","
+
+    def _peek(self) -> str:
+        """Return the next character that is no blank, without taking it."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at].isspace():
+                self._at += 1
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more(_CHUNK_CHARS):
+                raise EOFError("the file ends early")
+
+    def _value(self) -> Any:
+        """Decode one value, reading twice as much each time it turns out to be cut off."""
+        self._peek()
+        chars = _CHUNK_CHARS
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+                if end < len(self._text) or not self._more(chars):  # a number at the end might go on
+                    self._at = end
+                    return value
+            except json.JSONDecodeError:
+                if not self._more(chars):
+                    raise
+            chars *= 2
+
+    def _more(self, chars: int) -> bool:
+        read = self._file.read(chars)
+        self._text = self._text[self._at :] + read
+        self._at = 0
+        return read != ""
+
+
+def _open_text(path: Path) -> TextIO:
+    try:
+        return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; see docs/data.md for the layout") from None
+
+
+def _next_header(rows: "csv.DictReader[str]", path: Path) -> list[str]:
+    try:
+        header = rows.fieldnames
+    except csv.Error as error:
+        raise DataError(f"{path}:1: {error}; is this the file as downloaded?") from None
+    return [] if header is None else list(header)
+
+
+__all__ = ["grouped", "is_clean", "read_csv", "read_jsonl", "read_members"]
