@@ -1,22 +1,24 @@
 """Preference pairs: `dialogues.jsonl` -> `pairs.jsonl` with a report, as `launch/preferences.py --config FILE`."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-import launch  # noqa: F401
 from launch import stage
-from epo.data.dialogue import SPLITS, Dialogue, read_dialogues
+from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
 from epo.preferences.builder import PairSet, Source, build_pairs
+from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table
 from epo.preferences.counter import Strategy
-from epo.preferences.gold import Turns, collect_gold
-from epo.preferences.pair import PreferencePair, write_pairs
-from epo.preferences.probe import probe_accuracy
-from epo.preferences.scores import Thresholds
+from epo.preferences.gold import GoldReply, Turns, collect_gold
+from epo.preferences.opposite_random import OppositeRandomSource
+from epo.preferences.page import render_page
+from epo.preferences.pair import write_pairs
+from epo.preferences.probe import probe_pairs
+from epo.preferences.scores import EmotionReader, Examiner, Thresholds
 from launch.recipe import RecipeError, file_digest, read_recipe, save_resolved
 
 
@@ -26,13 +28,19 @@ class PreferencesRecipe:
 
     data: str
     output_dir: str
-    source: Literal["rewrite"] = "rewrite"
+    source: Literal["rewrite", "retrieve", "opposite_random"] = "retrieve"
     counter_emotion: Strategy = "inappropriate"
     match_marginals: bool = True
     turns: Turns = "all"
     needs_clip: bool = False
-    splits: list[str] = field(default_factory=lambda: ["train", "validation", "test"])
+    splits: list[str] = field(default_factory=lambda: list(SPLITS))
+    # "corpus" trains a word classifier on the corpus's own labels; else a text-classification model.
+    emotion_classifier: str = "corpus"
+    # For `retrieve`: BM25 unless a sentence-transformers model is named.
+    embedding_model: str | None = None
+    context_turns: int = 3
     min_emotion_distance: float = 0.0
+    min_emotion_divergence: float = 0.0
     min_similarity: float = 0.0
     max_similarity: float = 1.0
     max_length_ratio: float = 3.0
@@ -49,7 +57,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     (recipe,) = read_recipe([PreferencesRecipe], argv)
     _check(recipe)
     out, data = Path(recipe.output_dir), Path(recipe.data)
-    dialogues = list(read_dialogues(data))
+    dialogues = {dialogue.id: dialogue for dialogue in read_dialogues(data)}
     resolved = save_resolved(out, [recipe], [data]) | {"data_sha256": file_digest(data)}
     if stage.is_done(out, resolved):
         print(f"{out}: pairs already built by this very recipe; delete the folder to build them anew")
@@ -57,12 +65,14 @@ def run(argv: Sequence[str] | None = None) -> None:
     from launch.tracking import open_run
 
     with open_run("preferences", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
-        pair_sets = _build(recipe, dialogues)
-        write_pairs(out / "pairs.jsonl", _all_pairs(pair_sets))
-        report = _report(pair_sets)
-        _write_json(out / "report.json", report)
+        pair_sets, report = _build(recipe, dialogues)
+        pairs = [pair for pair_set in pair_sets.values() for pair in pair_set.pairs]
+        write_pairs(out / "pairs.jsonl", pairs)
+        _replace_text(out / "report.json", json.dumps(report, indent=2) + "\n")
+        _replace_text(out / "pairs.html", render_page(report, pairs, dialogues, recipe.seed))
         tracked.log_metrics(_metrics(report))
-        tracked.log_artifact(out / "report.json")
+        for name in ("report.json", "pairs.html"):
+            tracked.log_artifact(out / name)
     _print_report(report, out)
     stage.mark_done(out, resolved, report)
 
@@ -73,71 +83,116 @@ def _check(recipe: PreferencesRecipe) -> None:
         raise RecipeError(f"splits is {recipe.splits}, want some of {', '.join(SPLITS)}")
     if recipe.max_length_ratio < 1:
         raise RecipeError(f"max_length_ratio is {recipe.max_length_ratio}, want 1 or more")
+    if recipe.context_turns < 1:
+        raise RecipeError(f"context_turns is {recipe.context_turns}, want 1 or more")
 
 
-def _build(recipe: PreferencesRecipe, dialogues: list[Dialogue]) -> dict[str, PairSet]:
-    source = _source(recipe)
-    limits = Thresholds(
-        recipe.min_emotion_distance,
-        recipe.min_similarity,
-        recipe.max_similarity,
-        recipe.max_length_ratio,
-        recipe.min_script_share,
-    )
+def _build(recipe: PreferencesRecipe, dialogues: Mapping[str, Dialogue]) -> tuple[dict[str, PairSet], dict[str, Any]]:
+    """Build the pairs of each split and the report on them all."""
+    gold_of = _collect(recipe, dialogues)
+    all_gold = [reply for gold in gold_of.values() for reply in gold]
+    reader = _emotion_reader(recipe, all_gold)
+    examiner = Examiner(_limits(recipe), reader)
+    source = _source(recipe, examiner)
+    confusion = confusion_table(all_gold, reader) if recipe.counter_emotion == "confusable" else None
     pair_sets: dict[str, PairSet] = {}
-    for index, split in enumerate(SPLITS):
-        if split in recipe.splits:
-            gold = collect_gold(dialogues, split, recipe.turns, recipe.needs_clip)
-            rng = np.random.default_rng([recipe.seed, index])
-            pair_sets[split] = build_pairs(gold, source, recipe.counter_emotion, recipe.match_marginals, limits, rng)
-    if not _all_pairs(pair_sets):
-        raise RecipeError(
-            f"{recipe.data}: no pair could be built for splits {', '.join(recipe.splits)}; want assistant turns with "
-            "an emotion after a user turn (with a clip, if needs_clip), in dialogues whose 'split' is set"
-        )
-    return pair_sets
-
-
-def _source(recipe: PreferencesRecipe) -> Source:
-    from epo.preferences.rewrite import RewriteSource
-
-    return RewriteSource(recipe.seed)
-
-
-def _report(pair_sets: dict[str, PairSet]) -> dict[str, Any]:
-    splits = {
-        split: pair_set.summary() | {"probe_accuracy": probe_accuracy(pair_set.pairs)}
-        for split, pair_set in pair_sets.items()
+    splits: dict[str, Any] = {}
+    for split, gold in gold_of.items():
+        rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])
+        pair_set = build_pairs(gold, source, recipe.counter_emotion, recipe.match_marginals, examiner, rng, confusion)
+        pair_sets[split] = pair_set
+        splits[split] = pair_set.summary() | {
+            "probes": probe_pairs(pair_set.pairs, dialogues),
+            "opposite_random": _baseline(recipe, gold, examiner, dialogues),
+        }
+    report = {
+        "pairs": sum(len(pair_set.pairs) for pair_set in pair_sets.values()),
+        "source": recipe.source,
+        "counter_emotion": recipe.counter_emotion,
+        "match_marginals": recipe.match_marginals,
+        "splits": splits,
     }
-    return {"pairs": len(_all_pairs(pair_sets)), "splits": splits}
+    if report["pairs"] == 0:
+        raise RecipeError(f"{recipe.data}: every reply was dropped: {_reasons(pair_sets)}; loosen the thresholds")
+    return pair_sets, report
+
+
+def _collect(recipe: PreferencesRecipe, dialogues: Mapping[str, Dialogue]) -> dict[Split, list[GoldReply]]:
+    gold_of = {
+        split: collect_gold(dialogues.values(), split, recipe.turns, recipe.needs_clip)
+        for split in SPLITS
+        if split in recipe.splits
+    }
+    if not any(gold_of.values()):
+        raise RecipeError(
+            f"{recipe.data}: nothing to build pairs on for splits {', '.join(recipe.splits)}; want assistant turns "
+            "with an emotion after a user turn (with a clip, if needs_clip), in dialogues whose 'split' is set"
+        )
+    return gold_of
+
+
+def _limits(recipe: PreferencesRecipe) -> Thresholds:
+    names = {entry.name for entry in fields(Thresholds)}
+    return Thresholds(**{name: value for name, value in asdict(recipe).items() if name in names})
+
+
+def _emotion_reader(recipe: PreferencesRecipe, gold: Sequence[GoldReply]) -> EmotionReader:
+    if recipe.emotion_classifier == "corpus":
+        return CorpusReader(gold)
+    return ModelReader(recipe.emotion_classifier)
+
+
+def _source(recipe: PreferencesRecipe, examiner: Examiner) -> Source:
+    if recipe.source == "rewrite":
+        from epo.preferences.rewrite import RewriteSource
+
+        return RewriteSource(recipe.seed)
+    if recipe.source == "opposite_random":
+        return OppositeRandomSource(recipe.seed)
+    from epo.preferences.retrieve import RetrieveSource
+
+    return RetrieveSource(recipe.embedding_model, examiner, recipe.context_turns)
+
+
+def _baseline(
+    recipe: PreferencesRecipe, gold: Sequence[GoldReply], examiner: Examiner, dialogues: Mapping[str, Dialogue]
+) -> dict[str, Any]:
+    """Return what the probes find in EmPO's pairs for the same replies, to read ours against."""
+    rng = np.random.default_rng(recipe.seed)
+    pairs = build_pairs(gold, OppositeRandomSource(recipe.seed), "opposite", False, examiner, rng).pairs
+    return {"pairs": len(pairs), "probes": probe_pairs(pairs, dialogues)}
 
 
 def _metrics(report: dict[str, Any]) -> dict[str, float]:
-    return {
-        f"{split}/{name}": float(summary[name])
-        for split, summary in report["splits"].items()
-        for name in ("pairs", "total_variation", "probe_accuracy")
-        if summary[name] is not None
-    }
+    metrics = {}
+    for split, summary in report["splits"].items():
+        metrics[f"{split}/pairs"] = summary["pairs"]
+        metrics[f"{split}/total_variation"] = summary["total_variation"]
+        metrics |= {f"{split}/probe_{name}": value for name, value in summary["probes"].items()}
+    return metrics
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:
     for split, summary in report["splits"].items():
-        probe = "too few" if summary["probe_accuracy"] is None else f"{summary['probe_accuracy']:.3f}"
+        probes = ", ".join(f"{name} {value:.3f}" for name, value in sorted(summary["probes"].items()))
         print(
-            f"{split}: {summary['pairs']} pairs, {sum(summary['dropped'].values())} dropped, emotions of chosen and "
-            f"rejected differ by {summary['total_variation']:.3f}, told apart by words alone {probe}"
+            f"{split}: {summary['pairs']} pairs, {sum(summary['dropped'].values())} replies dropped; emotions of "
+            f"chosen and rejected differ by {summary['total_variation']:.3f}; told apart by {probes}"
         )
-    print(f"wrote {out / 'pairs.jsonl'}")
+    print(f"wrote {out / 'pairs.jsonl'}; look at {out / 'pairs.html'}")
 
 
-def _all_pairs(pair_sets: dict[str, PairSet]) -> list[PreferencePair]:
-    return [pair for pair_set in pair_sets.values() for pair in pair_set.pairs]
+def _reasons(pair_sets: Mapping[str, PairSet]) -> str:
+    return "; ".join(
+        f"{split}: {reason} {count} times"
+        for split, found in pair_sets.items()
+        for reason, count in found.dropped.items()
+    )
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _replace_text(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

@@ -12,13 +12,17 @@ from epo.preferences.counter import Strategy, draw_counter_emotions
 from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import Counts, Floats, total_variation
 from epo.preferences.pair import PreferencePair
-from epo.preferences.scores import Thresholds, reason_to_drop, score_candidate
+from epo.preferences.scores import Examiner
 
 
 class Source(Protocol):
     """Where rejected replies come from."""
 
     name: str
+
+    def available(self, gold: Sequence[GoldReply]) -> frozenset[Emotion]:
+        """Return the emotions the source can supply for these replies."""
+        ...
 
     def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return, for each gold reply and its counter emotion, candidates for the rejected reply, best first."""
@@ -55,9 +59,8 @@ def build_pairs(
     source: Source,
     strategy: Strategy,
     match_marginals: bool,
-    limits: Thresholds,
+    examiner: Examiner,
     rng: np.random.Generator,
-    available: frozenset[Emotion] = frozenset(EMOTIONS),
     confusion: Floats | None = None,
 ) -> PairSet:
     """Build at most one pair for each gold reply.
@@ -67,32 +70,33 @@ def build_pairs(
         source: where the rejected replies come from.
         strategy: how counter emotions are chosen.
         match_marginals: give rejected emotions the distribution of the chosen ones.
-        limits: the first candidate that keeps to them is taken.
+        examiner: the first candidate it accepts is taken.
         rng: decides which reply gets which emotion.
-        available: emotions the source can supply.
         confusion: see `counter_weights`.
     """
     if not gold:
         return PairSet([], Counter())
-    emotions = draw_counter_emotions(gold, strategy, match_marginals, available, confusion, rng)
-    pairs, dropped = [], Counter[str]()
-    for reply, emotion, candidates in zip(gold, emotions, source.propose(gold, emotions), strict=True):
-        pair, reason = _first_fit(reply, emotion, candidates, source.name, limits)
+    drawn = draw_counter_emotions(gold, strategy, match_marginals, source.available(gold), confusion, rng)
+    asked = [(reply, emotion) for reply, emotion in zip(gold, drawn, strict=True) if emotion is not None]
+    pairs, dropped = [], Counter({"no counter emotion to be had": len(gold) - len(asked)})
+    proposals = source.propose([reply for reply, _ in asked], [emotion for _, emotion in asked])
+    for (reply, emotion), candidates in zip(asked, proposals, strict=True):
+        pair, reason = _first_fit(reply, emotion, candidates, source.name, examiner)
         if pair is None:
             dropped[reason] += 1
         else:
             pairs.append(pair)
-    return PairSet(pairs, dropped)
+    return PairSet(pairs, +dropped)  # the plus removes what was counted 0 times
 
 
 def _first_fit(
-    gold: GoldReply, emotion: Emotion, candidates: Sequence[str], source: str, limits: Thresholds
+    gold: GoldReply, emotion: Emotion, candidates: Sequence[str], source: str, examiner: Examiner
 ) -> tuple[PreferencePair | None, str]:
-    """Return the pair of the first candidate within the limits, or why the best one is not."""
+    """Return the pair of the first candidate the examiner accepts, or why the best one is not accepted."""
     reasons = []
     for text in candidates:
-        scores = score_candidate(gold, text, emotion)
-        reason = reason_to_drop(gold, text, scores, limits)
+        scores = examiner.score(gold, text, emotion)
+        reason = examiner.reason_to_drop(gold, text, scores)
         if reason is None:
             pair = PreferencePair(
                 gold.dialogue.id, gold.turn, gold.text, gold.emotion, text.strip(), emotion, source, scores

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 
-from epo.data.dialogue import DataError
 from epo.emotions import APPROPRIATENESS, EMOTIONS, VALENCE_AROUSAL, Emotion, emotional_distance
 from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import Counts, Floats, plan_marginals
@@ -25,7 +24,7 @@ def draw_counter_emotions(
     available: frozenset[Emotion],
     confusion: Floats | None,
     rng: np.random.Generator,
-) -> list[Emotion]:
+) -> list[Emotion | None]:
     """Draw the emotion of every rejected reply.
 
     It is never the chosen reply's own emotion, nor the one that fits the user's emotion where that is known.
@@ -39,25 +38,29 @@ def draw_counter_emotions(
         confusion: see `counter_weights`.
         rng: decides which reply of a group gets which emotion.
 
-    Raises:
-        DataError: a reply has no allowed emotion among the available ones.
+    Returns:
+        An emotion for each reply; None where no available emotion is allowed.
     """
-    groups = sorted({_group(reply) for reply in gold}, key=str)
-    row_of = {group: row for row, group in enumerate(groups)}
-    counts_G: Counts = np.bincount([row_of[_group(reply)] for reply in gold], minlength=len(groups)).astype(np.int64)
-    weights_GE = np.zeros((len(groups), len(EMOTIONS)))
-    for reply in gold:
-        weights_GE[row_of[_group(reply)]] = counter_weights(reply, strategy, available, confusion)
+    weights_of = {_group(reply): counter_weights(reply, strategy, available, confusion) for reply in gold}
+    groups = sorted((group for group, weights in weights_of.items() if weights.any()), key=str)
+    if not groups:
+        return [None] * len(gold)
+    sizes = Counter(map(_group, gold))
+    counts_G: Counts = np.array([sizes[group] for group in groups], dtype=np.int64)
+    weights_GE = np.stack([weights_of[group] for group in groups])
     if match_marginals:
-        chosen = Counter(reply.emotion for reply in gold)
+        chosen = Counter[str]()
+        for group in groups:
+            chosen[group[1]] += sizes[group]
         wanted_E = np.array([chosen[emotion] for emotion in EMOTIONS], dtype=np.int64)
         plan_GE = plan_marginals(weights_GE, counts_G, wanted_E)
     else:
-        plan_GE = np.stack(
-            [rng.multinomial(count, row / row.sum()) for count, row in zip(counts_G, weights_GE, strict=True)]
-        )
-    piles = [rng.permutation(np.repeat(EMOTIONS, row)).tolist() for row in plan_GE]
-    return [piles[row_of[_group(reply)]].pop() for reply in gold]
+        shares_GE = weights_GE / weights_GE.sum(axis=1, keepdims=True)
+        plan_GE = np.stack([rng.multinomial(count, row) for count, row in zip(counts_G, shares_GE, strict=True)])
+    piles = {
+        group: rng.permutation(np.repeat(EMOTIONS, row)).tolist() for group, row in zip(groups, plan_GE, strict=True)
+    }
+    return [piles[_group(reply)].pop() if _group(reply) in piles else None for reply in gold]
 
 
 def counter_weights(
@@ -80,17 +83,11 @@ def counter_weights(
     Returns:
         float64 (E,), in the order of `EMOTIONS`; 0 for forbidden and unavailable emotions, otherwise at least 0.01.
 
-    Raises:
-        DataError: no emotion is left.
-
     Source: the valence flip stands for Plutchik's opposites in EmPO (arXiv 2406.19071); the weights are our choice.
     """
     allowed = [emotion for emotion in EMOTIONS if emotion in available - reply.forbidden]
     if not allowed:
-        raise DataError(
-            f"dialogue {reply.dialogue.id!r}: turn {reply.turn}: no counter emotion is left for a "
-            f"{reply.emotion} reply; the corpus has replies in {', '.join(sorted(available))} only"
-        )
+        return np.zeros(len(EMOTIONS))
     if strategy == "opposite":
         liked = {emotion: _opposition(reply.emotion, emotion) for emotion in allowed}
     elif strategy == "inappropriate":

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from epo.data.corpora.builtin.replies import rewrite_reply
-from epo.emotions import Emotion
+from epo.emotions import EMOTIONS, Emotion
 from epo.preferences.gold import GoldReply
 
 
@@ -15,6 +15,10 @@ class RewriteSource:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
+
+    def available(self, gold: Sequence[GoldReply]) -> frozenset[Emotion]:
+        """Every emotion can be written."""
+        return frozenset(EMOTIONS)
 
     def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return one rejected reply for each gold reply and counter emotion.

@@ -4,9 +4,13 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
 
 from epo.emotions import Emotion, emotional_distance
 from epo.preferences.gold import GoldReply
+from epo.preferences.marginals import Floats
 from epo.preferences.pair import is_same_text
 
 # Words of alphabetic scripts, single characters of Chinese and Japanese, which write no blanks.
@@ -21,53 +25,87 @@ class Thresholds:
     """
 
     min_emotion_distance: float = 0.0
+    min_emotion_divergence: float = 0.0
     min_similarity: float = 0.0
     max_similarity: float = 1.0
     max_length_ratio: float = 3.0
     min_script_share: float = 0.8
 
 
-def score_candidate(gold: GoldReply, rejected: str, rejected_emotion: Emotion) -> dict[str, float]:
-    """Measure a rejected reply against the gold one.
+class EmotionReader(Protocol):
+    """Gives the emotion distribution of a text that stands, or might stand, in a gold reply's place."""
 
-    Returns:
-        - emotion_distance: of the two labels in the valence-arousal plane, in [0, 2.83];
-        - similarity: token F1 of the two texts, in [0, 1];
-        - length_ratio: tokens of the rejected reply over tokens of the gold one;
-        - script_share: share of the rejected reply's letters that are in the gold's main script, in [0, 1]. It
-          stands for a language check: it tells Chinese from English, not German from English.
-    """
-    gold_tokens, tokens = tokenize(gold.text), tokenize(rejected)
-    return {
-        "emotion_distance": emotional_distance(gold.emotion, rejected_emotion),
-        "similarity": token_f1(gold_tokens, tokens),
-        "length_ratio": len(tokens) / max(1, len(gold_tokens)),
-        "script_share": _script_share(gold.text, rejected),
-    }
+    def read(self, gold: GoldReply, text: str) -> Floats:
+        """Return float64 (E,) in the order of `EMOTIONS`, summing to 1."""
+        ...
 
 
-def reason_to_drop(gold: GoldReply, rejected: str, scores: dict[str, float], limits: Thresholds) -> str | None:
-    """Say why a candidate may not become a pair, in a few words that can be counted, or None if it may."""
-    if rejected.strip() == "":
-        return "empty reply"
-    if is_same_text(gold.text, rejected):
-        return "same text as the gold reply"
-    if scores["emotion_distance"] < limits.min_emotion_distance:
-        return "emotions too near"
-    if scores["similarity"] < limits.min_similarity:
-        return "content too different"
-    if scores["similarity"] > limits.max_similarity:
-        return "content too similar"
-    if not 1 / limits.max_length_ratio <= scores["length_ratio"] <= limits.max_length_ratio:
-        return "length too different"
-    if scores["script_share"] < limits.min_script_share:
-        return "another language's script"
-    return None
+class Examiner:
+    """Scores candidates and says which may become pairs."""
+
+    def __init__(self, limits: Thresholds, reader: EmotionReader) -> None:
+        """Take the thresholds, and what reads emotions from words."""
+        self._limits = limits
+        self._reader = reader
+
+    def accepts(self, gold: GoldReply, rejected: str, rejected_emotion: Emotion) -> bool:
+        """Tell whether a candidate may become a pair."""
+        return self.reason_to_drop(gold, rejected, self.score(gold, rejected, rejected_emotion)) is None
+
+    def score(self, gold: GoldReply, rejected: str, rejected_emotion: Emotion) -> dict[str, float]:
+        """Measure a rejected reply against the gold one.
+
+        Returns:
+            - emotion_distance: of the two labels in the valence-arousal plane, in [0, 2.83];
+            - emotion_divergence: total variation of the emotions read from the two texts, in [0, 1];
+            - similarity: token F1 of the two texts, in [0, 1];
+            - length_ratio: tokens of the rejected reply over tokens of the gold one;
+            - script_share: share of the rejected reply's letters that are in the gold's main script, in [0, 1]. It
+              stands for a language check: it tells Chinese from English, not German from English.
+
+        Source: our choice.
+        """
+        gold_tokens, tokens = tokenize(gold.text), tokenize(rejected)
+        read = [self._reader.read(gold, text) for text in (gold.text, rejected)]
+        return {
+            "emotion_distance": emotional_distance(gold.emotion, rejected_emotion),
+            "emotion_divergence": float(np.abs(read[0] - read[1]).sum() / 2),
+            "similarity": token_f1(gold_tokens, tokens),
+            "length_ratio": len(tokens) / max(1, len(gold_tokens)),
+            "script_share": _script_share(gold.text, rejected),
+        }
+
+    def reason_to_drop(self, gold: GoldReply, rejected: str, scores: dict[str, float]) -> str | None:
+        """Say why a candidate may not become a pair, in a few words that can be counted, or None if it may."""
+        limits = self._limits
+        if rejected.strip() == "":
+            return "empty reply"
+        if is_same_text(gold.text, rejected):
+            return "same text as the gold reply"
+        if scores["emotion_distance"] < limits.min_emotion_distance:
+            return "emotion labels too near"
+        if scores["emotion_divergence"] < limits.min_emotion_divergence:
+            return "words too alike in emotion"
+        if scores["similarity"] < limits.min_similarity:
+            return "content too different"
+        if scores["similarity"] > limits.max_similarity:
+            return "content too similar"
+        if not 1 / limits.max_length_ratio <= scores["length_ratio"] <= limits.max_length_ratio:
+            return "length too different"
+        if scores["script_share"] < limits.min_script_share:
+            return "another language's script"
+        return None
 
 
 def tokenize(text: str) -> list[str]:
     """Split into lower-case words; Chinese and Japanese into characters."""
     return _TOKEN.findall(text.casefold())
+
+
+def words_or_mark(text: str) -> list[str]:
+    """Tokenize for a word classifier, which refuses texts that have no word at all: those get a mark instead."""
+    tokens = tokenize(text)
+    return tokens if tokens else ["<no word>"]
 
 
 def token_f1(first: list[str], second: list[str]) -> float:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epo.data.dialogue import DataError, Dialogue, Turn
+from epo.data.dialogue import Dialogue, Turn
 from epo.emotions import EMOTIONS, fitting_emotion
 from epo.preferences.counter import counter_weights, draw_counter_emotions
 from epo.preferences.gold import GoldReply
@@ -167,6 +167,8 @@ def test_confusable_follows_the_classifier():
     assert row["fearful"] == pytest.approx(0.41) and row["angry"] == pytest.approx(0.01) and row["sad"] == 0
 
 
-def test_no_emotion_left_is_an_error_that_names_the_dialogue():
-    with pytest.raises(DataError, match="dialogue 'd0': turn 1: no counter emotion is left for a happy reply"):
-        draw([reply("sad", "happy")], available=frozenset({"happy", "sad"}))
+def test_replies_without_an_allowed_emotion_get_none_and_the_others_still_match():
+    # A sad user's happy reply forbids both emotions there are; the other two swap theirs.
+    gold = [reply("sad", "happy", 0), reply(None, "happy", 1), reply(None, "sad", 2)]
+    assert draw(gold, available=frozenset({"happy", "sad"})) == [None, "sad", "happy"]
+    assert draw(gold[:1], available=frozenset({"happy", "sad"})) == [None]

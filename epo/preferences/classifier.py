@@ -1,0 +1,103 @@
+"""Reads the emotion of a reply from its words: a classifier trained on the corpus's own labels, or a named model."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from epo.data.dialogue import DataError
+from epo.emotions import EMOTIONS, UnknownEmotionError, parse_emotion
+from epo.preferences.gold import GoldReply
+from epo.preferences.marginals import Floats
+from epo.preferences.scores import EmotionReader, words_or_mark
+
+_FOLDS = 5
+
+
+class CorpusReader:
+    """TF-IDF of words and logistic regression, trained on the labels of the gold replies; needs no download.
+
+    It is cross-fitted: dialogues are dealt into five folds, and a text in the place of a reply is read by the
+    classifier that has not seen that reply's dialogue. A retrieved reply may come from a dialogue it has seen.
+    """
+
+    def __init__(self, gold: Sequence[GoldReply]) -> None:
+        """Fit the five classifiers."""
+        ids = sorted({reply.dialogue.id for reply in gold})
+        self._fold_of = {dialogue_id: place % _FOLDS for place, dialogue_id in enumerate(ids)}
+        self._classifiers = [
+            _fit([reply for reply in gold if self._fold_of[reply.dialogue.id] != fold]) for fold in range(_FOLDS)
+        ]
+
+    def read(self, gold: GoldReply, text: str) -> Floats:
+        """See `EmotionReader`."""
+        classifier = self._classifiers[self._fold_of[gold.dialogue.id]]
+        distribution = np.zeros(len(EMOTIONS))
+        for emotion, share in zip(classifier.classes_, classifier.predict_proba([text])[0], strict=True):
+            distribution[EMOTIONS.index(emotion)] = share
+        return distribution
+
+
+class ModelReader:
+    """A text-classification model of transformers, on the hub or in a folder, whose labels this project knows."""
+
+    def __init__(self, model: str) -> None:
+        """Load the model.
+
+        Raises:
+            DataError: one of its labels is no emotion of ours under any alias.
+        """
+        from transformers import pipeline
+
+        self._pipeline = pipeline("text-classification", model=model, top_k=None, trust_remote_code=False)
+        labels = [str(label) for label in self._pipeline.model.config.id2label.values()]  # type: ignore[union-attr]
+        self._place_of = {label: _place(label, labels, model) for label in labels}
+        self._read = lru_cache(maxsize=100_000)(self._classify)
+
+    def read(self, gold: GoldReply, text: str) -> Floats:
+        """See `EmotionReader`."""
+        return self._read(text)
+
+    def _classify(self, text: str) -> Floats:
+        distribution = np.zeros(len(EMOTIONS))
+        found: Any = self._pipeline([text], truncation=True)  # one list of {label, score} a text
+        for entry in found[0]:
+            distribution[self._place_of[entry["label"]]] += entry["score"]
+        return distribution
+
+
+def confusion_table(gold: Sequence[GoldReply], reader: EmotionReader) -> Floats:
+    """Return how a reader takes each emotion on average: float64 (E, E), rows true, each summing to 1 or empty."""
+    table = np.zeros((len(EMOTIONS), len(EMOTIONS)))
+    for reply in gold:
+        table[EMOTIONS.index(reply.emotion)] += reader.read(reply, reply.text)
+    sums = table.sum(axis=1, keepdims=True)
+    return np.divide(table, sums, out=np.zeros_like(table), where=sums > 0)
+
+
+def _fit(gold: Sequence[GoldReply]) -> Pipeline:
+    """Fit one classifier; where fewer than two emotions occur there is nothing to learn, and it says so."""
+    labels = [reply.emotion for reply in gold]
+    words = TfidfVectorizer(tokenizer=words_or_mark, token_pattern=None, lowercase=False, sublinear_tf=True)
+    if len(set(labels)) < 2:
+        return make_pipeline(words, DummyClassifier(strategy="uniform")).fit([""] * len(EMOTIONS), EMOTIONS)
+    return make_pipeline(words, LogisticRegression(C=10.0, max_iter=300)).fit([reply.text for reply in gold], labels)
+
+
+def _place(label: str, labels: Sequence[str], model: str) -> int:
+    for corpus in (None, "meld", "multidialog", "emodb", "topical_chat"):
+        try:
+            emotion = parse_emotion(label, corpus)
+        except UnknownEmotionError:
+            continue
+        if emotion is not None:
+            return EMOTIONS.index(emotion)
+    raise DataError(
+        f"emotion_classifier {model!r} has the label {label!r}, which is none of {', '.join(EMOTIONS)}; its labels "
+        f"are {', '.join(labels)}: name another model, or 'corpus'"
+    )
