@@ -1,5 +1,6 @@
 """Checking: every fault of a dialogues file and of the media it names, not only the first."""
 
+import itertools
 import multiprocessing
 import os
 import re
@@ -59,7 +60,7 @@ def check_file(path: Path, workers: int = 1, decode: bool = True) -> CheckResult
             pass
         return result
     with _executor(workers) as pool:
-        for fault in _decode_all(tqdm(clips, unit=" clips", desc="check", disable=None), pool):
+        for fault in _decode_all(iter(tqdm(clips, unit=" clips", desc="check", disable=None)), pool):
             result.faults.append(fault)
     result.faults.sort(key=_line_number)
     return result
@@ -114,10 +115,7 @@ def _decode_all(clips: Iterator[tuple[str, Clip]], pool: Executor | None) -> Ite
     if pool is None:
         yield from (fault for fault in map(_decode_fault, clips) if fault is not None)
         return
-    done = False
-    while not done:
-        batch = [clip for clip, _ in zip(clips, range(_CLIPS_AHEAD), strict=False)]
-        done = len(batch) < _CLIPS_AHEAD
+    while batch := list(itertools.islice(clips, _CLIPS_AHEAD)):
         yield from (fault for fault in pool.map(_decode_fault, batch, chunksize=8) if fault is not None)
 
 
