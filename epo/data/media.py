@@ -192,6 +192,8 @@ class _Source:
         stream = container.streams.best(kind)
         if stream is None:
             raise MediaError(f"{path}: has no {kind} stream; remove it from the clip's {kind!r}")
+        if stream.codec_context is None:
+            raise MediaError(f"{path}: no decoder knows its {kind} stream; convert the file")
         if kind == "video" and stream.width * stream.height > _MAX_CODED_PIXELS:
             raise MediaError(f"{path}: frames of {stream.width}x{stream.height} px; scale it down to 8K or less")
         stream.codec_context.thread_count = 1  # ranks share the cores

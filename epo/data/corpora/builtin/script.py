@@ -46,7 +46,7 @@ def write_script(settings: BuiltinCorpus, split: Split, index: int) -> Dialogue:
 
 
 def current_emotion(seed: int, split: Split, index: int) -> Emotion:
-    """What the user feels in the current turn: each run of seven dialogues holds every emotion once."""
+    """Draw what the user feels in the current turn; each run of seven dialogues holds every emotion once."""
     block, place = divmod(index, len(EMOTIONS))
     order = list(EMOTIONS)
     random.Random(f"{seed}/{split}/block {block}").shuffle(order)
