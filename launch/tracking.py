@@ -316,7 +316,7 @@ def _status_after(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         if error.code in (None, 0):
             return "FINISHED"
-        return "KILLED" if error.code == 128 + signal.SIGTERM else "FAILED"
+        return "KILLED" if error.code in (128 + signal.SIGINT, 128 + signal.SIGTERM) else "FAILED"
     return "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
 
 

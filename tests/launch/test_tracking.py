@@ -126,6 +126,7 @@ def test_a_run_the_store_no_longer_knows_is_made_anew(root, client):
     [
         (RuntimeError("boom"), "FAILED"),
         (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(130), "KILLED"),
         (SystemExit(143), "KILLED"),
         (SystemExit(2), "FAILED"),
         (SystemExit(0), "FINISHED"),

@@ -1,0 +1,331 @@
+"""Run the stages of a pipeline recipe one after another, each by the command a user would type."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import launch  # noqa: F401
+from launch.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
+from launch.recipe import RecipeError, check_key, read_mapping
+from launch.stage import main
+from launch.tracking import PIPELINE_RUN_ID, TrackedRun, open_pipeline
+
+Launcher = Literal["accelerate", "python"]
+_RECORD = "pipeline.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: a script of launch/, its recipe, and how it is started.
+
+    `verb` stands right after the script (`launch/data.py import`), `args` at the end, where they override the recipe.
+    """
+
+    name: str
+    script: str
+    config: str
+    launcher: Launcher = "accelerate"
+    accelerate_config: str | None = None
+    verb: str | None = None
+    args: tuple[str, ...] = ()
+
+    def command(self, python: str = "python", accelerate: Sequence[str] = ("accelerate",)) -> list[str]:
+        """Return the command as a user types it, or with the given interpreter in place of the short names."""
+        start = [python]
+        if self.launcher == "accelerate":
+            start = [*accelerate, "launch"]
+            start += [] if self.accelerate_config is None else ["--config_file", self.accelerate_config]
+        verb = [] if self.verb is None else [self.verb]
+        return [*start, self.script, *verb, "--config", self.config, *self.args]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Stages in order, and the folder that holds their results and the report."""
+
+    name: str
+    output_dir: str
+    experiment: str
+    stages: tuple[Stage, ...]
+
+
+@dataclass
+class StageRecord:
+    """What a stage cost so far, over every attempt since it was last done."""
+
+    seconds: float = 0.0
+    peak_rss_mib: float = 0.0
+    is_done: bool = False
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Run a pipeline; exit with the code of the first stage that fails."""
+    arguments = _parse(argv)
+    pipeline = read_pipeline(Path(arguments.config))
+    chosen = _choose(pipeline, arguments.first, arguments.only)
+    output_dir = Path(pipeline.output_dir)
+    resolved = {"config": arguments.config, "stages": ", ".join(stage.name for stage in pipeline.stages)}
+    with (
+        _Relay().installed() as relay,
+        open_pipeline(pipeline.name, pipeline.experiment, output_dir, resolved) as tracked,
+    ):
+        records = _read_records(output_dir)
+        for stage in chosen:
+            _run_stage(stage, pipeline, records, relay, tracked)
+        _finish(pipeline, records, tracked)
+
+
+def read_pipeline(path: Path) -> Pipeline:
+    """Read a pipeline recipe and check that every file it names is there.
+
+    Raises:
+        RecipeError: a key is unknown or missing, a value has the wrong type, or a file does not exist.
+    """
+    recipe = read_mapping(path)
+    _check_keys(recipe, Pipeline, str(path))
+    _require(isinstance(recipe["stages"], list) and recipe["stages"], path, "'stages' must list at least one stage")
+    for key in ("name", "output_dir", "experiment"):
+        _require(isinstance(recipe[key], str) and recipe[key] != "", path, f"{key!r} must be a word")
+    stages = tuple(_read_stage(row, f"{path}: stage {number}") for number, row in enumerate(recipe["stages"], 1))
+    names = [stage.name for stage in stages]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    _require(not twice, path, f"two stages are named {twice[0] if twice else ''!r}; give each its own name")
+    return Pipeline(recipe["name"], recipe["output_dir"], recipe["experiment"], stages)
+
+
+def _read_stage(row: Any, where: str) -> Stage:
+    _require(isinstance(row, dict), where, "want `name`, `script` and `config`")
+    _check_keys(row, Stage, where)
+    launcher, args = row.get("launcher", "accelerate"), row.get("args", [])
+    _require(launcher in get_args(Launcher), where, f"launcher is {launcher!r}, want {' or '.join(get_args(Launcher))}")
+    _require(isinstance(args, list), where, "args must be a list, such as [--max_steps, 2]")
+    texts = {key: value for key, value in row.items() if key != "args"}
+    for key, value in texts.items():
+        _require(isinstance(value, str) and value != "", where, f"{key} is {value!r}, want text")
+    stage = Stage(**texts, args=tuple(str(arg) for arg in args))
+    is_plain = stage.launcher == "python"
+    _require(not (is_plain and stage.accelerate_config), where, "accelerate_config has no use with launcher: python")
+    for file in (stage.script, stage.config, stage.accelerate_config):
+        _require(file is None or Path(file).is_file(), where, f"{file}: no such file; run from the repository's root")
+    read_mapping(Path(stage.config))
+    return stage
+
+
+def _run_stage(
+    stage: Stage, pipeline: Pipeline, records: dict[str, StageRecord], relay: "_Relay", tracked: TrackedRun
+) -> None:
+    """Run one stage, record what it cost, and leave the driver with its exit code where it fails."""
+    title = f"[{pipeline.stages.index(stage) + 1}/{len(pipeline.stages)}] {stage.name}"
+    shown = stage.command(_typed("python"), (_typed("accelerate"),))
+    print(f"\n{title}\n$ {shlex.join(shown)}", flush=True)
+    before, start_s = _done_stamp(stage), time.monotonic()
+    with PeakMemory().sampling() as memory:
+        code = relay.run(_real_command(stage), _environment(tracked.run_id))
+    seconds = time.monotonic() - start_s
+    was_skipped = code == 0 and before is not None and _done_stamp(stage) == before
+    if not was_skipped:
+        _record(records, stage.name, seconds, memory.peak_mib, is_done=code == 0)
+        _write_records(Path(pipeline.output_dir), records)
+        tracked.log_metrics({f"seconds/{stage.name}": seconds, f"peak_memory_mib/{stage.name}": memory.peak_mib})
+    if code != 0:
+        _stop(title, code, seconds)
+    end = "already done" if was_skipped else "done"
+    print(f"{title}: {end} in {seconds:.1f} s, peak memory {memory.peak_mib:,.0f} MiB", flush=True)
+
+
+def _stop(title: str, code: int, seconds: float) -> None:
+    """Say what failed and how to go on, and exit with the stage's code."""
+    again = shlex.join([_typed("python"), *sys.orig_argv[1:]])
+    print(
+        f"\n{title}: {_how_it_ended(code)} after {seconds:.1f} s; the messages above say why.\n"
+        f"To go on, give the same command again: stages that are done return at once.\n$ {again}",
+        file=sys.stderr,
+        flush=True,
+    )
+    raise SystemExit(code if code > 0 else 128 - code)
+
+
+def _how_it_ended(code: int) -> str:
+    return f"failed with exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+
+
+def _finish(pipeline: Pipeline, records: Mapping[str, StageRecord], tracked: TrackedRun) -> None:
+    """Put time and memory into the report, and show the table and where to look next."""
+    known = [(stage.name, records[stage.name]) for stage in pipeline.stages if stage.name in records]
+    seconds = sum(record.seconds for _, record in known)
+    peak_mib = max((record.peak_rss_mib for _, record in known), default=0.0)
+    tracked.log_metrics({"seconds": seconds, "peak_memory_mib": peak_mib})
+    print(f"\n{pipeline.name}: {seconds / 60:.1f} min over all stages, peak memory {peak_mib / 1024:.2f} GiB")
+    output_dir = Path(pipeline.output_dir)
+    if not (output_dir / "report.json").is_file():
+        return
+    from epo.evaluation.report import format_table, merge_report
+
+    stages = [{"name": name} | dataclasses.asdict(record) for name, record in known]
+    extra = {"seconds": seconds, "peak_rss_mib": peak_mib, "stages": stages, "memory_measure": MEMORY_MEASURE}
+    report = merge_report(output_dir, extra)
+    for name in ("report.json", "report.html"):
+        tracked.log_artifact(output_dir / name)
+    print(f"\n{format_table(report)}\n\nCharts, examples and how each number was made: {output_dir / 'report.html'}")
+    print("Every run, loss and setting: make ui", flush=True)
+
+
+class _Relay:
+    """Runs one command at a time and passes signals on to it: the first as it came, a second one as SIGKILL."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._received: int | None = None
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator["_Relay"]:
+        """Take over SIGINT and SIGTERM while the block runs."""
+        before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Run a command to its end and return its exit code, negative for a signal, as `subprocess` does.
+
+        Once a signal came, the code says so, whatever the command made of it.
+        """
+        if self._received is not None:
+            return -self._received
+        # A session of its own: Ctrl-C reaches the driver alone, which passes it on once.
+        self._process = subprocess.Popen(command, env=environment, start_new_session=True)
+        if self._received is not None:  # it came while the command started
+            self._signal_group(self._received)
+        code = self._process.wait()
+        self._process = None
+        return code if self._received is None else -self._received
+
+    def _pass_on(self, number: int, frame: Any) -> None:
+        is_first, self._received = self._received is None, number
+        if is_first:
+            self._signal_group(number)  # between two stages there is none: the next one will not start
+        elif self._process is not None:
+            kill_tree(self._process.pid)
+        else:
+            raise SystemExit(128 + number)
+
+    def _signal_group(self, number: int) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="launch/pipeline.py", description=__doc__)
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help="a recipe such as recipes/quickstart/pipeline.yaml"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--from", dest="first", metavar="STAGE", help="leave out the stages before this one")
+    which.add_argument("--only", metavar="STAGE", help="run this stage alone")
+    return parser.parse_args(argv)
+
+
+def _choose(pipeline: Pipeline, first: str | None, only: str | None) -> tuple[Stage, ...]:
+    names = [stage.name for stage in pipeline.stages]
+    for name in (first, only):
+        if name is not None and name not in names:
+            raise RecipeError(f"command line: no stage {name!r}; this pipeline has {', '.join(names)}")
+    if only is not None:
+        return (pipeline.stages[names.index(only)],)
+    return pipeline.stages if first is None else pipeline.stages[names.index(first) :]
+
+
+def _check_keys(row: Mapping[Any, Any], type_: type, where: str) -> None:
+    fields = dataclasses.fields(type_)
+    for key in row:
+        check_key(str(key), sorted(field.name for field in fields), where)
+    missing = [field.name for field in fields if field.default is dataclasses.MISSING and field.name not in row]
+    _require(not missing, where, f"missing {', '.join(missing)}")
+
+
+def _require(condition: object, where: object, message: str) -> None:
+    if not condition:
+        raise RecipeError(f"{where}: {message}")
+
+
+def _typed(tool: str) -> str:
+    """Return `tool` where the shell would find the one beside this interpreter, else its path from here."""
+    beside = Path(sys.executable).with_name(tool)
+    found = shutil.which(tool)
+    is_on_path = found is not None and os.path.abspath(found) == os.path.abspath(beside)
+    return tool if is_on_path else os.path.relpath(beside)
+
+
+def _real_command(stage: Stage) -> list[str]:
+    return stage.command(sys.executable, (sys.executable, "-m", "accelerate.commands.accelerate_cli"))
+
+
+def _environment(parent_run_id: str) -> dict[str, str]:
+    """Return the environment of a stage: tools of the virtual environment (ninja) first, and its MLflow parent."""
+    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if parent_run_id != "":
+        environment[PIPELINE_RUN_ID] = parent_run_id
+    return environment
+
+
+def _done_stamp(stage: Stage) -> int | None:
+    """Return when the stage wrote `stage.json`, in nanoseconds; None where it has not or keeps none."""
+    folder = _option(stage.args, "--output_dir")
+    if folder is None:
+        folder = read_mapping(Path(stage.config)).get("output_dir")
+    path = None if folder is None else Path(folder) / "stage.json"
+    return path.stat().st_mtime_ns if path is not None and path.is_file() else None
+
+
+def _option(args: Sequence[str], name: str) -> str | None:
+    """Return the value of `--name value` or `--name=value`, the last one given."""
+    value = None
+    for index, arg in enumerate(args):
+        if arg == name and index + 1 < len(args):
+            value = args[index + 1]
+        elif arg.startswith(name + "="):
+            value = arg.partition("=")[2]
+    return value
+
+
+def _record(records: dict[str, StageRecord], name: str, seconds: float, peak_mib: float, is_done: bool) -> None:
+    """Add an attempt: one after a failed attempt continues it, one after a finished attempt is a fresh start."""
+    old = records.get(name, StageRecord())
+    if old.is_done:
+        old = StageRecord()
+    records[name] = StageRecord(round(old.seconds + seconds, 2), round(max(old.peak_rss_mib, peak_mib), 1), is_done)
+
+
+def _read_records(output_dir: Path) -> dict[str, StageRecord]:
+    path = output_dir / _RECORD
+    if not path.is_file():
+        return {}
+    return {name: StageRecord(**row) for name, row in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def _write_records(output_dir: Path, records: Mapping[str, StageRecord]) -> None:
+    rows = {name: dataclasses.asdict(record) for name, record in records.items()}
+    output_dir.mkdir(parents=True, exist_ok=True)
+    partial = output_dir / (_RECORD + ".partial")
+    partial.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    partial.replace(output_dir / _RECORD)
+
+
+if __name__ == "__main__":
+    main(run)
