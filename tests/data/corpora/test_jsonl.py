@@ -1,0 +1,101 @@
+"""The project's own format: imported again, and never another error than DataError, whatever the bytes."""
+
+import json
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from epo.data.checking import check_file
+from epo.data.corpora.jsonl import read_own
+from epo.data.dialogue import DataError, read_dialogues, write_dialogues
+
+
+def line(dialogue_id="d0", **extra):
+    turns = [{"speaker": "user", "text": "Hi.", "emotion": "sad"}, {"speaker": "assistant", "text": "Oh."}]
+    return {"id": dialogue_id, "turns": turns} | extra
+
+
+def write(folder, *rows):
+    folder.mkdir(exist_ok=True)
+    (folder / "dialogues.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_splits_are_given_where_there_are_none(tmp_path, import_from):
+    root = write(tmp_path / "own", *[line(f"d{index}") for index in range(300)], line("mine", split="test"))
+    imported = import_from(read_own, root)
+    counts = imported.card["dialogues"]
+    assert sum(counts.values()) == 301
+    assert 15 <= counts["validation"] <= 45 and 15 <= counts["test"] <= 46  # about a tenth each
+    assert imported.dialogue("mine").split == "test"
+
+
+def test_media_comes_along(tmp_path, import_from, make_wav):
+    root = tmp_path / "own"
+    make_wav(root / "sounds" / "a.wav", seconds=0.5)
+    row = line()
+    row["turns"][0]["clip"] = {"audio": "sounds/a.wav", "start_s": 0.1, "end_s": 0.4}
+    imported = import_from(read_own, write(root, row))
+    clip = imported.dialogues[0].turns[0].clip
+    assert clip.audio == imported.out / "media" / "sounds" / "a.wav"
+    assert (clip.start_s, clip.end_s) == (0.1, 0.4)
+    assert os.path.samefile(clip.audio, root / "sounds" / "a.wav")
+
+
+def test_a_faulty_dialogue_is_left_out_and_counted(tmp_path, import_from):
+    bad = line("d1")
+    bad["turns"][1]["speaker"] = "robot"
+    root = write(tmp_path / "own", line("d0"), bad, line("d0"))
+    with pytest.raises(DataError, match=r"dialogues\.jsonl:2: turn 1: 'speaker' is 'robot'"):
+        import_from(read_own, root)
+    imported = import_from(read_own, root, on_error="skip")
+    assert [dialogue.id for dialogue in imported.dialogues] == ["d0"]
+    assert imported.report.faults == {"dialogue is not as docs/data.md says": 1, "dialogue comes twice": 1}
+
+
+def test_a_file_is_never_imported_onto_itself(tmp_path, import_from):
+    with pytest.raises(DataError, match="cannot be imported onto itself"):
+        import_from(read_own, write(tmp_path / "out", line()))
+    assert (tmp_path / "out" / "dialogues.jsonl").exists()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+SURROGATES = st.text(st.characters(), max_size=6) | st.just("\ud800") | st.just("x" * 5000) | st.just("a\0b")
+TEXT = st.just("Hi.") | SURROGATES
+CLIP = st.fixed_dictionaries({}, optional={key: JSON | TEXT for key in ("audio", "video", "start_s", "end_s", "x")})
+TURN = st.fixed_dictionaries(
+    {"speaker": st.sampled_from(["user", "assistant"]) | JSON, "text": TEXT | JSON},
+    optional={"emotion": st.sampled_from(["sad", "SAD ", "bored"]) | JSON, "clip": CLIP | JSON, "y": JSON},
+)
+FACTS = st.dictionaries(st.sampled_from(["0", "1", "-1", "²", "9" * 5000]) | TEXT, st.lists(TEXT, max_size=2) | JSON)
+ROW = st.fixed_dictionaries(
+    {"id": TEXT | JSON, "turns": st.lists(TURN | JSON, max_size=3) | JSON},
+    optional={"language": TEXT | JSON, "split": st.sampled_from(["train", "dev"]) | JSON, "facts": FACTS | JSON},
+)
+BYTES = st.binary(max_size=40) | st.sampled_from([b"[" * 100_000, b"1" * 5000, b'{"id": NaN}', b"\xff{}"])
+LINES = st.lists(ROW.map(lambda row: json.dumps(row).encode()) | JSON.map(lambda row: json.dumps(row).encode()) | BYTES)
+
+
+@given(lines=LINES)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_dialogues_or_a_data_error(lines, tmp_path):
+    path = tmp_path / "dialogues.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    checked = check_file(path, decode=False)
+    for fault in checked.faults:
+        fault.encode()  # every message can be printed
+        assert fault.startswith(f"{path}:")
+    try:
+        dialogues = list(read_dialogues(path))
+    except DataError as error:
+        assert str(error) in checked.faults or "appears twice" in str(error)
+        return
+    assert not checked.faults
+    write_dialogues(tmp_path / "again.jsonl", dialogues)
+    assert list(read_dialogues(tmp_path / "again.jsonl")) == dialogues

@@ -1,0 +1,113 @@
+"""Check and show: all faults of a file at once, with their lines, and a page that needs no other file."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from epo.data.checking import check_file
+from epo.data.dialogue import DataError
+from epo.data.showing import find_dialogue, format_dialogue, write_page
+
+
+def turn(**extra):
+    return {"speaker": "user", "text": "Hi."} | extra
+
+
+def write(folder: Path, *lines) -> Path:
+    path = folder / "dialogues.jsonl"
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def make_wav(path: Path, seconds: float = 1.0) -> Path:
+    soundfile.write(path, 0.5 * np.sin(np.arange(int(8000 * seconds)) / 5), 8000)
+    return path
+
+
+def test_all_faults_of_a_file_are_listed(tmp_path):
+    make_wav(tmp_path / "good.wav")
+    (tmp_path / "empty.wav").touch()
+    content = make_wav(tmp_path / "whole.wav", seconds=4).read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[: len(content) // 3])
+    path = write(
+        tmp_path,
+        {"id": "a", "turns": [turn(clip={"audio": "good.wav"}), turn(clip={"audio": "cut.wav"})]},
+        {"id": "b", "split": "dev", "turns": [turn(speaker="x", text=" ", emotion="bored"), turn(clip={})], "z": 1},
+        "not json",
+        {"id": "a", "turns": [turn(clip={"audio": "empty.wav"})]},
+        {"id": "c", "turns": [turn(clip={"audio": "../x.wav", "video": "gone.mp4", "end_s": -1})]},
+    )
+    result = check_file(path)
+    expected = [
+        rf"{path}:1: turn 1: .*cut\.wav: .*cut off",
+        rf"{path}:2: unknown key 'z'",
+        rf"{path}:2: 'split' is 'dev'",
+        rf"{path}:2: turn 0: 'speaker' is 'x'",
+        rf"{path}:2: turn 0: 'text' is empty",
+        rf"{path}:2: turn 0: unknown emotion 'bored'",
+        rf"{path}:2: turn 1: 'clip' has neither",
+        rf"{path}:3: not JSON",
+        rf"{path}:4: dialogue id 'a' is that of line 1",
+        rf"{path}:4: turn 0: .*empty\.wav: the file is empty",
+        rf"{path}:5: turn 0: 'end_s' is -1",
+        rf"{path}:5: turn 0: audio: '\.\./x\.wav' leaves the folder",
+        rf"{path}:5: turn 0: video: 'gone\.mp4' does not exist",
+    ]
+    assert len(result.faults) == len(expected), result.faults
+    for fault, pattern in zip(result.faults, expected, strict=True):
+        assert re.match(pattern, fault), fault
+    assert result.as_json()["ok"] is False
+    assert (result.num_dialogues, result.num_clips) == (2, 3)
+
+
+def test_more_clips_than_one_batch_are_all_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("epo.data.checking._CLIPS_AHEAD", 4)
+    make_wav(tmp_path / "a.wav", seconds=0.05)
+    path = write(tmp_path, *[{"id": f"d{index}", "turns": [turn(clip={"audio": "a.wav"})]} for index in range(11)])
+    parallel = check_file(path, workers=2)
+    assert (parallel.num_dialogues, parallel.num_clips, parallel.faults) == (11, 11, [])
+    assert check_file(path, workers=1) == parallel
+
+
+def test_a_folder_means_its_dialogues_file(tmp_path):
+    write(tmp_path, {"id": "a", "turns": [turn()]})
+    assert check_file(tmp_path).as_json() == {"ok": True, "dialogues": 1, "turns": 1, "clips": 0, "faults": []}
+    with pytest.raises(DataError, match="no such file"):
+        check_file(tmp_path / "else")
+
+
+def test_a_dialogue_is_shown_as_text(tmp_path):
+    make_wav(tmp_path / "a.wav")
+    turns = [turn(emotion="sad", clip={"audio": "a.wav", "end_s": 0.5}), turn(speaker="assistant", text="Oh.")]
+    write(tmp_path, {"id": "a", "turns": turns, "facts": {"1": ["Ada"]}, "split": "test"})
+    text = format_dialogue(find_dialogue(tmp_path, "a"))
+    assert text.splitlines() == [
+        "a (test, en)",
+        "  0 user      sad       Hi.",
+        f"{'':24}audio {tmp_path}/a.wav, from 0 s to 0.5 s",
+        "  1 assistant -         Oh.",
+        f"{'':24}facts: Ada",
+    ]
+
+
+def test_a_page_holds_words_waveform_and_faults_and_escapes_them(tmp_path):
+    make_wav(tmp_path / "a.wav")
+    (tmp_path / "b.wav").write_bytes(b"RIFF nothing of the kind")
+    turns = [turn(text="<script>alert(1)</script>", clip={"audio": "a.wav"}), turn(clip={"audio": "b.wav"})]
+    write(tmp_path, {"id": "a&b", "turns": turns})
+    write_page(find_dialogue(tmp_path, "a&b"), tmp_path / "pages" / "page.html")
+    page = (tmp_path / "pages" / "page.html").read_text()
+    assert "<script>" not in page and "&lt;script&gt;" in page and "a&amp;b" in page
+    assert page.count('src="data:image/png;base64,') == 1
+    assert "cannot decode audio" in page
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+
+
+def test_an_unknown_id_names_one_that_exists(tmp_path):
+    write(tmp_path, {"id": "first", "turns": [turn()]})
+    with pytest.raises(DataError, match="no dialogue 'last'; the first one is 'first'"):
+        find_dialogue(tmp_path, "last")

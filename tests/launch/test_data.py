@@ -1,0 +1,134 @@
+"""`launch/data.py` as a user runs it: import, check, show, and the mistakes one makes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from epo.data.dialogue import DataError, read_dialogues
+from launch.data import run_check, run_import, run_show
+from launch.recipe import RecipeError
+
+ROOT = Path(__file__).parents[2]
+TURNS = [{"speaker": "user", "text": "Hi.", "emotion": "sad"}, {"speaker": "assistant", "text": "Oh."}]
+
+
+def run_data(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "launch" / "data.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.fixture
+def own_corpus(tmp_path) -> Path:
+    root = tmp_path / "own"
+    root.mkdir()
+    (root / "dialogues.jsonl").write_text(json.dumps({"id": "a", "turns": TURNS}) + "\n")
+    return root
+
+
+def test_import_and_check_work_from_the_command_line(tmp_path, own_corpus):
+    out = tmp_path / "runs" / "corpus"
+    imported = run_data("import", "--corpus", "jsonl", "--root", own_corpus, "--out", out)
+    assert imported.returncode == 0, imported.stderr
+    assert "turns: " in imported.stdout
+    assert json.loads((out / "stage.json").read_text())["results"]["corpus"] == "jsonl"
+    assert (out / "recipe.yaml").is_file() and (out / "provenance.json").is_file()
+    assert [dialogue.id for dialogue in read_dialogues(out / "dialogues.jsonl")] == ["a"]
+    with (out / "dialogues.jsonl").open("a") as file:
+        file.write("{}\n")
+    checked = run_data("check", out)
+    assert checked.returncode == 1
+    assert f"{out}/dialogues.jsonl:2: 'id' must be a non-empty string" in checked.stdout
+    assert run_data("improt").stderr == "error: unknown verb 'improt'; want one of import, check, show\n"
+
+
+def test_check_speaks_json(own_corpus, capsys):
+    run_check([str(own_corpus), "--json", "--workers", "1"])
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "dialogues": 1, "turns": 2, "clips": 0, "faults": []}
+
+
+def test_show_prints_or_writes_a_page(own_corpus, tmp_path, capsys):
+    run_show([str(own_corpus), "a"])
+    assert "1 assistant" in capsys.readouterr().out
+    run_show([str(own_corpus), "a", "--html", str(tmp_path / "page.html")])
+    assert "Oh." in (tmp_path / "page.html").read_text()
+
+
+def test_the_builtin_corpus_is_written_from_the_quickstart_recipe(tmp_path, capsys):
+    recipe = ROOT / "recipes" / "quickstart" / "data.yaml"
+    sizes = {"num_train": 3, "num_train_with_clips": 1, "num_validation": 1, "num_test": 1}
+    argv = ["--config", str(recipe), "--out", str(tmp_path / "corpus"), "--workers", "1"]
+    argv += [part for key, value in sizes.items() for part in (f"--{key}", str(value))]
+    run_import(argv)
+    assert len(list(read_dialogues(tmp_path / "corpus" / "dialogues.jsonl"))) == 5
+    before = os.stat(tmp_path / "corpus" / "dialogues.jsonl").st_mtime_ns
+    capsys.readouterr()
+    run_import(argv)
+    assert "already written by this very recipe" in capsys.readouterr().out
+    assert os.stat(tmp_path / "corpus" / "dialogues.jsonl").st_mtime_ns == before
+
+
+def test_an_import_is_one_mlflow_run_with_its_card(tmp_path, own_corpus):
+    from mlflow import MlflowClient
+
+    run_import(["--corpus", "jsonl", "--root", str(own_corpus), "--out", str(tmp_path / "x"), "--pipeline", "try"])
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("epo")
+    runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'data'")
+    assert len(runs) == 1
+    assert sum(runs[0].data.metrics[f"dialogues/{split}"] for split in ("train", "validation", "test")) == 1
+    assert [file.path for file in client.list_artifacts(runs[0].info.run_id)] == ["card.json"]
+
+
+MISTAKES = {
+    "root: say where the corpus meld lies": ["--corpus", "meld"],
+    "root: /nowhere: no such folder": ["--corpus", "meld", "--root", "/nowhere"],
+    "root: the built-in corpus is generated": ["--root", "/"],
+    "num_test: only for the built-in corpus, not meld": ["--corpus", "meld", "--root", "/", "--num_test", "3"],
+    "unknown key 'corpsu'; the nearest known key is 'corpus'": ["--corpsu", "meld"],
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_a_mistake_is_refused_before_anything_is_written(message, tmp_path):
+    with pytest.raises(RecipeError, match=message):
+        run_import([*MISTAKES[message], "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_faulty_corpus_stops_or_is_skipped(tmp_path, own_corpus, capsys):
+    with (own_corpus / "dialogues.jsonl").open("a") as file:
+        file.write("nonsense\n")
+    argv = ["--corpus", "jsonl", "--root", str(own_corpus), "--out", str(tmp_path / "out")]
+    with pytest.raises(DataError, match=f"{own_corpus}/dialogues.jsonl:2: line is not a JSON"):
+        run_import(argv)
+    assert not (tmp_path / "out" / "dialogues.jsonl").exists()
+    run_import([*argv, "--on-error", "skip"])
+    assert "left out: 1 x line is not a JSON object" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_150_000_utterances_take_under_two_minutes_and_a_gibibyte(tmp_path):
+    text = "An utterance of about the length that people write when they talk of something."
+    content = [{"message": text, "agent": f"agent_{turn % 2}", "sentiment": "Happy"} for turn in range(20)]
+    root = tmp_path / "corpus"
+    root.mkdir()
+    (root / "train.json").write_text(json.dumps({f"t{index}": {"content": content} for index in range(7500)}))
+    program = (
+        "import resource, sys, time; from launch.data import run_import; start = time.monotonic();"
+        f"run_import(['--corpus', 'topical_chat', '--root', {str(root)!r}, '--out', {str(tmp_path / 'out')!r}]);"
+        "print(time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    seconds, peak_kib = map(float, done.stdout.split()[-2:])
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["turns"]["train"] == 150_000
+    assert seconds < 120 and peak_kib < 2**20
