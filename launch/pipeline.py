@@ -24,6 +24,7 @@ from launch.tracking import PIPELINE_RUN_ID, TrackedRun, open_pipeline
 
 Launcher = Literal["accelerate", "python"]
 _RECORD = "pipeline.json"
+_DRIVER = "(driver)"  # what is neither in one stage nor in another: MLflow's tables, mostly
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,16 @@ def run(argv: Sequence[str] | None = None) -> None:
     chosen = _choose(pipeline, arguments.first, arguments.only)
     output_dir = Path(pipeline.output_dir)
     resolved = {"config": arguments.config, "stages": ", ".join(stage.name for stage in pipeline.stages)}
+    start_s = time.monotonic()
     with (
         _Relay().installed() as relay,
         open_pipeline(pipeline.name, pipeline.experiment, output_dir, resolved) as tracked,
     ):
         records = _read_records(output_dir)
-        for stage in chosen:
-            _run_stage(stage, pipeline, records, relay, tracked)
+        in_stages_s = sum(_run_stage(stage, pipeline, records, relay, tracked) for stage in chosen)
+        if in_stages_s > 0:
+            _record(records, _DRIVER, time.monotonic() - start_s - in_stages_s, 0.0, is_done=True)
+            _write_records(output_dir, records)
         _finish(pipeline, records, tracked)
 
 
@@ -125,8 +129,12 @@ def _read_stage(row: Any, where: str) -> Stage:
 
 def _run_stage(
     stage: Stage, pipeline: Pipeline, records: dict[str, StageRecord], relay: "_Relay", tracked: TrackedRun
-) -> None:
-    """Run one stage, record what it cost, and leave the driver with its exit code where it fails."""
+) -> float:
+    """Run one stage and record what it cost; leave the driver with its exit code where it fails.
+
+    Returns:
+        Its seconds, 0 for a stage that was done before.
+    """
     title = f"[{pipeline.stages.index(stage) + 1}/{len(pipeline.stages)}] {stage.name}"
     shown = stage.command(_typed("python"), (_typed("accelerate"),))
     print(f"\n{title}\n$ {shlex.join(shown)}", flush=True)
@@ -143,6 +151,7 @@ def _run_stage(
         _stop(title, code, seconds)
     end = "already done" if was_skipped else "done"
     print(f"{title}: {end} in {seconds:.1f} s, peak memory {memory.peak_mib:,.0f} MiB", flush=True)
+    return 0.0 if was_skipped else seconds
 
 
 def _stop(title: str, code: int, seconds: float) -> None:
@@ -163,11 +172,12 @@ def _how_it_ended(code: int) -> str:
 
 def _finish(pipeline: Pipeline, records: Mapping[str, StageRecord], tracked: TrackedRun) -> None:
     """Put time and memory into the report, and show the table and where to look next."""
-    known = [(stage.name, records[stage.name]) for stage in pipeline.stages if stage.name in records]
+    names = [*(stage.name for stage in pipeline.stages), _DRIVER]
+    known = [(name, records[name]) for name in names if name in records]
     seconds = sum(record.seconds for _, record in known)
     peak_mib = max((record.peak_rss_mib for _, record in known), default=0.0)
     tracked.log_metrics({"seconds": seconds, "peak_memory_mib": peak_mib})
-    print(f"\n{pipeline.name}: {seconds / 60:.1f} min over all stages, peak memory {peak_mib / 1024:.2f} GiB")
+    print(f"\n{pipeline.name}: {seconds / 60:.1f} min in all, peak memory {peak_mib / 1024:.2f} GiB")
     output_dir = Path(pipeline.output_dir)
     if not (output_dir / "report.json").is_file():
         return

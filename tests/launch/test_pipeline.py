@@ -84,7 +84,7 @@ def test_stages_run_in_order_and_the_report_gets_time_and_memory(project, capsys
     assert second["argv"] == ["import", "--config", "second.yaml", "--max_steps", "2"]
     assert Path(first["python"]).parent == Path(sys.executable).parent
     written = json.loads(Path("out/report.json").read_text())
-    assert [stage["name"] for stage in written["stages"]] == ["first", "second"]
+    assert [stage["name"] for stage in written["stages"]] == ["first", "second", "(driver)"]
     assert written["seconds"] == pytest.approx(sum(stage["seconds"] for stage in written["stages"]))
     assert written["seconds"] > 1.5
     assert written["peak_rss_mib"] == written["stages"][0]["peak_rss_mib"] > 150
