@@ -172,12 +172,16 @@ class _Recording:
         if source is None:
             self.report.note("no video: turns have audio only", f"{folder}/DivX/{self.name}.avi")
             return {}
-        targets = {line.utterance: self.media.root / "video" / self.name / f"{line.utterance}.mp4" for line in lines}
-        done = targets[lines[-1].utterance].parent / "complete"
+        targets = {line.utterance: self._video_folder() / f"{line.utterance}.mp4" for line in lines}
+        done = self._video_folder() / "complete"
         if not done.is_file():
             self._cut(source, lines, targets)
             done.write_text("")
         return {utterance: path for utterance, path in targets.items() if path.is_file()}
+
+    def _video_folder(self) -> Path:
+        """Return where this dialogue's cuts go: another folder for another `left`, so that none is mistaken."""
+        return self.media.root / f"video_left_{self.left}" / self.name
 
     def _cut(self, source: Path, lines: list[_Line], targets: dict[str, Path]) -> None:
         cuts = []

@@ -106,11 +106,12 @@ def _probed(turn: Turn, where: str, report: ImportReport, card: Card) -> Turn:
     if turn.clip is None:
         return turn
     kept: dict[str, Path | None] = {"audio": turn.clip.audio, "video": turn.clip.video}
+    probes = {path: _probe(path, where, report) for path in {turn.clip.audio, turn.clip.video} if path is not None}
     seconds = 0.0
     for kind, path in kept.items():
         if path is None:
             continue
-        probe = _probe(path, where, report)
+        probe = probes[path]
         if probe is not None and (probe.has_audio if kind == "audio" else probe.has_video):
             seconds = max(seconds, _clip_seconds(turn.clip, probe.seconds))
             continue

@@ -113,6 +113,13 @@ def test_videos_are_cut_once(corpus, import_from):
     assert again.dialogues == imported.dialogues
 
 
+def test_another_side_is_cut_anew(corpus, import_from):
+    import_from(read_iemocap, corpus)
+    turn = import_from(functools.partial(read_iemocap, left="male"), corpus).dialogues[0].turns[0]
+    frames = decode_video(turn.clip.video, 0, None, MediaLimits())
+    assert int(np.argmax(frames.mean((0, 1, 2)))) == BLUE
+
+
 def test_later_sessions_are_held_out(corpus, import_from):
     for number, split in ((4, "validation"), (5, "test")):
         folder = corpus / f"Session{number}" / "dialog" / "transcriptions"
