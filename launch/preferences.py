@@ -12,7 +12,7 @@ from launch import stage
 from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
 from epo.preferences.builder import PairSet, Source, build_pairs
 from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table
-from epo.preferences.counter import Strategy
+from epo.preferences.counter import Choice, Strategy
 from epo.preferences.gold import GoldReply, Turns, collect_gold
 from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.page import render_page
@@ -31,6 +31,7 @@ class PreferencesRecipe:
     source: Literal["rewrite", "retrieve", "opposite_random"] = "retrieve"
     counter_emotion: Strategy = "inappropriate"
     match_marginals: bool = True
+    drop_surplus: bool = True
     turns: Turns = "all"
     needs_clip: bool = False
     splits: list[str] = field(default_factory=lambda: list(SPLITS))
@@ -95,11 +96,12 @@ def _build(recipe: PreferencesRecipe, dialogues: Mapping[str, Dialogue]) -> tupl
     examiner = Examiner(_limits(recipe), reader)
     source = _source(recipe, examiner)
     confusion = confusion_table(all_gold, reader) if recipe.counter_emotion == "confusable" else None
+    choice = Choice(recipe.counter_emotion, recipe.match_marginals, recipe.drop_surplus, confusion)
     pair_sets: dict[str, PairSet] = {}
     splits: dict[str, Any] = {}
     for split, gold in gold_of.items():
         rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])
-        pair_set = build_pairs(gold, source, recipe.counter_emotion, recipe.match_marginals, examiner, rng, confusion)
+        pair_set = build_pairs(gold, source, choice, examiner, rng)
         pair_sets[split] = pair_set
         splits[split] = pair_set.summary() | {
             "probes": probe_pairs(pair_set.pairs, dialogues),
@@ -159,7 +161,9 @@ def _baseline(
 ) -> dict[str, Any]:
     """Return what the probes find in EmPO's pairs for the same replies, to read ours against."""
     rng = np.random.default_rng(recipe.seed)
-    pairs = build_pairs(gold, OppositeRandomSource(recipe.seed), "opposite", False, examiner, rng).pairs
+    pairs = build_pairs(
+        gold, OppositeRandomSource(recipe.seed), Choice("opposite", match_marginals=False), examiner, rng
+    ).pairs
     return {"pairs": len(pairs), "probes": probe_pairs(pairs, dialogues)}
 
 

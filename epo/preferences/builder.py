@@ -8,11 +8,13 @@ from typing import Protocol
 import numpy as np
 
 from epo.emotions import EMOTIONS, Emotion
-from epo.preferences.counter import Strategy, draw_counter_emotions
+from epo.preferences.counter import Choice, draw_counter_emotions
 from epo.preferences.gold import GoldReply
-from epo.preferences.marginals import Counts, Floats, total_variation
+from epo.preferences.marginals import Counts, total_variation
 from epo.preferences.pair import PreferencePair
 from epo.preferences.scores import Examiner
+
+_NO_EMOTION = "no counter emotion left: forbidden, not in the corpus, or it would make the marginals differ"
 
 
 class Source(Protocol):
@@ -57,28 +59,24 @@ class PairSet:
 def build_pairs(
     gold: Sequence[GoldReply],
     source: Source,
-    strategy: Strategy,
-    match_marginals: bool,
+    choice: Choice,
     examiner: Examiner,
     rng: np.random.Generator,
-    confusion: Floats | None = None,
 ) -> PairSet:
     """Build at most one pair for each gold reply.
 
     Args:
         gold: replies of one split; marginals are matched within it.
         source: where the rejected replies come from.
-        strategy: how counter emotions are chosen.
-        match_marginals: give rejected emotions the distribution of the chosen ones.
+        choice: how counter emotions are chosen.
         examiner: the first candidate it accepts is taken.
         rng: decides which reply gets which emotion.
-        confusion: see `counter_weights`.
     """
     if not gold:
         return PairSet([], Counter())
-    drawn = draw_counter_emotions(gold, strategy, match_marginals, source.available(gold), confusion, rng)
+    drawn = draw_counter_emotions(gold, choice, source.available(gold), rng)
     asked = [(reply, emotion) for reply, emotion in zip(gold, drawn, strict=True) if emotion is not None]
-    pairs, dropped = [], Counter({"no counter emotion to be had": len(gold) - len(asked)})
+    pairs, dropped = [], Counter({_NO_EMOTION: len(gold) - len(asked)})
     proposals = source.propose([reply for reply, _ in asked], [emotion for _, emotion in asked])
     for (reply, emotion), candidates in zip(asked, proposals, strict=True):
         pair, reason = _first_fit(reply, emotion, candidates, source.name, examiner)

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from epo.data.dialogue import DataError
@@ -27,20 +28,23 @@ class CorpusReader:
     """
 
     def __init__(self, gold: Sequence[GoldReply]) -> None:
-        """Fit the five classifiers."""
+        """Fit the five classifiers, and let each read every reply: retrieved ones stand in others' places."""
         ids = sorted({reply.dialogue.id for reply in gold})
         self._fold_of = {dialogue_id: place % _FOLDS for place, dialogue_id in enumerate(ids)}
         self._classifiers = [
             _fit([reply for reply in gold if self._fold_of[reply.dialogue.id] != fold]) for fold in range(_FOLDS)
         ]
+        texts = list({reply.text for reply in gold})
+        self._known = [
+            dict(zip(texts, _distributions(classifier, texts), strict=True)) for classifier in self._classifiers
+        ]
 
     def read(self, gold: GoldReply, text: str) -> Floats:
         """See `EmotionReader`."""
-        classifier = self._classifiers[self._fold_of[gold.dialogue.id]]
-        distribution = np.zeros(len(EMOTIONS))
-        for emotion, share in zip(classifier.classes_, classifier.predict_proba([text])[0], strict=True):
-            distribution[EMOTIONS.index(emotion)] = share
-        return distribution
+        fold = self._fold_of[gold.dialogue.id]
+        if text not in self._known[fold]:
+            self._known[fold][text] = _distributions(self._classifiers[fold], [text])[0]
+        return self._known[fold][text]
 
 
 class ModelReader:
@@ -86,7 +90,16 @@ def _fit(gold: Sequence[GoldReply]) -> Pipeline:
     words = TfidfVectorizer(tokenizer=words_or_mark, token_pattern=None, lowercase=False, sublinear_tf=True)
     if len(set(labels)) < 2:
         return make_pipeline(words, DummyClassifier(strategy="uniform")).fit([""] * len(EMOTIONS), EMOTIONS)
-    return make_pipeline(words, LogisticRegression(C=10.0, max_iter=300)).fit([reply.text for reply in gold], labels)
+    classifier = OneVsRestClassifier(LogisticRegression(C=10.0, solver="liblinear"))  # ten times as fast as lbfgs here
+    return make_pipeline(words, classifier).fit([reply.text for reply in gold], labels)
+
+
+def _distributions(classifier: Pipeline, texts: Sequence[str]) -> Floats:
+    """Return float64 (texts, E); emotions the classifier has not seen get 0."""
+    distributions = np.zeros((len(texts), len(EMOTIONS)))
+    columns = [EMOTIONS.index(emotion) for emotion in classifier.classes_]
+    distributions[:, columns] = classifier.predict_proba(texts)
+    return distributions
 
 
 def _place(label: str, labels: Sequence[str], model: str) -> int:

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from epo.emotions import APPROPRIATENESS, EMOTIONS, VALENCE_AROUSAL, Emotion, emotional_distance
 from epo.preferences.gold import GoldReply
-from epo.preferences.marginals import Counts, Floats, plan_marginals
+from epo.preferences.marginals import Counts, Floats, largest_matched, plan_marginals
 
 Strategy = Literal["opposite", "inappropriate", "confusable", "random"]
 
@@ -17,55 +18,56 @@ Strategy = Literal["opposite", "inappropriate", "confusable", "random"]
 _FLOOR = 0.01
 
 
+@dataclass(frozen=True)
+class Choice:
+    """How counter emotions are chosen.
+
+    - strategy: what makes an emotion a good counter emotion; see `counter_weights`.
+    - match_marginals: give rejected emotions the distribution of the chosen ones, as near as the forbidden ones allow.
+    - drop_surplus: where they cannot be equal, leave out the fewest replies that make them so.
+    - confusion: float64 (E, E), how a classifier takes each emotion; needed by "confusable" alone.
+    """
+
+    strategy: Strategy
+    match_marginals: bool = True
+    drop_surplus: bool = True
+    confusion: Floats | None = None
+
+
 def draw_counter_emotions(
-    gold: Sequence[GoldReply],
-    strategy: Strategy,
-    match_marginals: bool,
-    available: frozenset[Emotion],
-    confusion: Floats | None,
-    rng: np.random.Generator,
+    gold: Sequence[GoldReply], choice: Choice, available: frozenset[Emotion], rng: np.random.Generator
 ) -> list[Emotion | None]:
     """Draw the emotion of every rejected reply.
 
     It is never the chosen reply's own emotion, nor the one that fits the user's emotion where that is known.
 
     Args:
-        gold: the chosen replies.
-        strategy: what makes an emotion a good counter emotion; see `counter_weights`.
-        match_marginals: give rejected emotions, over all replies, the distribution of the chosen ones, as near as
-            the forbidden emotions allow.
+        gold: the chosen replies; marginals are matched over them.
+        choice: how.
         available: emotions the source of rejected replies can supply.
-        confusion: see `counter_weights`.
         rng: decides which reply of a group gets which emotion.
 
     Returns:
-        An emotion for each reply; None where no available emotion is allowed.
+        An emotion for each reply; None where no available emotion is allowed, and for the surplus that is dropped.
     """
-    weights_of = {_group(reply): counter_weights(reply, strategy, available, confusion) for reply in gold}
+    weights_of = {_group(reply): counter_weights(reply, choice, available) for reply in gold}
     groups = sorted((group for group, weights in weights_of.items() if weights.any()), key=str)
     if not groups:
         return [None] * len(gold)
     sizes = Counter(map(_group, gold))
     counts_G: Counts = np.array([sizes[group] for group in groups], dtype=np.int64)
     weights_GE = np.stack([weights_of[group] for group in groups])
-    if match_marginals:
-        chosen = Counter[str]()
-        for group in groups:
-            chosen[group[1]] += sizes[group]
-        wanted_E = np.array([chosen[emotion] for emotion in EMOTIONS], dtype=np.int64)
-        plan_GE = plan_marginals(weights_GE, counts_G, wanted_E)
+    if choice.match_marginals:
+        own_G = np.array([EMOTIONS.index(chosen) for _, chosen in groups], dtype=np.int64)
+        plan_GE = _matched_plan(weights_GE, counts_G, own_G, choice.drop_surplus)
     else:
         shares_GE = weights_GE / weights_GE.sum(axis=1, keepdims=True)
         plan_GE = np.stack([rng.multinomial(count, row) for count, row in zip(counts_G, shares_GE, strict=True)])
-    piles = {
-        group: rng.permutation(np.repeat(EMOTIONS, row)).tolist() for group, row in zip(groups, plan_GE, strict=True)
-    }
+    piles = {group: _shuffled(row, sizes[group], rng) for group, row in zip(groups, plan_GE, strict=True)}
     return [piles[_group(reply)].pop() if _group(reply) in piles else None for reply in gold]
 
 
-def counter_weights(
-    reply: GoldReply, strategy: Strategy, available: frozenset[Emotion], confusion: Floats | None
-) -> Floats:
+def counter_weights(reply: GoldReply, choice: Choice, available: frozenset[Emotion]) -> Floats:
     """Say how good each emotion is as the counter emotion of one reply.
 
     - opposite: emotions of the other valence, by distance; neutral has no opposite, so by distance alone.
@@ -76,9 +78,8 @@ def counter_weights(
 
     Args:
         reply: the chosen reply.
-        strategy: one of the above.
+        choice: names the strategy.
         available: emotions the source can supply.
-        confusion: float64 (E, E), shares of predicted labels per true label; needed by "confusable" alone.
 
     Returns:
         float64 (E,), in the order of `EMOTIONS`; 0 for forbidden and unavailable emotions, otherwise at least 0.01.
@@ -88,19 +89,35 @@ def counter_weights(
     allowed = [emotion for emotion in EMOTIONS if emotion in available - reply.forbidden]
     if not allowed:
         return np.zeros(len(EMOTIONS))
-    if strategy == "opposite":
+    if choice.strategy == "opposite":
         liked = {emotion: _opposition(reply.emotion, emotion) for emotion in allowed}
-    elif strategy == "inappropriate":
+    elif choice.strategy == "inappropriate":
         row = APPROPRIATENESS[reply.emotion if reply.user_emotion is None else reply.user_emotion]
         lowest = min(row[emotion] for emotion in allowed)
         liked = {emotion: float(row[emotion] == lowest) for emotion in allowed}
-    elif strategy == "confusable":
-        assert confusion is not None, "confusable needs the confusion table of a classifier"
-        taken_for = confusion[EMOTIONS.index(reply.emotion)]
+    elif choice.strategy == "confusable":
+        assert choice.confusion is not None, "confusable needs the confusion table of a classifier"
+        taken_for = choice.confusion[EMOTIONS.index(reply.emotion)]
         liked = {emotion: float(taken_for[EMOTIONS.index(emotion)]) for emotion in allowed}
     else:
         liked = dict.fromkeys(allowed, 1.0)
     return np.array([liked[emotion] + _FLOOR if emotion in liked else 0.0 for emotion in EMOTIONS])
+
+
+def _matched_plan(weights_GE: Floats, counts_G: Counts, own_G: Counts, drop_surplus: bool) -> Counts:
+    if drop_surplus:
+        counts_G = largest_matched(weights_GE > 0, counts_G, own_G)
+    wanted_E = np.bincount(own_G, weights=counts_G, minlength=len(EMOTIONS)).astype(np.int64)
+    return plan_marginals(weights_GE, counts_G, wanted_E)
+
+
+def _shuffled(plan_E: Counts, size: int, rng: np.random.Generator) -> list[Emotion | None]:
+    """Return a group's emotions in random order, with None for those of its replies that the plan leaves out."""
+    pile: list[Emotion | None] = [
+        emotion for emotion, count in zip(EMOTIONS, plan_E, strict=True) for _ in range(count)
+    ]
+    pile += [None] * (size - len(pile))
+    return [pile[place] for place in rng.permutation(size)]
 
 
 def _opposition(chosen: Emotion, other: Emotion) -> float:

@@ -8,10 +8,12 @@ matrices here are those of a transport network, so the linear programs have whol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
-from scipy.sparse import csr_array, eye_array, hstack, kron
+from scipy.sparse import csr_array, eye_array, hstack, kron, vstack
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+_PORTIONS = 40  # beyond 40 quarters of its wanted total, a column's surplus is no longer dealt in proportion
 
 
 def plan_marginals(weights_GE: Floats, counts_G: Counts, wanted_E: Counts) -> Counts:
@@ -74,15 +76,46 @@ def total_variation(first_E: Counts, second_E: Counts) -> float:
     return float(np.abs(first_E / first - second_E / second).sum() / 2)
 
 
+def largest_matched(allowed_GE: NDArray[np.bool_], counts_G: Counts, own_G: Counts) -> Counts:
+    """Say how many replies of each group to keep, so that equal marginals are possible and as many as can be stay.
+
+    Args:
+        allowed_GE: the cells that may be used.
+        counts_G: replies in each group.
+        own_G: column of each group's own, chosen emotion.
+
+    Returns:
+        int64 (G,), at most `counts_G`.
+
+    The kept replies are a circulation: one unit leaves the emotion that is chosen, passes through the reply's group,
+    and enters the emotion that is rejected; no emotion gains or loses. This finds the largest.
+    """
+    num_groups, num_emotions = allowed_GE.shape
+    own_EG = (np.arange(num_emotions)[:, None] == own_G[None, :]).astype(np.float64)
+    through_groups = hstack([csr_array(-np.eye(num_groups)), _row_sums(num_groups, num_emotions)])
+    through_emotions = hstack([csr_array(-own_EG), _column_sums(num_groups, num_emotions)])
+    matrix = csr_array(vstack([through_groups, through_emotions]))
+    cost = np.concatenate([-np.ones(num_groups), np.zeros(allowed_GE.size)])
+    highest = np.concatenate([counts_G.astype(np.float64), np.where(allowed_GE.ravel(), np.inf, 0.0)])
+    return _solve(cost, matrix, np.zeros(num_groups + num_emotions, dtype=np.int64), highest)[:num_groups]
+
+
 def _nearest_totals(allowed_GE: NDArray[np.bool_], rows_G: Counts, wanted_E: Counts) -> Counts:
-    """Return the column totals nearest to the wanted ones that some plan on the allowed cells has."""
+    """Return the column totals nearest to the wanted ones that some plan on the allowed cells has.
+
+    What a column must take beyond its wanted total is a surplus. It is dealt out in proportion to those totals: each
+    further portion of a column's total costs slightly more, too little to make the whole surplus larger.
+    """
     num_rows, num_columns = allowed_GE.shape
-    sums = _sum_matrix(num_rows, num_columns)
-    # Each column may take `over` more than wanted or `under` fewer: minimise what is moved.
-    slack = np.vstack([np.zeros((num_rows, num_columns)), np.eye(num_columns)])
-    matrix = hstack([sums, csr_array(-slack), csr_array(slack)])
-    cost = np.concatenate([np.zeros(allowed_GE.size), np.ones(2 * num_columns)])
-    highest = np.concatenate([np.where(allowed_GE.ravel(), np.inf, 0.0), np.full(2 * num_columns, np.inf)])
+    slack = csr_array(vstack([csr_array((num_rows, num_columns)), csr_array(np.eye(num_columns))]))
+    matrix = csr_array(hstack([_sums(num_rows, num_columns), slack, *[-slack] * _PORTIONS]))
+    prices = np.repeat(1 + 1e-3 * np.arange(_PORTIONS), num_columns)
+    cost = np.concatenate([np.zeros(allowed_GE.size + num_columns), prices])
+    portions_PE = np.tile(np.ceil(wanted_E / 4), (_PORTIONS, 1))
+    portions_PE[-1] = np.inf
+    highest = np.concatenate(
+        [np.where(allowed_GE.ravel(), np.inf, 0.0), np.full(num_columns, np.inf), portions_PE.ravel()]
+    )
     cells = _solve(cost, matrix, np.concatenate([rows_G, wanted_E]), highest)
     return cells[: allowed_GE.size].reshape(allowed_GE.shape).sum(axis=0)
 
@@ -96,11 +129,11 @@ def _round_plan(plan_GE: Floats, allowed_GE: NDArray[np.bool_], rows_G: Counts, 
     size = plan_GE.size
     whole = np.floor(plan_GE + 1e-9)
     fraction = (plan_GE - whole).ravel()
-    sums = _sum_matrix(*plan_GE.shape)
+    sums = _sums(*plan_GE.shape)
     cost = np.concatenate([np.zeros(size), 1.0 - fraction, np.full(size, 2.0)])
     open_cells = allowed_GE.ravel().astype(np.float64)
     highest = np.concatenate([whole.ravel() * open_cells, open_cells, np.where(open_cells > 0, np.inf, 0.0)])
-    parts = _solve(cost, hstack([sums, sums, sums]), np.concatenate([rows_G, totals_E]), highest)
+    parts = _solve(cost, csr_array(hstack([sums, sums, sums])), np.concatenate([rows_G, totals_E]), highest)
     return parts.reshape(3, *plan_GE.shape).sum(axis=0)
 
 
@@ -114,11 +147,17 @@ def _solve(cost: Floats, matrix: csr_array, totals: Counts, highest: Floats) -> 
     return whole.astype(np.int64)
 
 
-def _sum_matrix(num_rows: int, num_columns: int) -> csr_array:
+def _sums(num_rows: int, num_columns: int) -> csr_array:
     """Return the matrix that takes a flattened table to its row sums, then its column sums."""
-    rows = kron(eye_array(num_rows), np.ones((1, num_columns)))
-    columns = kron(np.ones((1, num_rows)), eye_array(num_columns))
-    return csr_array(np.vstack([rows.toarray(), columns.toarray()]))
+    return csr_array(vstack([_row_sums(num_rows, num_columns), _column_sums(num_rows, num_columns)]))
+
+
+def _row_sums(num_rows: int, num_columns: int) -> csr_array:
+    return csr_array(kron(eye_array(num_rows), np.ones((1, num_columns))))
+
+
+def _column_sums(num_rows: int, num_columns: int) -> csr_array:
+    return csr_array(kron(np.ones((1, num_rows)), eye_array(num_columns)))
 
 
 def _ratio(wanted: Counts, present: Floats) -> Floats:

@@ -45,10 +45,16 @@ def _words(pairs: Sequence[PreferencePair]) -> float:
     chosen = np.array([pair.chosen for pair in pairs], dtype=object)
     rejected = np.array([pair.rejected for pair in pairs], dtype=object)
     gaps = np.zeros(len(pairs))
-    folds = GroupKFold(_FOLDS).split(chosen, groups=[pair.dialogue_id for pair in pairs])
-    for train, held_out in folds:
-        probe = make_pipeline(_tfidf(ngram_range=(1, 2)), LogisticRegression(max_iter=200))
-        probe.fit(np.concatenate([chosen[train], rejected[train]]), np.repeat([1, 0], len(train)))
+    for train, held_out in GroupKFold(_FOLDS).split(chosen, groups=[pair.dialogue_id for pair in pairs]):
+        # A retrieved reply is chosen in one pair and rejected in another: a text of a held-out pair that is also
+        # seen in training would be known by heart, with the wrong sign.
+        unseen = {*chosen[held_out], *rejected[held_out]}
+        texts = [(text, 1) for text in chosen[train] if text not in unseen]
+        texts += [(text, 0) for text in rejected[train] if text not in unseen]
+        if len({label for _, label in texts}) < 2:
+            continue  # nothing to learn from: the gap stays 0, a tie
+        probe = make_pipeline(_tfidf(ngram_range=(1, 2)), LogisticRegression(solver="liblinear"))
+        probe.fit(*zip(*texts, strict=True))
         gaps[held_out] = probe.decision_function(chosen[held_out]) - probe.decision_function(rejected[held_out])
     return _share_won(gaps)
 

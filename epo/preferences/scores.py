@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -123,6 +124,7 @@ def _script_share(gold: str, rejected: str) -> float:
     return letters.count(main) / len(letters)
 
 
+@cache  # as many as there are letters
 def _script(letter: str) -> str:
     """Return the first word of a letter's Unicode name, such as LATIN or CJK."""
     return unicodedata.name(letter, "UNKNOWN").split()[0].split("-")[0]

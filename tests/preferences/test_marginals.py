@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from epo.data.dialogue import Dialogue, Turn
 from epo.emotions import EMOTIONS, fitting_emotion
-from epo.preferences.counter import counter_weights, draw_counter_emotions
+from epo.preferences.counter import Choice, counter_weights, draw_counter_emotions
 from epo.preferences.gold import GoldReply
-from epo.preferences.marginals import fit_proportions, plan_marginals, total_variation
+from epo.preferences.marginals import fit_proportions, largest_matched, plan_marginals, total_variation
 
 
 def ints(values):
@@ -22,8 +22,8 @@ def reply(user, chosen, index=0):
     return GoldReply(Dialogue(f"d{index}", (Turn("user", "Oh.", user), Turn("assistant", "Yes.", chosen))), 1)
 
 
-def draw(gold, strategy="random", match=True, seed=0, available=frozenset(EMOTIONS)):
-    return draw_counter_emotions(gold, strategy, match, available, None, np.random.default_rng(seed))
+def draw(gold, strategy="random", match=True, seed=0, available=frozenset(EMOTIONS), drop=False):
+    return draw_counter_emotions(gold, Choice(strategy, match, drop), available, np.random.default_rng(seed))
 
 
 def histogram(emotions):
@@ -49,6 +49,24 @@ def test_infeasible_totals_are_approached_as_near_as_possible():
     plan = plan_marginals(1.0 - np.eye(2), counts, counts)
     assert plan.tolist() == [[0, 8], [2, 0]]
     assert total_variation(counts, plan.sum(axis=0)) == pytest.approx(0.6)
+
+
+def test_a_surplus_is_dealt_out_in_proportion():
+    # 80 A, 10 B, 30 C: B and C give their 40 to A; the surplus of 40 A is dealt out 1 : 3, B 10 + 10, C 30 + 30.
+    counts = ints([80, 10, 30])
+    plan = plan_marginals(1.0 - np.eye(3), counts, counts)
+    assert plan[1:, 0].tolist() == [10, 30]
+    assert plan.sum(axis=0) == pytest.approx(ints([40, 20, 60]), abs=8)  # portions are a quarter of the total
+
+
+def test_the_fewest_replies_are_dropped():
+    # Of 8 A and 2 B, two A can swap with the two B. Of 3 A, 2 B, 1 C none needs to go.
+    allowed = ~np.eye(2, dtype=bool)
+    assert largest_matched(allowed, ints([8, 2]), ints([0, 1])).tolist() == [2, 2]
+    assert largest_matched(~np.eye(3, dtype=bool), ints([3, 2, 1]), ints([0, 1, 2])).tolist() == [3, 2, 1]
+    # A group that may take nothing keeps nothing, and its partner has nothing to swap with.
+    allowed[1, 0] = False
+    assert largest_matched(allowed, ints([8, 2]), ints([0, 1])).tolist() == [0, 0]
 
 
 def test_proportional_fitting_by_hand():
@@ -118,6 +136,18 @@ def test_marginals_are_equal_on_clean_gold(strategy):
     assert histogram(drawn).tolist() == chosen.tolist()
 
 
+def test_dropping_the_surplus_makes_any_marginals_equal():
+    gold = [reply("happy", "neutral", i) for i in range(70)] + [reply("sad", "sad", 70 + i) for i in range(12)]
+    gold += [reply(None, "happy", 82 + i) for i in range(9)]
+    drawn = draw(gold, drop=True)
+    kept = [(one.emotion, emotion) for one, emotion in zip(gold, drawn, strict=True) if emotion is not None]
+    # Neutral may not become happy (it fits a happy user), so it swaps with the 12 sad; happy has then no partner
+    # but a ring neutral -> sad -> happy -> neutral, which trades one neutral-sad swap for three replies.
+    assert histogram(chosen for chosen, _ in kept).tolist() == histogram(rejected for _, rejected in kept).tolist()
+    assert len(kept) == 12 + 12 + 9
+    assert draw(gold, drop=False).count(None) == 0
+
+
 def test_random_rejects_several_emotions_for_each_user_emotion():
     gold = [reply(user, fitting_emotion(user), index) for index, user in enumerate(EMOTIONS * 10)]
     drawn = draw(gold)
@@ -143,7 +173,9 @@ def test_same_seed_same_draw():
 
 
 def weights(one, strategy, confusion=None, available=frozenset(EMOTIONS)):
-    return dict(zip(EMOTIONS, counter_weights(one, strategy, available, confusion).tolist(), strict=True))
+    return dict(
+        zip(EMOTIONS, counter_weights(one, Choice(strategy, confusion=confusion), available).tolist(), strict=True)
+    )
 
 
 def test_opposite_flips_valence_and_lets_neutral_be_countered_by_distance():
