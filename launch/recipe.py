@@ -49,7 +49,8 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
         _check_file(argv, known)
     _check_flags(argv, known)
     parser = TrlParser(list(types), description=(types[0].__doc__ or "").strip())
-    parser.set_defaults_with_config(**{key: value for key, value in _TRAINING_DEFAULTS.items() if key in known})
+    defaults = _TRAINING_DEFAULTS | {"ddp_backend": _backend()}
+    parser.set_defaults_with_config(**{key: value for key, value in defaults.items() if key in known})
     try:
         return tuple(parser.parse_args_and_config(argv))
     except (ValueError, TypeError) as error:
@@ -123,6 +124,15 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _backend() -> str | None:
+    """Return gloo for several processes without a GPU; accelerate finds none for DeepSpeed on CPUs by itself."""
+    if "LOCAL_RANK" not in os.environ:
+        return None
+    import torch  # here, since the pipeline driver reads recipes too and has no other use for its 200 MiB
+
+    return None if torch.cuda.is_available() else "gloo"
 
 
 def _check_file(argv: Sequence[str], known: list[str]) -> None:

@@ -4,34 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
 from compressor.data import encode_prompt, encode_reply, encode_turn
 from compressor.placeholders import MEMORY_TOKEN
-from epo.data.cache import ClipCache
-from epo.data.dialogue import Clip, DataError, Turn
-from epo.data.media import MediaLimits, decode_clip
+from epo.data.dialogue import DataError, Turn
 from epo.emotions import Emotion
+from epo.model.clip_reader import ClipFeatures, ClipReader
 from epo.model.configuration import EpoConfig
 
 AUDIO_TOKEN, VIDEO_TOKEN, EMOTION_TOKEN = "<|audio|>", "<|video|>", "<|emotion|>"
 PLACEHOLDERS = (AUDIO_TOKEN, VIDEO_TOKEN, EMOTION_TOKEN, MEMORY_TOKEN)
-
-
-@dataclass(frozen=True)
-class ClipFeatures:
-    """What the encoders read of one clip; either half may be absent.
-
-    Attributes:
-        audio: float32 (mels, T), Whisper's log-mel at 100 frames a second.
-        video: float32 (F, 3, H, W), normalised frames.
-    """
-
-    audio: np.ndarray | None = None
-    video: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -122,16 +107,12 @@ class EpoProcessor(ProcessorMixin):
         self.max_frames = max_frames
         super().__init__(feature_extractor, image_processor, tokenizer, history_tokenizer, **kwargs)
 
-    def encode_clip(self, clip: Clip | None, cache: ClipCache) -> ClipFeatures:
-        """Decode a clip and compute what the encoders read, through the cache.
-
-        Raises:
-            MediaError: the clip cannot be decoded; the message names the file.
-        """
-        if clip is None:
-            return ClipFeatures()
-        arrays = cache.load(clip, self._feature_settings(), lambda: self._features(clip))
-        return ClipFeatures(arrays.get("audio"), arrays.get("video"))
+    @property
+    def clips(self) -> ClipReader:
+        """The reader of clips, with this processor's encoders and limits."""
+        return ClipReader(
+            self.feature_extractor, self.image_processor, self.max_audio_seconds, self.video_fps, self.max_frames
+        )
 
     def encode_prompt(
         self, history: Sequence[Turn], current: Turn, clip: ClipFeatures, use_memory: bool = True
@@ -175,26 +156,7 @@ class EpoProcessor(ProcessorMixin):
         length = max(1, *(len(prompt.history_ids) for prompt in prompts))
         history = [[*p.history_ids, *[0] * (length - len(p.history_ids))] for p in prompts]
         context = {"history_ids": torch.tensor(history)}
-        return context | self.batch_clips([prompt.clip for prompt in prompts])
-
-    def batch_clips(self, clips: Sequence[ClipFeatures]) -> dict[str, Tensor]:
-        """Stack the features of clips, zero-padded, with the real lengths beside them."""
-        mels, size = self.feature_extractor.feature_size, self._frame_size()
-        num_mels = [0 if clip.audio is None else clip.audio.shape[1] for clip in clips]
-        num_frames = [0 if clip.video is None else clip.video.shape[0] for clip in clips]
-        audio = np.zeros((len(clips), mels, max(2, *num_mels)), dtype=np.float32)
-        video = np.zeros((len(clips), max(1, *num_frames), 3, *size), dtype=np.float32)
-        for row, clip in enumerate(clips):
-            if clip.audio is not None:
-                audio[row, :, : num_mels[row]] = clip.audio
-            if clip.video is not None:
-                video[row, : num_frames[row]] = clip.video
-        return {
-            "input_features": torch.from_numpy(audio),
-            "num_mel_frames": torch.tensor(num_mels),
-            "pixel_values": torch.from_numpy(video),
-            "num_video_frames": torch.tensor(num_frames),
-        }
+        return context | self.clips.batch([prompt.clip for prompt in prompts])
 
     def require_fit(self, config: EpoConfig) -> None:
         """Refuse a model made with other settings.
@@ -230,38 +192,6 @@ class EpoProcessor(ProcessorMixin):
         num_audio = 0 if clip.audio is None else -(-((clip.audio.shape[1] + 1) // 2) // self.audio_stack)
         num_video = 0 if clip.video is None else clip.video.shape[0]
         return f"({EMOTION_TOKEN}) {AUDIO_TOKEN * num_audio}{VIDEO_TOKEN * num_video}"
-
-    def _features(self, clip: Clip) -> dict[str, np.ndarray]:
-        media = decode_clip(clip, self._limits())
-        arrays: dict[str, np.ndarray] = {}
-        if media.waveform is not None:
-            output = self.feature_extractor(
-                media.waveform,
-                sampling_rate=self.feature_extractor.sampling_rate,
-                padding="do_not_pad",
-                return_tensors="np",
-            )
-            arrays["audio"] = np.ascontiguousarray(output["input_features"][0], dtype=np.float32)
-        if media.frames is not None:
-            output = self.image_processor(list(media.frames), return_tensors="np")
-            arrays["video"] = np.ascontiguousarray(output["pixel_values"], dtype=np.float32)
-        return arrays
-
-    def _limits(self) -> MediaLimits:
-        return MediaLimits(
-            sample_rate_hz=self.feature_extractor.sampling_rate,
-            max_audio_seconds=self.max_audio_seconds,
-            video_fps=self.video_fps,
-            max_frames=self.max_frames,
-        )
-
-    def _feature_settings(self) -> str:
-        return f"{self._limits()}|{self.feature_extractor.to_json_string()}|{self.image_processor.to_json_string()}"
-
-    def _frame_size(self) -> tuple[int, int]:
-        crop = getattr(self.image_processor, "crop_size", None)
-        size = self.image_processor.size if crop is None else crop
-        return int(size["height"]), int(size["width"])
 
 
 AutoProcessor.register(EpoConfig, EpoProcessor)

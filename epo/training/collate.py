@@ -14,8 +14,9 @@ from compressor.data import IGNORE, encode_prompt, encode_reply, pad_right
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
 from epo.emotions import EMOTIONS, Emotion
-from epo.model.processing import ClipFeatures, EpoProcessor, Prompt, reply_text
-from epo.training.examples import Example
+from epo.model.clip_reader import ClipFeatures, ClipReader
+from epo.model.processing import EpoProcessor, Prompt, reply_text
+from epo.training.examples import Example, PairExample
 
 
 def drop_modality(clip: ClipFeatures, rng: np.random.Generator, chance: float) -> ClipFeatures:
@@ -37,21 +38,21 @@ class ClipCollator:
     def __init__(
         self,
         clips: Sequence[tuple[Clip, Emotion]],
-        processor: EpoProcessor,
+        reader: ClipReader,
         cache: ClipCache,
         modality_dropout: float = 0.0,
     ) -> None:
-        self._clips, self._processor, self._cache = clips, processor, cache
+        self._clips, self._reader, self._cache = clips, reader, cache
         self._modality_dropout = modality_dropout
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build the inputs of `EmotionExtractor.forward` and `emotions` (B,) from schedule rows."""
         features = []
         for row in rows:
-            clip = self._processor.encode_clip(self._clips[row["index"]][0], self._cache)
+            clip = self._reader.read(self._clips[row["index"]][0], self._cache)
             features.append(drop_modality(clip, np.random.default_rng(row["seed"]), self._modality_dropout))
         emotions = emotion_labels([self._clips[row["index"]][1] for row in rows])
-        return self._processor.batch_clips(features) | {"emotions": emotions}
+        return self._reader.batch(features) | {"emotions": emotions}
 
 
 class TextCollator:
@@ -127,7 +128,7 @@ class PromptBuilder:
             DataError: the current turn does not fit, or its clip cannot be read; names the dialogue.
         """
         try:
-            clip = self.processor.encode_clip(example.current.clip, self.cache)
+            clip = self.processor.clips.read(example.current.clip, self.cache)
             clip = drop_modality(clip, np.random.default_rng(seed), drop)
             return self.processor.encode_prompt(example.history, example.current, clip)
         except DataError as error:
@@ -174,15 +175,6 @@ def pad_rows(prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> dict
         "attention_mask": pad_right([[1] * (len(prompt) + len(reply)) for prompt, reply in pairs], 0),
         "completion_mask": pad_right([[0] * len(prompt) + [1] * len(reply) for prompt, reply in pairs], 0),
     }
-
-
-@dataclass(frozen=True)
-class PairExample:
-    """A preference: the example whose reply is the chosen one, and the rejected reply."""
-
-    example: Example
-    rejected: str
-    rejected_emotion: Emotion | None
 
 
 class PairCollator:

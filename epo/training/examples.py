@@ -1,11 +1,12 @@
 """Training examples: which replies of which dialogues are learnt, and with what before them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from epo.data.dialogue import Dialogue, Turn
+from epo.data.dialogue import Dialogue, Split, Turn
 from epo.emotions import Emotion
+from epo.preferences.pair import PreferencePair
 
 ReplyChoice = Literal["last", "all"]
 
@@ -56,3 +57,31 @@ def reply_examples(dialogues: Iterable[Dialogue], choice: ReplyChoice, require_c
 
 def _answers_user(dialogue: Dialogue, turn: int) -> bool:
     return dialogue.turns[turn].speaker == "assistant" and dialogue.turns[turn - 1].speaker == "user"
+
+
+@dataclass(frozen=True)
+class PairExample:
+    """A preference: the example whose reply is the chosen one, and the rejected reply."""
+
+    example: Example
+    rejected: str
+    rejected_emotion: Emotion | None
+
+
+def pair_examples(
+    pairs: Iterable[PreferencePair], dialogues: Mapping[str, Dialogue], split: Split
+) -> list[PairExample]:
+    """Look up what leads to each pair of one split.
+
+    Args:
+        pairs: as read by `epo.preferences.pair.read_pairs`.
+        dialogues: by id.
+        split: which pairs to keep, by the split of their dialogue.
+    """
+    found = []
+    for pair in pairs:
+        dialogue = dialogues[pair.dialogue_id]
+        if dialogue.split == split:
+            chosen = replace(example_of(dialogue, pair.turn), reply=pair.chosen, reply_emotion=pair.chosen_emotion)
+            found.append(PairExample(chosen, pair.rejected, pair.rejected_emotion))
+    return found

@@ -1,0 +1,69 @@
+"""What a memory keeps and what it costs."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from compressor.data import CompressionCollator, History
+from compressor.modeling import MambaCompressor
+from compressor.objectives import memory_nll
+
+
+@torch.no_grad()
+def memory_report(
+    compressor: MambaCompressor,
+    llm: PreTrainedModel,
+    histories: Sequence[History],
+    collator: CompressionCollator,
+    memory_id: int,
+    batch_size: int = 20,
+) -> dict[str, float]:
+    """Measure memories on held-out histories.
+
+    Returns:
+        `reply_nll`: of the reply given its own memories, and `reply_nll_shuffled`: given another dialogue's, both
+        in nats a token; what the memory tells is the gap. `history_tokens` and `memory_tokens` a dialogue, and
+        `history_reduction`, the share saved. Empty where there are no histories.
+    """
+    if not histories:
+        return {}
+    compressor.eval()
+    own = _mean_nll(compressor, llm, histories, collator, memory_id, batch_size)
+    others = [*histories[1:], histories[0]]
+    strange = [
+        History(_same_length(o.turns, len(h.turns)), h.current, h.reply) for h, o in zip(histories, others, strict=True)
+    ]
+    tokens = sum(len(collator.llm_tokenizer.encode(turn)) for h in histories for turn in h.turns) / len(histories)
+    memory = sum(collator.num_memory_tokens * len(h.turns) for h in histories) / len(histories)
+    return {
+        "reply_nll": own,
+        "reply_nll_shuffled": _mean_nll(compressor, llm, strange, collator, memory_id, batch_size),
+        "history_tokens": tokens,
+        "memory_tokens": memory,
+        "history_reduction": 1 - memory / tokens,
+    }
+
+
+def _mean_nll(
+    compressor: MambaCompressor,
+    llm: PreTrainedModel,
+    histories: Sequence[History],
+    collator: CompressionCollator,
+    memory_id: int,
+    batch_size: int,
+) -> float:
+    total = 0.0
+    for start in range(0, len(histories), batch_size):
+        part = histories[start : start + batch_size]
+        batch = collator([{"history": history, "target_turn": 0} for history in part])
+        batch = {name: tensor.to(compressor.device) for name, tensor in batch.items()}
+        memory = compressor(input_ids=batch["input_ids"])
+        nll = memory_nll(llm, batch["reply_ids"], batch["reply_labels"], memory_id, memory.vectors, memory.mask)
+        total += nll.item() * len(part)
+    return total / len(histories)
+
+
+def _same_length(turns: tuple[str, ...], length: int) -> tuple[str, ...]:
+    """Repeat or cut turns to a length, so that only the content of the memory differs."""
+    return tuple(turns[i % len(turns)] for i in range(length))

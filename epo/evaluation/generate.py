@@ -1,0 +1,62 @@
+"""Replies: greedy or sampled, in batches, for prompts with memories and clips."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from epo.model.processing import EpoProcessor, Prompt
+
+
+@torch.no_grad()
+def generate_replies(
+    model: Any,
+    processor: EpoProcessor,
+    prompts: Sequence[Prompt],
+    batch_size: int = 50,
+    max_new_tokens: int = 48,
+    temperature: float = 0.0,
+    prefix: Sequence[str] | None = None,
+    label: str = "replies",
+) -> list[str]:
+    """Generate one reply a prompt.
+
+    Args:
+        model: `EpoForConditionalGeneration`, or a PEFT model around one.
+        processor: the model's.
+        prompts: from `EpoProcessor.encode_prompt`.
+        batch_size: prompts at a time.
+        max_new_tokens: longest reply.
+        temperature: 0 picks the most likely token; above it samples from torch's global generator.
+        prefix: words each reply must begin with, such as "(sad)".
+        label: name of the progress bar.
+
+    Returns:
+        Decoded replies, label and words, in the order of the prompts.
+    """
+    model.eval()
+    tokenizer = processor.tokenizer
+    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    replies: list[str] = []
+    for start in tqdm(range(0, len(prompts), batch_size), desc=label, leave=False, disable=None):
+        part = prompts[start : start + batch_size]
+        starts = ["" for _ in part] if prefix is None else list(prefix[start : start + batch_size])
+        rows = [
+            prompt.input_ids + tokenizer.encode(words, add_special_tokens=False)
+            for prompt, words in zip(part, starts, strict=True)
+        ]
+        batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt") | processor.batch_context(
+            part
+        )
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        ids = model.generate(
+            **batch,
+            **sampling,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        written = tokenizer.batch_decode(ids[:, batch["input_ids"].size(1) :], skip_special_tokens=True)
+        replies += [words + text for words, text in zip(starts, written, strict=True)]
+    return replies

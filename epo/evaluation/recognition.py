@@ -1,0 +1,64 @@
+"""How well the extractor recognises the user's emotion: fused, audio alone, video alone, and with the wrong clip."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Clip
+from epo.emotions import EMOTIONS, Emotion
+from epo.evaluation.metrics import accuracy, macro_f1
+from epo.model.clip_reader import ClipReader
+from epo.model.extractor import EmotionExtractor
+
+
+@torch.no_grad()
+def predict_emotions(
+    extractor: EmotionExtractor, clips: Sequence[Clip], reader: ClipReader, cache: ClipCache, batch_size: int = 50
+) -> dict[str, list[Emotion]]:
+    """Return the most likely emotion of each clip, by head: `fused`, `audio`, `video`."""
+    extractor.eval()
+    found: dict[str, list[Emotion]] = {"fused": [], "audio": [], "video": []}
+    for start in range(0, len(clips), batch_size):
+        features = [reader.read(clip, cache) for clip in clips[start : start + batch_size]]
+        batch = {name: tensor.to(extractor.device) for name, tensor in reader.batch(features).items()}
+        output = extractor(**batch)
+        for head, names in found.items():
+            names += [EMOTIONS[i] for i in output[f"{head}_logits"].argmax(dim=-1).tolist()]
+    return found
+
+
+def recognise(
+    extractor: EmotionExtractor,
+    clips: Sequence[Clip],
+    emotions: Sequence[Emotion],
+    reader: ClipReader,
+    cache: ClipCache,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score emotion recognition.
+
+    Returns:
+        `accuracy` and `macro_f1` of the fused head, `audio_only` and `video_only` accuracy of the single-modality
+        heads, `shuffled`: the fused accuracy when every clip is judged by another clip's label (chance), and
+        `confusion`, counts[true][predicted] in the order of `EMOTIONS`.
+    """
+    if not clips:
+        return {}
+    found = predict_emotions(extractor, clips, reader, cache)
+    wanted = list(emotions)
+    shuffled = [wanted[i] for i in np.random.default_rng(seed).permutation(len(wanted))]
+    confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), dtype=int)
+    for true, predicted in zip(wanted, found["fused"], strict=True):
+        confusion[EMOTIONS.index(true), EMOTIONS.index(predicted)] += 1
+    return {
+        "accuracy": accuracy(found["fused"], wanted),
+        "macro_f1": macro_f1(found["fused"], wanted),
+        "audio_only": accuracy(found["audio"], wanted),
+        "video_only": accuracy(found["video"], wanted),
+        "shuffled": accuracy(found["fused"], shuffled),
+        "num_clips": len(clips),
+        "confusion": confusion.tolist(),
+    }

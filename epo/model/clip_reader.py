@@ -1,0 +1,133 @@
+"""Clips become features: decoding, log-mel, normalised frames, and their batches."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoFeatureExtractor, CLIPImageProcessorPil, SiglipImageProcessorPil
+
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Clip
+from epo.data.media import MediaLimits, decode_clip
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """What the encoders read of one clip; either half may be absent.
+
+    Attributes:
+        audio: float32 (mels, T), Whisper's log-mel at 100 frames a second.
+        video: float32 (F, 3, H, W), normalised frames.
+    """
+
+    audio: np.ndarray | None = None
+    video: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reads clips for a Whisper-family encoder and a vision tower.
+
+    Attributes:
+        feature_extractor: Whisper's.
+        image_processor: CLIP's or SigLIP's.
+        max_audio_seconds: longest audio read of a clip.
+        video_fps: frames sampled a second.
+        max_frames: most frames of a clip.
+    """
+
+    feature_extractor: Any
+    image_processor: Any
+    max_audio_seconds: float
+    video_fps: float
+    max_frames: int
+
+    def read(self, clip: Clip | None, cache: ClipCache) -> ClipFeatures:
+        """Decode a clip and compute what the encoders read, through the cache.
+
+        Raises:
+            MediaError: the clip cannot be decoded; the message names the file.
+        """
+        if clip is None:
+            return ClipFeatures()
+        arrays = cache.load(clip, self._settings(), lambda: self._features(clip))
+        return ClipFeatures(arrays.get("audio"), arrays.get("video"))
+
+    def batch(self, clips: Sequence[ClipFeatures]) -> dict[str, Tensor]:
+        """Stack the features of clips, zero-padded, with the real lengths beside them.
+
+        Returns:
+            `input_features` float32 (B, mels, T), `num_mel_frames` int64 (B,), `pixel_values` float32
+            (B, F, 3, H, W), `num_video_frames` int64 (B,); lengths are 0 where a half is absent.
+        """
+        num_mels = [0 if clip.audio is None else clip.audio.shape[1] for clip in clips]
+        num_frames = [0 if clip.video is None else clip.video.shape[0] for clip in clips]
+        mels = self.feature_extractor.feature_size
+        audio = np.zeros((len(clips), mels, max(2, *num_mels, 2)), dtype=np.float32)
+        video = np.zeros((len(clips), max(1, *num_frames, 1), 3, *self._frame_size()), dtype=np.float32)
+        for row, clip in enumerate(clips):
+            if clip.audio is not None:
+                audio[row, :, : num_mels[row]] = clip.audio
+            if clip.video is not None:
+                video[row, : num_frames[row]] = clip.video
+        return {
+            "input_features": torch.from_numpy(audio),
+            "num_mel_frames": torch.tensor(num_mels),
+            "pixel_values": torch.from_numpy(video),
+            "num_video_frames": torch.tensor(num_frames),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the processors and limits into a folder, for `load`."""
+        self.feature_extractor.save_pretrained(folder / "feature_extractor")
+        self.image_processor.save_pretrained(folder / "image_processor")
+        limits = {name: getattr(self, name) for name in ("max_audio_seconds", "video_fps", "max_frames")}
+        (folder / "clip_reader.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "ClipReader":
+        """Read what `save` wrote."""
+        config = json.loads((folder / "image_processor" / "preprocessor_config.json").read_text(encoding="utf-8"))
+        # The Pillow processors, because torchvision is no requirement of the project.
+        is_clip = config["image_processor_type"].startswith("CLIP")
+        image_processor = CLIPImageProcessorPil if is_clip else SiglipImageProcessorPil
+        return cls(
+            AutoFeatureExtractor.from_pretrained(folder / "feature_extractor"),
+            image_processor.from_pretrained(folder / "image_processor"),
+            **json.loads((folder / "clip_reader.json").read_text(encoding="utf-8")),
+        )
+
+    def _features(self, clip: Clip) -> dict[str, np.ndarray]:
+        media = decode_clip(clip, self._limits())
+        arrays: dict[str, np.ndarray] = {}
+        if media.waveform is not None:
+            rate = self.feature_extractor.sampling_rate
+            output = self.feature_extractor(
+                media.waveform, sampling_rate=rate, padding="do_not_pad", return_tensors="np"
+            )
+            arrays["audio"] = np.ascontiguousarray(output["input_features"][0], dtype=np.float32)
+        if media.frames is not None:
+            output = self.image_processor(list(media.frames), return_tensors="np")
+            arrays["video"] = np.ascontiguousarray(output["pixel_values"], dtype=np.float32)
+        return arrays
+
+    def _limits(self) -> MediaLimits:
+        return MediaLimits(
+            sample_rate_hz=self.feature_extractor.sampling_rate,
+            max_audio_seconds=self.max_audio_seconds,
+            video_fps=self.video_fps,
+            max_frames=self.max_frames,
+        )
+
+    def _settings(self) -> str:
+        return f"{self._limits()}|{self.feature_extractor.to_json_string()}|{self.image_processor.to_json_string()}"
+
+    def _frame_size(self) -> tuple[int, int]:
+        crop = getattr(self.image_processor, "crop_size", None)
+        size = self.image_processor.size if crop is None else crop
+        return int(size["height"]), int(size["width"])

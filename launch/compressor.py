@@ -1,0 +1,92 @@
+"""Pretrain a MambaCompressor through a frozen language model: `launch/compressor.py --config FILE`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from transformers import TrainingArguments, set_seed
+
+from launch import stage
+from compressor.curriculum import Curriculum, ScheduledDataset
+from compressor.data import CompressionCollator, History
+from compressor.evaluation import memory_report
+from compressor.trainer import CompressorTrainer, CurriculumCollator
+from epo.model.processing import add_placeholders, history_line, reply_text
+from epo.training.collate import current_text
+from epo.training.examples import Example, ReplyChoice, reply_examples
+from launch.parts import build_compressor, load_llm, load_tokenizer
+from launch.recipe import read_recipe, save_resolved
+from launch.tracking import open_run
+from launch.training import fit, gathered_state, open_corpus, plan_batches, save_weights, split_of
+
+
+@dataclass
+class CompressorRecipe:
+    """Train a Mamba compressor so that a frozen language model answers from its memory tokens alone."""
+
+    data: str = field(metadata={"help": "dialogues.jsonl"})
+    llm: str = field(metadata={"help": "the language model that will read the memories: folder or hub name"})
+    backbone: str = field(metadata={"help": "Mamba-2 (or Mamba): hub name, folder, or config .json"})
+    num_memory_tokens: int = field(default=2, metadata={"help": "k, memory tokens a turn"})
+    reconstruction_weight: float = field(default=0.1, metadata={"help": "weight of rebuilding a turn from its memory"})
+    single_turns: float = field(default=0.05, metadata={"help": "share of training on single turns (phase one)"})
+    short: float = field(default=0.4, metadata={"help": "share of training on 4-turn histories"})
+    medium: float = field(default=0.3, metadata={"help": "share of training on 8-turn histories"})
+    replies: ReplyChoice = field(default="last", metadata={"help": "learn each dialogue's last reply, or all"})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
+    global_batch_size: int = field(default=8, metadata={"help": "dialogues an optimizer step, over all ranks"})
+    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
+    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+
+def run() -> None:
+    """Build the compressor, train it, report what its memories keep, save it with its tokenizer."""
+    recipe, args = read_recipe([CompressorRecipe, TrainingArguments])
+    out = Path(args.output_dir)
+    num_samples = plan_batches(args, recipe.global_batch_size)
+    dialogues = open_corpus(recipe.data)
+    train = split_of(dialogues, "train", recipe.data)
+    resolved = save_resolved(out, [recipe, args], [Path(recipe.data)])
+    if stage.is_done(out, resolved):
+        return
+    set_seed(args.seed)
+    llm, llm_tokenizer = load_llm(recipe.llm, recipe.dtype), load_tokenizer(recipe.llm, ())
+    memory_id = add_placeholders(llm_tokenizer)["memory_token_id"]
+    compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm)
+    tokenizer = load_tokenizer(recipe.backbone, (turn.text for dialogue in train for turn in dialogue.turns))
+    collator = CompressionCollator(tokenizer, llm_tokenizer, compressor.vocab_size, recipe.num_memory_tokens)
+    histories = [_history(example, i % 2 == 0) for i, example in enumerate(reply_examples(train, recipe.replies))]
+    curriculum = Curriculum(recipe.single_turns, recipe.short, recipe.medium)
+    with open_run("compressor", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
+        trainer = CompressorTrainer(
+            model=compressor,
+            args=args,
+            train_dataset=ScheduledDataset(len(histories), num_samples, args.seed),
+            data_collator=CurriculumCollator(histories, curriculum, collator),
+            callbacks=[tracked.callback()],
+            llm=llm,
+            memory_id=memory_id,
+            reconstruction_weight=recipe.reconstruction_weight,
+        )
+        results = fit(trainer)
+        state = gathered_state(trainer)
+        if stage.rank() == 0:
+            save_weights(compressor.config, state, out)
+            tokenizer.save_pretrained(out)
+            held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
+            results |= memory_report(compressor, llm, [_history(e, True) for e in held_out], collator, memory_id)
+            tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
+            stage.mark_done(out, resolved, results)
+
+
+def _history(example: Example, named_emotion: bool) -> History:
+    """Write an example as the compressor and the language model read it."""
+    return History(
+        turns=tuple(history_line(turn) for turn in example.history),
+        current=current_text(example, named_emotion),
+        reply=reply_text(example.reply, example.reply_emotion),
+    )
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,99 @@
+"""Emotional Preference Optimization with LoRA; without it the model is the reference: `launch/epo.py --config FILE`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from peft import PeftModel
+from trl import DPOConfig
+
+from launch import stage
+from epo.data.cache import ClipCache
+from epo.evaluation.rewards import pair_logps, reward_report
+from epo.preferences.pair import read_pairs
+from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.examples import PairExample, pair_examples
+from epo.training.lora import lora_config
+from epo.training.trainer import EpoTrainer, pair_rows
+from launch.model import load_model
+from launch.recipe import RecipeError, read_recipe, save_resolved
+from launch.tracking import open_run
+from launch.training import fit, open_corpus, plan_batches
+
+
+@dataclass
+class EpoRecipe:
+    """Prefer the gold reply over the counter-emotional one: sigmoid DPO loss plus weighted NLL of the gold reply."""
+
+    data: str = field(metadata={"help": "dialogues.jsonl"})
+    pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
+    model: str = field(metadata={"help": "folder written by launch/sft.py; also the reference"})
+    alpha: float = field(default=1.0, metadata={"help": "weight of the gold reply's NLL, in nats a token"})
+    lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA on the language model"})
+    lora_alpha: int = field(default=32, metadata={"help": "LoRA's alpha (not the loss's)"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before LoRA"})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
+    global_batch_size: int = field(default=8, metadata={"help": "pairs an optimizer step, over all ranks"})
+    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
+    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
+    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+
+def run() -> None:
+    """Read pairs and model, train the LoRA, report rewards on the validation pairs, save the adapter."""
+    recipe, args = read_recipe([EpoRecipe, DPOConfig])
+    _set_loss(recipe, args)
+    out = Path(args.output_dir)
+    plan_batches(args, recipe.global_batch_size)
+    by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
+    pairs = read_pairs(recipe.pairs, by_id)
+    train, validation = (pair_examples(pairs, by_id, split) for split in ("train", "validation"))
+    if not train:
+        raise RecipeError(f"{recipe.pairs}: no pair belongs to a training dialogue of {recipe.data}")
+    resolved = save_resolved(out, [recipe, args], [Path(recipe.data), Path(recipe.pairs)])
+    if stage.is_done(out, resolved):
+        return
+    model, processor = load_model(recipe.model, recipe.dtype)
+    # Policy and reference must see the very same clip: no random changes to it here.
+    model.model.extractor.config.augmentation = 0.0
+    build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
+    with open_run("epo", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
+        trainer = EpoTrainer(
+            model=model,
+            args=args,
+            train_dataset=pair_rows(len(train)),
+            data_collator=PairCollator(train, build),
+            processing_class=processor,
+            callbacks=[tracked.callback()],
+            peft_config=lora_config(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout),
+        )
+        results = fit(trainer)
+        trainer.save_model(str(out))
+        if stage.rank() == 0:
+            policy = trainer.accelerator.unwrap_model(trainer.model)
+            results |= _validate(policy, validation, build, args.beta)
+            tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
+            stage.mark_done(out, resolved, results)
+
+
+def _set_loss(recipe: EpoRecipe, args: DPOConfig) -> None:
+    """Write the EPO objective as TRL's loss types.
+
+    Raises:
+        RecipeError: the recipe also sets TRL's own keys for it.
+    """
+    if args.loss_type not in (["sigmoid"], "sigmoid") or args.loss_weights is not None:
+        raise RecipeError("loss_type, loss_weights: EPO fixes both; set beta and alpha instead")
+    args.loss_type, args.loss_weights = ["sigmoid", "sft"], [1.0, recipe.alpha]
+    args.max_length = None  # the processor drops old turns; TRL's cut would take placeholders or the reply
+
+
+def _validate(policy: PeftModel, pairs: list[PairExample], build: PromptBuilder, beta: float) -> dict[str, float]:
+    """Score the validation pairs; the model without its LoRA is the reference."""
+    trained = pair_logps(policy, pairs, build)
+    with policy.disable_adapter():
+        return reward_report(trained, pair_logps(policy, pairs, build), pairs, beta)
+
+
+if __name__ == "__main__":
+    stage.main(run)

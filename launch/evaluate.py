@@ -1,0 +1,263 @@
+"""Compare SFT, its control and EPO on held-out dialogues and write the report: `launch/evaluate.py --config FILE`."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftModel
+from transformers import set_seed
+
+from launch import stage
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Dialogue
+from epo.evaluation import variants
+from epo.evaluation.generate import generate_replies
+from epo.evaluation.judge import WordJudge
+from epo.evaluation.metrics import chance_levels
+from epo.evaluation.recognition import recognise
+from epo.evaluation.report import Row, describe_hardware, format_table, write_report
+from epo.evaluation.rewards import pair_logps, reward_report
+from epo.evaluation.scoring import ReplyScorer
+from epo.model.processing import split_reply
+from epo.preferences.pair import read_pairs
+from epo.training.collate import PromptBuilder
+from epo.training.examples import Example, PairExample, ReplyChoice, pair_examples, reply_examples
+from launch.model import load_model
+from launch.recipe import read_recipe, save_resolved
+from launch.tracking import open_run
+from launch.training import open_corpus, split_of
+
+
+@dataclass
+class EvaluateRecipe:
+    """Score replies of SFT, of SFT continued on the chosen replies, and of EPO, with the clip or memory changed."""
+
+    data: str = field(metadata={"help": "dialogues.jsonl"})
+    pairs: str = field(metadata={"help": "pairs.jsonl, for held-out rewards"})
+    sft: str = field(metadata={"help": "folder written by launch/sft.py; the reference"})
+    epo: str = field(metadata={"help": "adapter folder written by launch/epo.py"})
+    output_dir: str = field(metadata={"help": "where report.json and report.html go"})
+    control: str | None = field(default=None, metadata={"help": "folder of SFT continued on the chosen replies"})
+    split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
+    replies: ReplyChoice = field(default="last", metadata={"help": "answer each dialogue's last turn, or all"})
+    beta: float = field(default=0.1, metadata={"help": "scale of the reported reward margin"})
+    max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
+    max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
+    batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
+    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
+    seed: int = field(default=0, metadata={"help": "of shuffling and sampling"})
+    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
+    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row to be: a model under a name, tested with changed examples."""
+
+    name: str
+    model: Any
+    variant: variants.Variant
+    is_sampled: bool = False
+
+
+def run() -> None:
+    """Load the models, answer the held-out dialogues, score, and write the report."""
+    (recipe,) = read_recipe([EvaluateRecipe])
+    out = Path(recipe.output_dir)
+    dialogues = open_corpus(recipe.data)
+    by_id = {dialogue.id: dialogue for dialogue in dialogues}
+    held_out = split_of(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
+    examples = reply_examples(held_out, recipe.replies)
+    kept = {example.dialogue_id for example in examples}
+    pairs = [
+        pair
+        for pair in pair_examples(read_pairs(recipe.pairs, by_id), by_id, recipe.split)
+        if pair.example.dialogue_id in kept
+    ]
+    resolved = save_resolved(out, [recipe], [Path(recipe.data), Path(recipe.pairs)])
+    if stage.is_done(out, resolved):
+        return
+    device = stage.join_ranks()
+    sft, processor = load_model(recipe.sft, recipe.dtype)
+    build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
+    contestants = [contestant for contestant in _contestants(recipe, sft.to(device), device)]
+    judge = _judge(dialogues)
+    scorer = ReplyScorer(examples, by_id, judge)
+    rows, replies = [_majority_row(dialogues, scorer, len(examples))], {}
+    with open_run("evaluate", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
+        for contestant in contestants:
+            row, replies[contestant.name] = _row(contestant, sft, examples, pairs, scorer, build, recipe)
+            rows.append(row)
+        if stage.rank() == 0:
+            recognition = _recognition(sft, held_out, build)
+            report = _report(recipe, rows, replies, examples, recognition, judge, held_out, build)
+            write_report(out, report)
+            tracked.log_metrics(_metrics(report))
+            tracked.log_artifact(out / "report.json")
+            tracked.log_artifact(out / "report.html")
+            print(format_table(report))
+            stage.mark_done(out, resolved, {row.name: row.emotion_score for row in rows})
+
+
+def _contestants(recipe: EvaluateRecipe, sft: Any, device: torch.device) -> list[Contestant]:
+    found = [Contestant("sft", sft, variants.unchanged, is_sampled=True)]
+    if recipe.control is not None:
+        control, _ = load_model(recipe.control, recipe.dtype)
+        found.append(Contestant("sft+chosen", control.to(device), variants.unchanged, is_sampled=True))
+    base, _ = load_model(recipe.sft, recipe.dtype)
+    epo = PeftModel.from_pretrained(base, recipe.epo).to(device)
+    found.append(Contestant("sft+epo", epo, variants.unchanged, is_sampled=True))
+    changes: dict[str, variants.Variant] = {
+        "clips shuffled": variants.clips_shuffled,
+        "audio only": variants.audio_only,
+        "video only": variants.video_only,
+        "no clip": variants.no_clip,
+        "memory shuffled": variants.memory_shuffled,
+    }
+    return found + [Contestant(f"sft+epo, {name}", epo, change) for name, change in changes.items()]
+
+
+def _row(
+    contestant: Contestant,
+    reference: Any,
+    examples: list[Example],
+    pairs: list[PairExample],
+    scorer: ReplyScorer,
+    build: PromptBuilder,
+    recipe: EvaluateRecipe,
+) -> tuple[Row, list[str]]:
+    """Answer, score and compare rewards for one contestant; every rank does its share of the examples."""
+    prompts = [build(example) for example in stage.share(contestant.variant(examples, recipe.seed))]
+
+    def answer(temperature: float) -> list[str]:
+        set_seed(recipe.seed + stage.rank())
+        mine = generate_replies(
+            contestant.model,
+            build.processor,
+            prompts,
+            recipe.batch_size,
+            recipe.max_new_tokens,
+            temperature,
+            label=contestant.name,
+        )
+        return stage.gather_shares(mine)
+
+    replies = answer(0.0)
+    values: dict[str, Any] = scorer.sampled(answer(1.0)) if contestant.is_sampled else {}
+    values["prompt_tokens"] = _mean(stage.gather_shares([len(prompt.input_ids) for prompt in prompts]))
+    values["history_tokens"] = _mean(stage.gather_shares([prompt.num_history_tokens for prompt in prompts]))
+    values["reward_accuracy"] = _reward_accuracy(contestant, reference, pairs, build, recipe)
+    return scorer.row(contestant.name, replies, **values), replies
+
+
+def _reward_accuracy(
+    contestant: Contestant, reference: Any, pairs: list[PairExample], build: PromptBuilder, recipe: EvaluateRecipe
+) -> float | None:
+    changed = contestant.variant([pair.example for pair in pairs], recipe.seed)
+    pairs = [PairExample(e, p.rejected, p.rejected_emotion) for e, p in zip(changed, pairs, strict=True)]
+    mine = stage.share(pairs)
+    logps = [torch.stack(pair_logps(model, mine, build)) for model in (contestant.model, reference)]
+    gathered = stage.gather_shares(list(zip(logps[0].T.tolist(), logps[1].T.tolist(), strict=True)))
+    if not gathered:
+        return None
+    policy, base = (torch.tensor(side).unbind(dim=1) for side in zip(*gathered, strict=True))
+    return reward_report(policy, base, pairs, recipe.beta)["reward_accuracy"]
+
+
+def _judge(dialogues: Sequence[Dialogue]) -> WordJudge:
+    """Fit the judge on all labelled assistant turns of the training split."""
+    turns = _labelled_replies(dialogues, "train")
+    return WordJudge.fit([turn.text for turn in turns], [turn.emotion for turn in turns])
+
+
+def _labelled_replies(dialogues: Sequence[Dialogue], split: str) -> list[Any]:
+    return [
+        turn
+        for dialogue in dialogues
+        if dialogue.split == split
+        for turn in dialogue.turns[-1:]
+        if turn.speaker == "assistant" and turn.emotion is not None
+    ]
+
+
+def _majority_row(dialogues: Sequence[Dialogue], scorer: ReplyScorer, count: int) -> Row:
+    """Score one and the same reply to everybody: a training reply in the commonest emotion."""
+    turns = _labelled_replies(dialogues, "train")
+    commonest = Counter(turn.emotion for turn in turns).most_common(1)[0][0]
+    reply = next(turn.text for turn in turns if turn.emotion == commonest)
+    return scorer.row("majority", [reply] * count)
+
+
+def _recognition(model: Any, dialogues: Sequence[Dialogue], build: PromptBuilder) -> dict[str, Any]:
+    turns = [t for d in dialogues for t in d.turns if t.clip is not None and t.emotion is not None]
+    clips, emotions = [turn.clip for turn in turns], [turn.emotion for turn in turns]
+    return recognise(model.model.extractor, clips, emotions, build.processor.clips, build.cache)
+
+
+def _report(
+    recipe: EvaluateRecipe,
+    rows: list[Row],
+    replies: dict[str, list[str]],
+    examples: list[Example],
+    recognition: dict[str, Any],
+    judge: WordJudge,
+    dialogues: list[Dialogue],
+    build: PromptBuilder,
+) -> dict[str, Any]:
+    wanted = [example.reply_emotion for example in examples if example.reply_emotion is not None]
+    majority, sum_p2 = chance_levels(wanted)
+    gold = _labelled_replies(dialogues, recipe.split)
+    prompts = [build(example) for example in examples]
+    as_text = [
+        build.processor.encode_prompt(e.history, e.current, p.clip, use_memory=False)
+        for e, p in zip(examples, prompts, strict=True)
+    ]
+    return {
+        "rows": rows,
+        "emotion_recognition": recognition,
+        "chance": {"majority": majority, "sum_p2": sum_p2},
+        "judge_accuracy": judge.accuracy([turn.text for turn in gold], [turn.emotion for turn in gold]),
+        "history_tokens_as_text": _mean([prompt.num_history_tokens for prompt in as_text]),
+        "prompt_tokens_as_text": _mean([len(prompt.input_ids) for prompt in as_text]),
+        "history_reduction": _reduction(prompts, as_text, lambda prompt: prompt.num_history_tokens),
+        "prompt_reduction": _reduction(prompts, as_text, lambda prompt: len(prompt.input_ids)),
+        "examples": [_example(examples[i], replies, i) for i in range(min(8, len(examples)))],
+        "seed": recipe.seed,
+        "settings": {"split": recipe.split, "num_dialogues": len(dialogues), "data": recipe.data},
+        "hardware": describe_hardware(),
+    }
+
+
+def _example(example: Example, replies: dict[str, list[str]], index: int) -> dict[str, Any]:
+    return {
+        "dialogue_id": example.dialogue_id,
+        "user_emotion": example.current.emotion,
+        "transcript": example.current.text,
+        "gold": example.reply,
+        "replies": {name: split_reply(texts[index])[1] for name, texts in replies.items()},
+    }
+
+
+def _reduction(short: Sequence[Any], long: Sequence[Any], size: Callable[[Any], int]) -> float | None:
+    total = sum(size(prompt) for prompt in long)
+    return None if total == 0 else 1 - sum(size(prompt) for prompt in short) / total
+
+
+def _metrics(report: dict[str, Any]) -> dict[str, float]:
+    names = ("emotion_score", "fact_recall", "token_f1", "distinct_1", "reward_accuracy")
+    found = {f"{row.name}/{name}": getattr(row, name) for row in report["rows"] for name in names}
+    found["emotion_recognition/accuracy"] = report["emotion_recognition"].get("accuracy")
+    found["history_reduction"] = report["history_reduction"]
+    return {name.replace("+", "_").replace(", ", "_"): value for name, value in found.items() if value is not None}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(len(values), 1)
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,100 @@
+"""Train the Audio-Visual Emotion Extractor on labelled clips: `launch/extractor.py --config FILE`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import TrainingArguments, set_seed
+
+from launch import stage
+from compressor.curriculum import ScheduledDataset
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Clip, DataError, Dialogue
+from epo.emotions import Emotion
+from epo.evaluation.recognition import recognise
+from epo.model.clip_reader import ClipReader
+from epo.training.collate import ClipCollator
+from epo.training.sft import ExtractorTrainer
+from launch.parts import build_extractor
+from launch.recipe import read_recipe, save_resolved
+from launch.tracking import open_run
+from launch.training import fit, gathered_state, open_corpus, plan_batches, save_weights, split_of
+
+
+@dataclass
+class ExtractorRecipe:
+    """Train a Whisper-family encoder, a CLIP or SigLIP tower and their fusion to recognise the user's emotion."""
+
+    data: str = field(metadata={"help": "dialogues.jsonl with clips and emotions"})
+    audio_encoder: str = field(metadata={"help": "Whisper: hub name, folder, or a config .json to start from nothing"})
+    vision_tower: str = field(metadata={"help": "CLIP or SigLIP: hub name, folder, or a config .json"})
+    hidden_size: int = field(default=128, metadata={"help": "width of the fusion"})
+    num_heads: int = field(default=4, metadata={"help": "attention heads of temporal and fusion layers"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout of temporal and fusion layers"})
+    augmentation: float = field(default=1.0, metadata={"help": "strength of the changes to clips, 0 for none"})
+    modality_dropout: float = field(default=0.15, metadata={"help": "share of clips that lose audio or video"})
+    max_audio_seconds: float = field(default=30.0, metadata={"help": "longest audio read of a clip"})
+    video_fps: float = field(default=4.0, metadata={"help": "frames sampled a second"})
+    max_frames: int = field(default=8, metadata={"help": "most frames of a clip"})
+    global_batch_size: int = field(default=16, metadata={"help": "clips an optimizer step, over all ranks"})
+    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
+    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
+    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+
+def run() -> None:
+    """Build the extractor, train it, report accuracy on the validation split, save it with its processors."""
+    recipe, args = read_recipe([ExtractorRecipe, TrainingArguments])
+    out = Path(args.output_dir)
+    num_samples = plan_batches(args, recipe.global_batch_size)
+    dialogues = open_corpus(recipe.data)
+    train = labelled_clips(split_of(dialogues, "train", recipe.data))
+    validation = labelled_clips(d for d in dialogues if d.split == "validation")
+    if not train:
+        raise DataError(f"{recipe.data}: no training turn has both a clip and an emotion, so there is nothing to learn")
+    resolved = save_resolved(out, [recipe, args], [Path(recipe.data)])
+    if stage.is_done(out, resolved):
+        return
+    set_seed(args.seed)
+    sizes = {
+        "hidden_size": recipe.hidden_size,
+        "num_heads": recipe.num_heads,
+        "dropout": recipe.dropout,
+        "augmentation": recipe.augmentation,
+        "max_frames": recipe.max_frames,
+    }
+    extractor, feature_extractor, image_processor = build_extractor(recipe.audio_encoder, recipe.vision_tower, sizes)
+    reader = ClipReader(
+        feature_extractor, image_processor, recipe.max_audio_seconds, recipe.video_fps, recipe.max_frames
+    )
+    cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
+    with open_run("extractor", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
+        trainer = ExtractorTrainer(
+            model=extractor,
+            args=args,
+            train_dataset=ScheduledDataset(len(train), num_samples, args.seed),
+            data_collator=ClipCollator(train, reader, cache, recipe.modality_dropout),
+            callbacks=[tracked.callback()],
+        )
+        metrics = fit(trainer)
+        state = gathered_state(trainer)
+        if stage.rank() == 0:
+            save_weights(extractor.config, state, out)
+            reader.save(out)
+            metrics |= recognise(extractor, [clip for clip, _ in validation], [e for _, e in validation], reader, cache)
+            tracked.log_metrics({f"validation/{name}": value for name, value in metrics.items()})
+            stage.mark_done(out, resolved, metrics)
+
+
+def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:
+    """Return the clips of user turns that have an emotion, with it."""
+    return [
+        (turn.clip, turn.emotion)
+        for dialogue in dialogues
+        for turn in dialogue.turns
+        if turn.clip is not None and turn.emotion is not None and turn.speaker == "user"
+    ]
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,188 @@
+"""Supervised tuning: a language model on text, or the whole model on gold replies: `launch/sft.py --config FILE`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import TrainingArguments, set_seed
+
+from launch import stage
+from compressor.curriculum import Curriculum, ScheduledDataset
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Dialogue
+from epo.evaluation.text_recall import text_recall
+from epo.preferences.pair import read_pairs
+from epo.training.collate import PromptBuilder, SftCollator, TextCollator
+from epo.training.examples import Example, ReplyChoice, pair_examples, reply_examples
+from epo.training.lora import freeze_all_but, inject_lora, lora_config, merge_lora, num_trainable
+from epo.training.sft import SftTrainer, TextTrainer
+from launch.model import join_parts, load_model
+from launch.parts import load_llm, load_tokenizer
+from launch.recipe import RecipeError, read_recipe, save_resolved
+from launch.tracking import TrackedRun, open_run
+from launch.training import fit, gathered_state, open_corpus, plan_batches, save_weights, split_of
+
+
+@dataclass
+class SftRecipe:
+    """Tune on gold replies: `input: text` a language model alone, `input: audio_visual` the whole model."""
+
+    data: str = field(metadata={"help": "dialogues.jsonl"})
+    llm: str | None = field(default=None, metadata={"help": "hub name, folder, or config .json to start from nothing"})
+    extractor: str | None = field(default=None, metadata={"help": "folder written by launch/extractor.py"})
+    compressor: str | None = field(default=None, metadata={"help": "folder written by launch/compressor.py"})
+    model: str | None = field(default=None, metadata={"help": "whole model to go on with, instead of the three parts"})
+    pairs: str | None = field(default=None, metadata={"help": "pairs.jsonl: learn its chosen replies only"})
+    input: Literal["text", "audio_visual"] = field(default="audio_visual", metadata={"help": "what the model reads"})
+    replies: ReplyChoice = field(default="last", metadata={"help": "learn each dialogue's last reply, or all"})
+    require_clip: bool = field(default=False, metadata={"help": "only replies to a turn with a clip"})
+    trainable: list[str] = field(
+        default_factory=lambda: ["lora_", "extractor", "clip_head", "clip_norm", "emotion_words", "compressor"],
+        metadata={"help": "parts of parameter names that train"},
+    )
+    lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA on the language model"})
+    lora_alpha: int = field(default=32, metadata={"help": "LoRA's alpha"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before LoRA"})
+    compressor_learning_rate: float | None = field(
+        default=None, metadata={"help": "its own rate; none: the common one"}
+    )
+    emotion_weight: float = field(default=0.5, metadata={"help": "weight of recognising the clip's emotion"})
+    history_weight: float = field(default=0.15, metadata={"help": "text input: weight of tokens before the reply"})
+    curriculum: bool = field(default=True, metadata={"help": "text input: short histories first"})
+    modality_dropout: float = field(default=0.12, metadata={"help": "share of clips that lose audio or video"})
+    clip_dropout: float = field(default=0.08, metadata={"help": "share of prompts without their clip"})
+    max_prompt_tokens: int = field(default=4096, metadata={"help": "oldest turns give way beyond it"})
+    system_prompt: str = field(default="", metadata={"help": "first message of every prompt"})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
+    min_fact_recall: float | None = field(
+        default=None, metadata={"help": "text input: stop if the validation split's fact recall is lower"}
+    )
+    global_batch_size: int = field(default=16, metadata={"help": "replies an optimizer step, over all ranks"})
+    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
+    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
+    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+
+def run() -> None:
+    """Read the recipe and tune what it names, unless that very run was finished before."""
+    recipe, args = read_recipe([SftRecipe, TrainingArguments])
+    _check(recipe)
+    out = Path(args.output_dir)
+    num_samples = plan_batches(args, recipe.global_batch_size)
+    dialogues = open_corpus(recipe.data)
+    examples = _examples(recipe, dialogues)
+    resolved = save_resolved(out, [recipe, args], [Path(p) for p in (recipe.data, recipe.pairs) if p is not None])
+    if stage.is_done(out, resolved):
+        return
+    set_seed(args.seed)
+    with open_run(out.name, recipe.pipeline, recipe.experiment, out, resolved) as tracked:
+        tune = _tune_text if recipe.input == "text" else _tune_model
+        results = tune(
+            recipe, args, examples, ScheduledDataset(len(examples), num_samples, args.seed), dialogues, tracked
+        )
+        if stage.rank() == 0:
+            tracked.log_metrics({f"final/{name}": value for name, value in results.items()})
+            stage.mark_done(out, resolved, results)
+
+
+def _check(recipe: SftRecipe) -> None:
+    if recipe.input == "text" and recipe.llm is None:
+        raise RecipeError("llm: name the language model to tune")
+    if recipe.input == "audio_visual" and recipe.model is None:
+        missing = [name for name in ("llm", "extractor", "compressor") if getattr(recipe, name) is None]
+        if missing:
+            raise RecipeError(f"{', '.join(missing)}: name all three parts, or `model`, a whole one to go on with")
+
+
+def _examples(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Example]:
+    train = split_of(dialogues, "train", recipe.data)
+    if recipe.pairs is None:
+        return reply_examples(train, recipe.replies, recipe.require_clip)
+    by_id = {dialogue.id: dialogue for dialogue in dialogues}
+    return [pair.example for pair in pair_examples(read_pairs(Path(recipe.pairs), by_id), by_id, "train")]
+
+
+def _tune_text(
+    recipe: SftRecipe,
+    args: TrainingArguments,
+    examples: list[Example],
+    dataset: ScheduledDataset,
+    dialogues: list[Dialogue],
+    tracked: TrackedRun,
+) -> dict[str, Any]:
+    """Train all weights of a language model on whole dialogues and check that it can repeat facts."""
+    assert recipe.llm is not None
+    texts = (turn.text for d in dialogues if d.split == "train" for turn in d.turns)
+    tokenizer = load_tokenizer(recipe.llm, texts)
+    llm = load_llm(recipe.llm, recipe.dtype)
+    curriculum = Curriculum() if recipe.curriculum else Curriculum(short=0, medium=0)
+    trainer = TextTrainer(
+        model=llm,
+        args=args,
+        train_dataset=dataset,
+        data_collator=TextCollator(examples, tokenizer, curriculum, recipe.history_weight),
+        callbacks=[tracked.callback()],
+    )
+    results = fit(trainer)
+    state = gathered_state(trainer)
+    if stage.rank() != 0:
+        return results
+    out = Path(args.output_dir)
+    save_weights(llm.config, state, out)
+    tokenizer.save_pretrained(out)
+    held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
+    facts = {d.id: d.facts for d in dialogues}
+    results["fact_recall"] = text_recall(
+        llm, tokenizer, held_out, [facts[e.dialogue_id].get(e.turn, ()) for e in held_out]
+    )
+    if recipe.min_fact_recall is not None and results["fact_recall"] < recipe.min_fact_recall:
+        raise RecipeError(
+            f"the language model repeats only {results['fact_recall']:.2f} of the facts it reads, want "
+            f"{recipe.min_fact_recall}; a compressor cannot teach it that: raise max_steps"
+        )
+    return results
+
+
+def _tune_model(
+    recipe: SftRecipe,
+    args: TrainingArguments,
+    examples: list[Example],
+    dataset: ScheduledDataset,
+    dialogues: list[Dialogue],
+    tracked: TrackedRun,
+) -> dict[str, Any]:
+    """Train LoRA, extractor, projections and compressor together, and save the model with LoRA merged."""
+    if recipe.model is not None:
+        model, processor = load_model(recipe.model, recipe.dtype)
+    else:
+        model, processor = join_parts(recipe)
+    inject_lora(model, lora_config(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout))
+    freeze_all_but(model, tuple(recipe.trainable))
+    if stage.rank() == 0:
+        print("trainable parameters: {:,} of {:,}".format(*num_trainable(model)))
+    rate = recipe.compressor_learning_rate
+    trainer = SftTrainer(
+        model=model,
+        args=args,
+        train_dataset=dataset,
+        data_collator=SftCollator(
+            examples,
+            PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))),
+            recipe.modality_dropout,
+            recipe.clip_dropout,
+        ),
+        callbacks=[tracked.callback()],
+        emotion_weight=recipe.emotion_weight,
+        learning_rates={} if rate is None else {"compressor": rate},
+    )
+    results = fit(trainer)
+    state = gathered_state(trainer)
+    if stage.rank() == 0:
+        out = Path(args.output_dir)
+        save_weights(model.config, merge_lora(state, recipe.lora_rank, recipe.lora_alpha), out)
+        processor.save_pretrained(out)
+    return results
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,70 @@
+"""What the training stages share: exact batches, resuming, and how a finished part is saved."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import save_torch_state_dict
+from transformers import PreTrainedConfig, Trainer, TrainingArguments
+
+from launch import stage
+from epo.data.dialogue import DataError, Dialogue, Split, read_dialogues
+from launch.recipe import RecipeError, accumulation_steps
+
+
+def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
+    """Set accumulation so that the global batch is exact, and return the samples of the whole run.
+
+    Raises:
+        RecipeError: the batch does not divide, or `max_steps` is not set.
+    """
+    if args.max_steps <= 0:
+        raise RecipeError("max_steps: set the number of optimizer steps; the schedule and the curriculum depend on it")
+    args.gradient_accumulation_steps = accumulation_steps(
+        global_batch_size, args.per_device_train_batch_size, stage.num_ranks()
+    )
+    return args.max_steps * global_batch_size
+
+
+def fit(trainer: Trainer) -> dict[str, float]:
+    """Train, from the last complete checkpoint in the output folder if there is one, and return final metrics."""
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    if checkpoint is not None and stage.rank() == 0:
+        print(f"resuming from {checkpoint}")
+    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return dict(result.metrics)
+
+
+def last_checkpoint(output_dir: Path) -> Path | None:
+    """Return the newest checkpoint that was written to its end; `trainer_state.json` comes last."""
+    complete = [path.parent for path in output_dir.glob("checkpoint-*/trainer_state.json")]
+    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def gathered_state(trainer: Trainer) -> dict[str, Any]:
+    """Return the full state dict on rank 0, gathered where ZeRO-3 spread it. Every rank must call it."""
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped)
+
+
+def save_weights(config: PreTrainedConfig, state: dict[str, Any], folder: Path) -> None:
+    """Write a config and safetensors that `from_pretrained` reads back; a tied head is not written twice."""
+    config.save_pretrained(folder)
+    if getattr(config, "tie_word_embeddings", False):
+        state = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}
+    save_torch_state_dict(state, folder)
+
+
+def split_of(dialogues: list[Dialogue], split: Split, path: str) -> list[Dialogue]:
+    """Return the dialogues of a split.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = [dialogue for dialogue in dialogues if dialogue.split == split]
+    if not found:
+        raise DataError(f"{path}: no dialogue has split {split!r}; `python launch/data.py import` assigns splits")
+    return found
+
+
+def open_corpus(path: str) -> list[Dialogue]:
+    """Read and validate a dialogues file."""
+    return list(read_dialogues(path))
