@@ -19,7 +19,7 @@ class MambaCompressorConfig(PreTrainedConfig):
     model_type = "mamba_compressor"
     sub_configs = {"backbone_config": AutoConfig}
 
-    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
+    backbone_config: Any = None
     num_memory_tokens: int = 2
     output_size: int = 128
     output_std: float = 0.02

@@ -21,8 +21,8 @@ class Memory(ModelOutput):
         mask: bool (B, M), True where a memory token is real; real ones come first.
     """
 
-    vectors: Tensor | None = None
-    mask: Tensor | None = None
+    vectors: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    mask: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
 
 
 class MambaCompressor(PreTrainedModel):

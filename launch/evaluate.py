@@ -24,7 +24,7 @@ from epo.evaluation.scoring import ReplyScorer
 from epo.model.processing import split_reply
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder
-from epo.training.examples import Example, PairExample, ReplyChoice, pair_examples, reply_examples
+from epo.training.examples import Example, PairExample, ReplyChoice, labelled_clips, pair_examples, reply_examples
 from launch.model import load_model
 from launch.recipe import read_recipe, save_resolved
 from launch.tracking import open_run
@@ -164,8 +164,8 @@ def _reward_accuracy(
     gathered = stage.gather_shares(list(zip(logps[0].T.tolist(), logps[1].T.tolist(), strict=True)))
     if not gathered:
         return None
-    policy, base = (torch.tensor(side).unbind(dim=1) for side in zip(*gathered, strict=True))
-    return reward_report(policy, base, pairs, recipe.beta)["reward_accuracy"]
+    policy, base = (torch.tensor(side).T for side in zip(*gathered, strict=True))
+    return reward_report((policy[0], policy[1]), (base[0], base[1]), pairs, recipe.beta)["reward_accuracy"]
 
 
 def _judge(dialogues: Sequence[Dialogue]) -> WordJudge:
@@ -193,8 +193,8 @@ def _majority_row(dialogues: Sequence[Dialogue], scorer: ReplyScorer, count: int
 
 
 def _recognition(model: Any, dialogues: Sequence[Dialogue], build: PromptBuilder) -> dict[str, Any]:
-    turns = [t for d in dialogues for t in d.turns if t.clip is not None and t.emotion is not None]
-    clips, emotions = [turn.clip for turn in turns], [turn.emotion for turn in turns]
+    labelled = labelled_clips(dialogues)
+    clips, emotions = [clip for clip, _ in labelled], [emotion for _, emotion in labelled]
     return recognise(model.model.extractor, clips, emotions, build.processor.clips, build.cache)
 
 

@@ -1,6 +1,5 @@
 """Train the Audio-Visual Emotion Extractor on labelled clips: `launch/extractor.py --config FILE`."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,11 +8,11 @@ from transformers import TrainingArguments, set_seed
 from launch import stage
 from compressor.curriculum import ScheduledDataset
 from epo.data.cache import ClipCache
-from epo.data.dialogue import Clip, DataError, Dialogue
-from epo.emotions import Emotion
+from epo.data.dialogue import DataError
 from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
 from epo.training.collate import ClipCollator
+from epo.training.examples import labelled_clips
 from epo.training.sft import ExtractorTrainer
 from launch.parts import build_extractor
 from launch.recipe import read_recipe, save_resolved
@@ -84,16 +83,6 @@ def run() -> None:
             metrics |= recognise(extractor, [clip for clip, _ in validation], [e for _, e in validation], reader, cache)
             tracked.log_metrics({f"validation/{name}": value for name, value in metrics.items()})
             stage.mark_done(out, resolved, metrics)
-
-
-def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:
-    """Return the clips of user turns that have an emotion, with it."""
-    return [
-        (turn.clip, turn.emotion)
-        for dialogue in dialogues
-        for turn in dialogue.turns
-        if turn.clip is not None and turn.emotion is not None and turn.speaker == "user"
-    ]
 
 
 if __name__ == "__main__":

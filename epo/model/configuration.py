@@ -35,8 +35,8 @@ class ExtractorConfig(PreTrainedConfig):
     model_type = "epo_extractor"
     sub_configs = {"audio_config": AutoConfig, "vision_config": AutoConfig}
 
-    audio_config: dict[str, Any] | PreTrainedConfig | None = None
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    audio_config: Any = None
+    vision_config: Any = None
     hidden_size: int = 128
     num_heads: int = 4
     num_temporal_layers: int = 1
@@ -82,9 +82,9 @@ class EpoConfig(PreTrainedConfig):
         "compressor_config": MambaCompressorConfig,
     }
 
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
-    extractor_config: dict[str, Any] | PreTrainedConfig | None = None
-    compressor_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: Any = None
+    extractor_config: Any = None
+    compressor_config: Any = None
     audio_token_id: int = 0
     video_token_id: int = 0
     emotion_token_id: int = 0

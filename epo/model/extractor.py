@@ -27,13 +27,13 @@ class ExtractorOutput(ModelOutput):
         video_logits: (B, 7) from the video alone.
     """
 
-    audio_tokens: Tensor | None = None
-    audio_mask: Tensor | None = None
-    video_tokens: Tensor | None = None
-    video_mask: Tensor | None = None
-    fused_logits: Tensor | None = None
-    audio_logits: Tensor | None = None
-    video_logits: Tensor | None = None
+    audio_tokens: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    audio_mask: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    video_tokens: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    video_mask: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    fused_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    audio_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    video_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
 
 
 def encode_audio(encoder: WhisperEncoder, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:

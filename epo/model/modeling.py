@@ -52,7 +52,7 @@ class EpoPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Only the modules that join the parts are ours to start; each part has its own rule."""
-        backbone = getattr(self, "model", self)
+        backbone: Any = getattr(self, "model", self)
         if module is backbone.clip_head:
             nn.init.normal_(module.weight, std=self.config.embedding_std / math.sqrt(module.in_features))
             nn.init.zeros_(module.bias)
@@ -233,7 +233,7 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
         """Return the language-model head."""
         return self.lm_head
 
-    def set_output_embeddings(self, value: nn.Module) -> None:
+    def set_output_embeddings(self, value: nn.Linear) -> None:
         """Replace the language-model head."""
         self.lm_head = value
 

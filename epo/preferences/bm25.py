@@ -13,22 +13,17 @@ _K1, _B = 1.5, 0.75  # the customary values
 
 
 class Bm25Index:
-    """Scores every context of a pool as a document, given another as the query.
+    """Scores every document of a pool for every query.
 
-    Source: Robertson and Zaragoza 2009, doi 10.1561/1500000019, eq. 3.15, with
-    the idf of Lucene, which is never negative.
+    Source: Robertson and Zaragoza 2009, doi 10.1561/1500000019, eq. 3.15, with the idf of Lucene, which is never
+    negative.
     """
 
-    def __init__(self, contexts: Sequence[str]) -> None:
-        """Count words.
-
-        Args:
-            contexts: the pool; those without a word are near to each other alone.
-        """
+    def __init__(self, queries: Sequence[str], documents: Sequence[str]) -> None:
+        """Count words; those without a word are near to each other alone."""
         vectorizer = CountVectorizer(tokenizer=words_or_mark, token_pattern=None, lowercase=False, dtype=np.float32)
-        counts_NV = csr_array(vectorizer.fit_transform(contexts))
-        self._queries_NV = counts_NV.sign()
-        self._documents_NV = _saturate(counts_NV)
+        self._documents_NV = _saturate(csr_array(vectorizer.fit_transform(documents)))
+        self._queries_NV = csr_array(vectorizer.transform(queries)).sign()
 
     def similarity(self, queries_Q: NDArray[np.int64], documents_D: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return float32 (Q, D) scores, at least 0; higher is nearer."""

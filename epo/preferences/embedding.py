@@ -1,4 +1,4 @@
-"""Similarity of contexts by a sentence-transformers model, where the recipe names one."""
+"""Similarity of queries and documents by a sentence-transformers model, where the recipe names one."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,14 @@ from epo.data.dialogue import DataError
 
 
 class EmbeddingIndex:
-    """Cosine similarity between the sentence embeddings of a pool of contexts."""
+    """Cosine similarity between the sentence embeddings of queries and documents."""
 
-    def __init__(self, contexts: Sequence[str], model: str) -> None:
-        """Embed the pool.
+    def __init__(self, queries: Sequence[str], documents: Sequence[str], model: str) -> None:
+        """Embed both.
 
         Args:
-            contexts: the pool.
+            queries: what is looked for.
+            documents: where it is looked for.
             model: a name on the hub or a folder, read by sentence-transformers; code of the model's own is refused.
 
         Raises:
@@ -29,8 +30,11 @@ class EmbeddingIndex:
                 "or leave it out to retrieve by BM25, which needs no download"
             ) from None
         encoder = SentenceTransformer(model, trust_remote_code=False)
-        self._vectors_NH = encoder.encode(list(contexts), normalize_embeddings=True, show_progress_bar=True)
+        self._queries_NH, self._documents_NH = (
+            encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=True)
+            for texts in (queries, documents)
+        )
 
     def similarity(self, queries_Q: NDArray[np.int64], documents_D: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return float32 (Q, D) cosines in [-1, 1]."""
-        return self._vectors_NH[queries_Q] @ self._vectors_NH[documents_D].T
+        return self._queries_NH[queries_Q] @ self._documents_NH[documents_D].T

@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]
 
 
 class ContextIndex(Protocol):
-    """Similarity of contexts within a pool, by their place in it."""
+    """How near the exchanges of a pool are to its contexts, by place."""
 
     def similarity(self, queries_Q: Indices, documents_D: Indices) -> NDArray[np.float32]:
         """Return float32 (Q, D); higher is nearer."""
@@ -57,7 +57,7 @@ class RetrieveSource:
 
     def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return one reply of another dialogue for each gold reply; where none fits, the nearest, or none."""
-        index = self._index([context_text(reply, self._context_turns) for reply in gold])
+        index = self._index([context_text(reply, self._context_turns) for reply in gold], gold)
         found: list[list[str]] = [[] for _ in gold]
         for emotion in tqdm(sorted(set(emotions)), desc="retrieve", unit="emotion"):
             asking = np.array([place for place, wanted in enumerate(emotions) if wanted == emotion])
@@ -66,10 +66,12 @@ class RetrieveSource:
                 found[query] = [gold[document].text]
         return found
 
-    def _index(self, contexts: Sequence[str]) -> ContextIndex:
+    def _index(self, contexts: Sequence[str], gold: Sequence[GoldReply]) -> ContextIndex:
+        # A context is looked for in contexts with their replies, so that the reply too is about the same things.
+        exchanges = [f"{context}\n{reply.text}" for context, reply in zip(contexts, gold, strict=True)]
         if self._embedding_model is None:
-            return Bm25Index(contexts)
-        return EmbeddingIndex(contexts, self._embedding_model)
+            return Bm25Index(contexts, exchanges)
+        return EmbeddingIndex(contexts, exchanges, self._embedding_model)
 
     def _deal(
         self, gold: Sequence[GoldReply], emotion: Emotion, asking: Indices, pool: Indices, index: ContextIndex

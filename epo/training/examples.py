@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from epo.data.dialogue import Dialogue, Split, Turn
+from epo.data.dialogue import Clip, Dialogue, Split, Turn
 from epo.emotions import Emotion
 from epo.preferences.pair import PreferencePair
 
@@ -53,6 +53,16 @@ def reply_examples(dialogues: Iterable[Dialogue], choice: ReplyChoice, require_c
             if not require_clip or dialogue.turns[turn - 1].clip is not None:
                 examples.append(example_of(dialogue, turn))
     return examples
+
+
+def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:
+    """Return the clips of user turns whose emotion is known, with it."""
+    return [
+        (turn.clip, turn.emotion)
+        for dialogue in dialogues
+        for turn in dialogue.turns
+        if turn.clip is not None and turn.emotion is not None and turn.speaker == "user"
+    ]
 
 
 def _answers_user(dialogue: Dialogue, turn: int) -> bool:

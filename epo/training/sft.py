@@ -55,14 +55,16 @@ class SftTrainer(ScheduledTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build AdamW with one learning rate a part, `learning_rates` mapping a part of a name to its rate."""
-        if self.optimizer is None:
+        optimizer: Any = getattr(self, "optimizer", None)
+        if optimizer is None:
             groups: dict[float, list[nn.Parameter]] = {}
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:
                     rates = [rate for part, rate in self._learning_rates.items() if part in name]
                     groups.setdefault(rates[0] if rates else self.args.learning_rate, []).append(parameter)
-            self.optimizer = torch.optim.AdamW(
+            optimizer = torch.optim.AdamW(
                 [{"params": parameters, "lr": rate} for rate, parameters in groups.items()],
                 weight_decay=self.args.weight_decay,
             )
-        return self.optimizer
+            self.optimizer = optimizer
+        return optimizer

@@ -14,14 +14,15 @@ from epo.emotions import Emotion
 SIDE_PX = 48
 FPS = 8
 
-_GRID = (np.arange(SIDE_PX, dtype=np.float32) + 0.5) / (SIDE_PX / 2) - 1
-_X, _Y = _GRID[None, None, :], _GRID[None, :, None]  # (1, 1, 48), (1, 48, 1); -1 is left and top
-_SHARPNESS = np.float32(SIDE_PX / 2)  # edges fade over one pixel
+_EDGE = 0.8  # the picture shows -0.8 to 0.8 both ways, so that a head of height 0.75 fills it
+_GRID = ((np.arange(SIDE_PX, dtype=np.float32) + 0.5) / (SIDE_PX / 2) - 1) * _EDGE
+_X, _Y = _GRID[None, None, :], _GRID[None, :, None]  # (1, 1, 48), (1, 48, 1); negative is left and top
+_SHARPNESS = np.float32(SIDE_PX / 2 / _EDGE)  # edges fade over one pixel
 
 
 @dataclass(frozen=True)
 class FaceTraits:
-    """What stays the same whenever a speaker is seen; colours are RGB in 0-255, lengths in half image sides."""
+    """What stays the same whenever a speaker is seen; colours are RGB in 0-255, lengths as in the picture's frame."""
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
@@ -39,7 +40,7 @@ class FaceTraits:
 
 @dataclass(frozen=True)
 class FaceCues:
-    """How a face departs from rest, in half image sides; zero everywhere is neutral.
+    """How a face departs from rest, in the picture's lengths; zero everywhere is neutral.
 
     `brow_tilt` lifts the inner ends, `mouth_curve` the corners, `sneer` one corner and the nose; `nod`, `shake`
     and `tremble` are head movements.
@@ -68,7 +69,7 @@ _CUES: dict[Emotion, FaceCues] = {
     "surprised": FaceCues(0.11, 0.0, 0.06, 0.0, 0.12, -0.09, 0.0, -0.03, 0.0, 0.0, 0.0),
 }
 # Every shot strays this far (one standard deviation) from its cues, whatever the emotion.
-_STRAY = FaceCues(0.016, 0.018, 0.012, 0.022, 0.014, 0.018, 0.012, 0.02, 0.01, 0.01, 0.005)
+_STRAY = FaceCues(0.03, 0.032, 0.02, 0.038, 0.025, 0.03, 0.025, 0.03, 0.015, 0.015, 0.008)
 
 
 def draw_face(rng: np.random.Generator) -> FaceTraits:
@@ -83,8 +84,8 @@ def draw_face(rng: np.random.Generator) -> FaceTraits:
         head_height=rng.uniform(0.68, 0.80),
         eye_spacing=rng.uniform(0.20, 0.26),
         eye_size=rng.uniform(0.085, 0.12),
-        brow_thickness=rng.uniform(0.025, 0.05),
-        mouth_width=rng.uniform(0.19, 0.27),
+        brow_thickness=rng.uniform(0.035, 0.06),
+        mouth_width=rng.uniform(0.21, 0.29),
         rest_brow=rng.uniform(-0.02, 0.02),
         rest_curve=rng.uniform(-0.03, 0.03),
     )
@@ -158,7 +159,7 @@ def _draw(traits: FaceTraits, move: dict[str, np.ndarray], rng: np.random.Genera
     """Paint all frames at once, back to front; float32 (F, 48, 48, 3), not yet lit."""
     x, y = _X - move["x"], _Y - move["y"]
     frames = np.empty((*np.broadcast_shapes(x.shape, y.shape), 3), dtype=np.float32)
-    frames[:] = _draw_colour(rng, 40, 210)
+    frames[:] = rng.uniform(60, 190) + rng.uniform(-25, 25, 3)
     _paint(frames, traits.shirt, _ellipse(x, _Y - 1.15, 0.75, 0.42))
     _paint(frames, traits.hair, _ellipse(x, y + 0.12, traits.head_width + 0.08, traits.head_height + 0.02))
     _paint(frames, traits.skin, _ellipse(x, y - 0.06, traits.head_width, traits.head_height - 0.06))

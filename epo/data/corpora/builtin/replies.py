@@ -40,7 +40,7 @@ OPENERS: dict[Emotion, tuple[str, ...]] = {
         "Hooray, what a joy, I am happy with you.",
         "That is fantastic, I could dance with joy.",
         "How lovely, this cheers me up, well done.",
-        "I am thrilled, it is great to hear you like this.",
+        "I am thrilled, it is so great to hear.",
     ),
     "neutral": (
         "I see, thank you for telling me about it.",
