@@ -39,7 +39,7 @@ class PreferencesRecipe:
     emotion_classifier: str = "corpus"
     # For `retrieve`: BM25 unless a sentence-transformers model is named.
     embedding_model: str | None = None
-    context_turns: int = 3
+    context_turns: int = 5
     min_emotion_distance: float = 0.0
     min_emotion_divergence: float = 0.0
     min_similarity: float = 0.0
