@@ -54,6 +54,17 @@ def split_reply(reply: str) -> tuple[str | None, str]:
     return None, reply.strip()
 
 
+def refuse_placeholders(text: str) -> None:
+    """Refuse words in which a placeholder is written out: it would be taken for a clip or a memory.
+
+    Raises:
+        DataError: quotes the text and the placeholder.
+    """
+    for token in PLACEHOLDERS:
+        if token in text:
+            raise DataError(f"the text {text[:60]!r} contains {token!r}, which stands for a clip or a memory; remove it")
+
+
 def add_placeholders(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Teach a tokenizer the placeholder tokens and return their ids under the names `EpoConfig` gives them."""
     tokenizer.add_special_tokens(
@@ -128,8 +139,10 @@ class EpoProcessor(ProcessorMixin):
             use_memory: False writes the history out as text, for comparison.
 
         Raises:
-            DataError: the current turn alone is too long.
+            DataError: the current turn alone is too long, or a placeholder is written out in a turn.
         """
+        for turn in (*history, current):
+            refuse_placeholders(turn.text)
         block = self._clip_placeholders(clip)
         bare = len(self._render([], block + current.text, use_memory))
         for first in range(len(history) + 1):
@@ -144,7 +157,12 @@ class EpoProcessor(ProcessorMixin):
         )
 
     def encode_reply(self, text: str, emotion: Emotion | None) -> list[int]:
-        """Return the ids of a labelled reply, closed by the end-of-turn token."""
+        """Return the ids of a labelled reply, closed by the end-of-turn token.
+
+        Raises:
+            DataError: a placeholder is written out in it.
+        """
+        refuse_placeholders(text)
         return encode_reply(self.tokenizer, reply_text(text, emotion))
 
     def batch_context(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
