@@ -62,14 +62,14 @@ def refuse_placeholders(text: str) -> None:
     """
     for token in PLACEHOLDERS:
         if token in text:
-            raise DataError(f"the text {text[:60]!r} contains {token!r}, which stands for a clip or a memory; remove it")
+            raise DataError(
+                f"the text {text[:60]!r} contains {token!r}, which stands for a clip or a memory; remove it"
+            )
 
 
 def add_placeholders(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Teach a tokenizer the placeholder tokens and return their ids under the names `EpoConfig` gives them."""
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": list(PLACEHOLDERS)}, replace_additional_special_tokens=False
-    )
+    tokenizer.add_special_tokens({"extra_special_tokens": list(PLACEHOLDERS)}, replace_extra_special_tokens=False)
     names = ("audio_token_id", "video_token_id", "emotion_token_id", "memory_token_id")
     return dict(zip(names, tokenizer.convert_tokens_to_ids(list(PLACEHOLDERS)), strict=True))
 
