@@ -10,15 +10,16 @@ import numpy as np
 
 from launch import stage
 from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
-from epo.preferences.builder import PairSet, Source, build_pairs
+from epo.preferences.builder import PairSet, build_pairs
 from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table
 from epo.preferences.counter import Choice, Strategy
-from epo.preferences.gold import GoldReply, Turns, collect_gold
+from epo.preferences.gold import GoldReply, ReplyChoice, collect_gold
 from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.page import render_page
 from epo.preferences.pair import write_pairs
 from epo.preferences.probe import probe_pairs
 from epo.preferences.scores import EmotionReader, Examiner, Thresholds
+from launch.preference_sources import make_source
 from launch.recipe import RecipeError, file_digest, read_recipe, save_resolved
 
 
@@ -26,29 +27,49 @@ from launch.recipe import RecipeError, file_digest, read_recipe, save_resolved
 class PreferencesRecipe:
     """Build preference pairs: the gold reply against one that says the like in a counter emotion."""
 
-    data: str
-    output_dir: str
-    source: Literal["rewrite", "retrieve", "opposite_random"] = "retrieve"
-    counter_emotion: Strategy = "inappropriate"
-    match_marginals: bool = True
-    drop_surplus: bool = True
-    turns: Turns = "all"
-    needs_clip: bool = False
-    splits: list[str] = field(default_factory=lambda: list(SPLITS))
-    # "corpus" trains a word classifier on the corpus's own labels; else a text-classification model.
-    emotion_classifier: str = "corpus"
-    # For `retrieve`: BM25 unless a sentence-transformers model is named.
-    embedding_model: str | None = None
-    context_turns: int = 5
-    min_emotion_distance: float = 0.0
-    min_emotion_divergence: float = 0.0
-    min_similarity: float = 0.0
-    max_similarity: float = 1.0
-    max_length_ratio: float = 3.0
-    min_script_share: float = 0.8
-    seed: int = 0
-    pipeline: str = "preferences"
-    experiment: str = "epo"
+    data: str = field(metadata={"help": "dialogues.jsonl"})
+    output_dir: str = field(metadata={"help": "where pairs.jsonl, report.json and pairs.html go"})
+    source: Literal["rewrite", "retrieve", "opposite_random", "llm", "policy"] = field(
+        default="retrieve", metadata={"help": "where rejected replies come from; docs/preferences.md compares them"}
+    )
+    counter_emotion: Strategy = field(default="inappropriate", metadata={"help": "how their emotion is chosen"})
+    match_marginals: bool = field(default=True, metadata={"help": "chosen and rejected emotions equally often"})
+    drop_surplus: bool = field(default=True, metadata={"help": "leave out replies where that is else impossible"})
+    replies: ReplyChoice = field(default="all", metadata={"help": "each dialogue's last reply, or all"})
+    require_clip: bool = field(default=False, metadata={"help": "only replies to a turn with a clip"})
+    splits: list[str] = field(default_factory=lambda: list(SPLITS), metadata={"help": "of which dialogues"})
+    emotion_classifier: str = field(
+        default="corpus", metadata={"help": "corpus: trained on its own labels; or a text-classification model"}
+    )
+    embedding_model: str | None = field(
+        default=None, metadata={"help": "retrieve: a sentence-transformers model; none: BM25, no download"}
+    )
+    context_turns: int = field(default=5, metadata={"help": "retrieve, llm: turns before the reply that are looked at"})
+    llm_base_url: str | None = field(default=None, metadata={"help": "such as http://127.0.0.1:8000/v1"})
+    llm_model: str | None = field(default=None, metadata={"help": "the model's name there"})
+    llm_key_variable: str = field(default="OPENAI_API_KEY", metadata={"help": "environment variable with the key"})
+    llm_temperature: float = field(default=0.7, metadata={"help": "of sampling"})
+    llm_max_tokens: int = field(default=256, metadata={"help": "longest rewritten reply"})
+    llm_timeout_s: float = field(default=60.0, metadata={"help": "seconds to wait for an answer"})
+    llm_tries: int = field(default=6, metadata={"help": "times one request is sent before giving up"})
+    llm_first_pause_s: float = field(default=1.0, metadata={"help": "pause before the second try; then doubled"})
+    llm_concurrency: int = field(default=8, metadata={"help": "requests at a time"})
+    llm_max_requests: int = field(default=10_000, metadata={"help": "most requests of a run"})
+    policy_model: str | None = field(default=None, metadata={"help": "folder written by launch/sft.py"})
+    policy_temperature: float = field(default=0.7, metadata={"help": "of sampling; 0: most likely words"})
+    policy_max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
+    policy_batch_size: int = field(default=32, metadata={"help": "replies at a time"})
+    policy_dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
+    cache_dir: str | None = field(default=None, metadata={"help": "policy: folder for decoded features"})
+    min_emotion_distance: float = field(default=0.0, metadata={"help": "of the two labels, 0 to 2.83"})
+    min_emotion_divergence: float = field(default=0.0, metadata={"help": "of emotions read from the words, 0 to 1"})
+    min_similarity: float = field(default=0.0, metadata={"help": "token F1 with the gold reply, 0 to 1"})
+    max_similarity: float = field(default=1.0, metadata={"help": "token F1 with the gold reply, 0 to 1"})
+    max_length_ratio: float = field(default=3.0, metadata={"help": "longer over shorter reply"})
+    min_script_share: float = field(default=0.8, metadata={"help": "letters in the gold reply's script, 0 to 1"})
+    seed: int = field(default=0, metadata={"help": "of every draw"})
+    pipeline: str = field(default="preferences", metadata={"help": "name of the parent MLflow run"})
+    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -94,7 +115,7 @@ def _build(recipe: PreferencesRecipe, dialogues: Mapping[str, Dialogue]) -> tupl
     all_gold = [reply for gold in gold_of.values() for reply in gold]
     reader = _emotion_reader(recipe, all_gold)
     examiner = Examiner(_limits(recipe), reader)
-    source = _source(recipe, examiner)
+    source = make_source(recipe, examiner)
     confusion = confusion_table(all_gold, reader) if recipe.counter_emotion == "confusable" else None
     choice = Choice(recipe.counter_emotion, recipe.match_marginals, recipe.drop_surplus, confusion)
     pair_sets: dict[str, PairSet] = {}
@@ -121,14 +142,14 @@ def _build(recipe: PreferencesRecipe, dialogues: Mapping[str, Dialogue]) -> tupl
 
 def _collect(recipe: PreferencesRecipe, dialogues: Mapping[str, Dialogue]) -> dict[Split, list[GoldReply]]:
     gold_of = {
-        split: collect_gold(dialogues.values(), split, recipe.turns, recipe.needs_clip)
+        split: collect_gold(dialogues.values(), split, recipe.replies, recipe.require_clip)
         for split in SPLITS
         if split in recipe.splits
     }
     if not any(gold_of.values()):
         raise RecipeError(
             f"{recipe.data}: nothing to build pairs on for splits {', '.join(recipe.splits)}; want assistant turns "
-            "with an emotion after a user turn (with a clip, if needs_clip), in dialogues whose 'split' is set"
+            "with an emotion after a user turn (with a clip, if require_clip), in dialogues whose 'split' is set"
         )
     return gold_of
 
@@ -142,18 +163,6 @@ def _emotion_reader(recipe: PreferencesRecipe, gold: Sequence[GoldReply]) -> Emo
     if recipe.emotion_classifier == "corpus":
         return CorpusReader(gold)
     return ModelReader(recipe.emotion_classifier)
-
-
-def _source(recipe: PreferencesRecipe, examiner: Examiner) -> Source:
-    if recipe.source == "rewrite":
-        from epo.preferences.rewrite import RewriteSource
-
-        return RewriteSource(recipe.seed)
-    if recipe.source == "opposite_random":
-        return OppositeRandomSource(recipe.seed)
-    from epo.preferences.retrieve import RetrieveSource
-
-    return RetrieveSource(recipe.embedding_model, examiner, recipe.context_turns)
 
 
 def _baseline(

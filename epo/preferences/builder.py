@@ -101,7 +101,7 @@ def _first_fit(
             )
             return pair, ""
         reasons.append(reason)
-    return None, reasons[0] if reasons else "no candidate"
+    return None, reasons[0] if reasons else "the source had no candidate"
 
 
 def _histogram(counts: Counter[Emotion]) -> Counts:

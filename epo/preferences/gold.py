@@ -8,7 +8,7 @@ from epo.data.dialogue import Dialogue, Split
 from epo.emotions import Emotion, fitting_emotion
 from epo.preferences.pair import is_reply
 
-Turns = Literal["last", "all"]
+ReplyChoice = Literal["last", "all"]
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,25 @@ class GoldReply:
         return frozenset({self.emotion, fitting_emotion(self.user_emotion)})
 
 
-def collect_gold(dialogues: Iterable[Dialogue], split: Split, turns: Turns, needs_clip: bool) -> list[GoldReply]:
+def collect_gold(
+    dialogues: Iterable[Dialogue], split: Split, replies: ReplyChoice, require_clip: bool
+) -> list[GoldReply]:
     """Return the replies of one split that pairs can be built on, in corpus order.
 
     Args:
         dialogues: any dialogues; those of other splits are passed over.
         split: train, validation or test.
-        turns: "last" takes the last turn of a dialogue alone, "all" every eligible turn.
-        needs_clip: pass over replies to user turns that can be neither heard nor seen.
+        replies: only the last such reply of each dialogue, or all of them.
+        require_clip: pass over replies to user turns that can be neither heard nor seen.
     """
-    return [
-        GoldReply(dialogue, turn)
-        for dialogue in dialogues
-        if dialogue.split == split
-        for turn in (range(len(dialogue.turns)) if turns == "all" else [len(dialogue.turns) - 1])
-        if is_reply(dialogue, turn) and dialogue.turns[turn].emotion is not None
-        if dialogue.turns[turn - 1].clip is not None or not needs_clip
-    ]
+    found: list[GoldReply] = []
+    for dialogue in dialogues:
+        if dialogue.split == split:
+            turns = [turn for turn in range(1, len(dialogue.turns)) if _is_eligible(dialogue, turn, require_clip)]
+            found += [GoldReply(dialogue, turn) for turn in (turns[-1:] if replies == "last" else turns)]
+    return found
+
+
+def _is_eligible(dialogue: Dialogue, turn: int, require_clip: bool) -> bool:
+    has_emotion = is_reply(dialogue, turn) and dialogue.turns[turn].emotion is not None
+    return has_emotion and (not require_clip or dialogue.turns[turn - 1].clip is not None)

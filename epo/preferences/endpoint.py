@@ -1,0 +1,147 @@
+"""One question to an OpenAI-compatible chat endpoint: retries with backoff, and errors that never show the key."""
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+_RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
+_LONGEST_PAUSE_S = 60.0
+
+
+class EndpointError(ValueError):
+    """An endpoint that cannot be used; the message says what it answered and how to go on."""
+
+
+class UnusableAnswer(Exception):
+    """An answer with no reply in it, which asking again may cure."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to ask, and how patiently.
+
+    `base_url` ends before `/chat/completions`, as in `http://127.0.0.1:8000/v1`. The key is read from the environment
+    variable `key_variable`; where that is not set none is sent. `tries` bounds how often one question is sent, with
+    pauses that double from `first_pause_s` up to a minute, or as long as the endpoint itself asks for.
+    """
+
+    base_url: str
+    model: str
+    key_variable: str = "OPENAI_API_KEY"
+    temperature: float = 0.7
+    max_tokens: int = 256
+    timeout_s: float = 60.0
+    tries: int = 6
+    first_pause_s: float = 1.0
+
+
+class ChatClient:
+    """Asks an endpoint; may be shared by threads."""
+
+    def __init__(self, endpoint: Endpoint, connections: int) -> None:
+        """Prepare, without sending anything.
+
+        Args:
+            endpoint: where to ask.
+            connections: how many threads will ask at a time.
+
+        Raises:
+            EndpointError: the address is no http address, or would carry the key unencrypted to another machine.
+        """
+        self.endpoint = endpoint
+        self._key = os.environ.get(endpoint.key_variable)
+        _check_address(endpoint, self._key is not None)
+        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
+        self._session = requests.Session()
+        retry = Retry(
+            total=endpoint.tries - 1,
+            backoff_factor=endpoint.first_pause_s,
+            backoff_max=_LONGEST_PAUSE_S,
+            backoff_jitter=endpoint.first_pause_s / 2,
+            status_forcelist=_RETRIED,
+            allowed_methods=None,  # a repeated question does no harm, though it is a POST
+            raise_on_status=False,
+        )
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=connections))
+
+    def ask(self, prompt: str, seed: int) -> str:
+        """Return the endpoint's reply to one user message.
+
+        Raises:
+            UnusableAnswer: it answered, but with nothing a reply could be read from.
+            EndpointError: it cannot be reached, keeps failing, or refuses.
+        """
+        where = f"{self.endpoint.base_url} ({self.endpoint.model})"
+        body: dict[str, Any] = {
+            "model": self.endpoint.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": self.endpoint.temperature,
+            "max_tokens": self.endpoint.max_tokens,
+            "seed": seed,
+        }
+        try:
+            answer = self._session.post(
+                self._url, json=body, auth=self._sign, timeout=self.endpoint.timeout_s, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise EndpointError(f"{where}: no answer after {self.endpoint.tries} tries ({_kind(error)})") from None
+        if answer.status_code != 200:
+            raise EndpointError(f"{where}: {self._explain(answer)}")
+        return _read_reply(answer)
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # Through `auth`, or a .netrc of the user's would replace the key.
+        if self._key is not None:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+    def _explain(self, answer: requests.Response) -> str:
+        if answer.status_code in (401, 403):  # such answers may quote the key
+            return f"status {answer.status_code}; put a valid key into the variable {self.endpoint.key_variable}"
+        text = " ".join(answer.text.split())[:200]
+        if self._key:
+            text = text.replace(self._key, "***")
+        tries = f" after {self.endpoint.tries} tries" if answer.status_code in _RETRIED else ""
+        return f"status {answer.status_code}{tries}: {text}"
+
+
+def _read_reply(answer: requests.Response) -> str:
+    try:
+        body: Any = answer.json()
+        text = body["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
+        raise UnusableAnswer("no choices[0].message.content in it") from None
+    if not isinstance(text, str) or text.strip() == "":
+        raise UnusableAnswer("an empty reply")
+    return text.strip()
+
+
+def _check_address(endpoint: Endpoint, has_key: bool) -> None:
+    parts = urlsplit(endpoint.base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EndpointError(f"llm_base_url is {endpoint.base_url!r}, want such as http://127.0.0.1:8000/v1")
+    if has_key and parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise EndpointError(
+            f"llm_base_url {endpoint.base_url!r} would carry the key in {endpoint.key_variable} unencrypted to another "
+            "machine; use https, or unset the variable where no key is needed"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _kind(error: requests.RequestException) -> str:
+    """Name an error by its class alone: its text repeats the address and, in places, headers."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return type(error if reason is None else reason).__name__

@@ -1,0 +1,102 @@
+"""Builds the source of rejected replies that a preferences recipe names; heavy ones are imported when named."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from epo.emotions import Emotion
+from epo.preferences.builder import Source
+from epo.preferences.gold import GoldReply
+from epo.preferences.opposite_random import OppositeRandomSource
+from epo.preferences.policy import Writer
+from epo.preferences.scores import Examiner
+from launch.recipe import RecipeError
+
+
+def make_source(recipe: Any, examiner: Examiner) -> Source:
+    """Return the source of a `PreferencesRecipe`.
+
+    Raises:
+        RecipeError: a key that this source needs is missing.
+        EndpointError: the endpoint's address cannot be used.
+    """
+    if recipe.source == "rewrite":
+        from epo.preferences.rewrite import RewriteSource
+
+        return RewriteSource(recipe.seed)
+    if recipe.source == "opposite_random":
+        return OppositeRandomSource(recipe.seed)
+    if recipe.source == "llm":
+        return _llm(recipe)
+    if recipe.source == "policy":
+        return _policy(recipe)
+    from epo.preferences.retrieve import RetrieveSource
+
+    return RetrieveSource(recipe.embedding_model, examiner, recipe.context_turns)
+
+
+def _llm(recipe: Any) -> Source:
+    from epo.preferences.answer_cache import AnswerCache
+    from epo.preferences.endpoint import Endpoint
+    from epo.preferences.llm import LlmSource, Volume
+
+    if recipe.llm_base_url is None or recipe.llm_model is None:
+        raise RecipeError("source llm wants llm_base_url and llm_model; docs/preferences.md shows a local server")
+    endpoint = Endpoint(
+        recipe.llm_base_url,
+        recipe.llm_model,
+        recipe.llm_key_variable,
+        recipe.llm_temperature,
+        recipe.llm_max_tokens,
+        recipe.llm_timeout_s,
+        recipe.llm_tries,
+        recipe.llm_first_pause_s,
+    )
+    cache = AnswerCache(Path(recipe.output_dir) / "llm_cache.jsonl")
+    volume = Volume(recipe.llm_concurrency, recipe.llm_max_requests)
+    return LlmSource(endpoint, volume, cache, recipe.context_turns, recipe.seed)
+
+
+def _policy(recipe: Any) -> Source:
+    from epo.preferences.answer_cache import AnswerCache
+    from epo.preferences.policy import PolicySource
+
+    if recipe.policy_model is None:
+        raise RecipeError("source policy wants policy_model, a folder written by launch/sft.py")
+    weights = sorted(Path(recipe.policy_model).glob("*.safetensors"))
+    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in weights]
+    identity = f"{stamps} {recipe.policy_temperature} {recipe.policy_max_new_tokens} {recipe.policy_dtype}"
+    cache = AnswerCache(Path(recipe.output_dir) / "policy_cache.jsonl")
+    return PolicySource(_writer(recipe), identity, cache, recipe.policy_batch_size, recipe.seed)
+
+
+def _writer(recipe: Any) -> Writer:
+    """Load the model, and return what lets it write one batch."""
+    import torch
+    from transformers import set_seed
+
+    from epo.data.cache import ClipCache
+    from epo.evaluation.generate import generate_replies
+    from epo.model.processing import split_reply
+    from epo.training.collate import PromptBuilder
+    from epo.training.examples import example_of
+    from launch.model import load_model
+
+    model, processor = load_model(recipe.policy_model, recipe.policy_dtype)
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
+
+    def write(gold: Sequence[GoldReply], emotions: Sequence[Emotion], seed: int) -> list[str]:
+        set_seed(seed)
+        replies = generate_replies(
+            model,
+            processor,
+            [build(example_of(reply.dialogue, reply.turn)) for reply in gold],
+            len(gold),
+            recipe.policy_max_new_tokens,
+            recipe.policy_temperature,
+            [f"({emotion})" for emotion in emotions],
+        )
+        return [split_reply(reply)[1] for reply in replies]
+
+    return write
