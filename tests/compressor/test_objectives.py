@@ -1,0 +1,120 @@
+"""What a memory is trained for, worked by hand, and the batches it is trained on."""
+
+import math
+
+import pytest
+import torch
+
+from compressor.data import IGNORE, CompressionCollator, CompressorDataError, History, encode_prompt, pad_right
+from compressor.evaluation import memory_report
+from compressor.objectives import memory_nll, reply_nll, turn_memory
+from compressor.placeholders import MEMORY_TOKEN
+
+
+def logits_of(*rows):
+    """Scores whose softmax is the given probabilities: (B, T, V)."""
+    return torch.tensor(rows).log()
+
+
+def test_mean_over_examples_of_each_examples_mean():
+    """Row 0: two labels of p = 1/2 and 1/4, mean (1 + 2) ln 2 / 2; row 1: one label of p = 1/8, 3 ln 2.
+
+    Their mean is (1.5 + 3) / 2 ln 2 = 2.25 ln 2, not the mean over tokens, (1 + 2 + 3) / 3 ln 2 = 2 ln 2.
+    """
+    rest = [0.5, 0.5]
+    logits = logits_of([[0.5, 0.5], [0.25, 0.75], rest], [[0.875, 0.125], rest, rest])
+    labels = torch.tensor([[IGNORE, 0, 0], [IGNORE, 1, IGNORE]])
+    assert reply_nll(logits, labels).item() == pytest.approx(2.25 * math.log(2))
+
+
+def test_weights_count_inside_an_example():
+    """Labels of p = 1/2 (weight 3) and 1/4 (weight 1): (3 x 1 + 1 x 2) ln 2 / 4 = 1.25 ln 2."""
+    logits = logits_of([[0.5, 0.5], [0.25, 0.75], [0.5, 0.5]])
+    labels, weights = torch.tensor([[IGNORE, 0, 0]]), torch.tensor([[9.0, 3.0, 1.0]])
+    assert reply_nll(logits, labels, weights).item() == pytest.approx(1.25 * math.log(2))
+
+
+def test_an_example_counts_the_same_alone_or_in_a_batch():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 5, 7), torch.randint(0, 7, (3, 5))
+    labels[0, 2:], labels[1, :3] = IGNORE, IGNORE
+    alone = [reply_nll(logits[i : i + 1], labels[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(reply_nll(logits, labels), torch.stack(alone).mean())
+
+
+def test_an_example_without_labels_is_no_nan():
+    labels = torch.full((1, 3), IGNORE)
+    assert reply_nll(torch.zeros(1, 3, 4), labels).item() == 0.0
+
+
+def test_memory_of_one_turn_is_picked():
+    vectors = torch.arange(12.0).view(2, 6, 1)
+    picked, mask = turn_memory(vectors, torch.tensor([2, 0]), num_memory_tokens=2)
+    assert picked.squeeze(-1).tolist() == [[4, 5], [6, 7]]
+    assert mask.all()
+
+
+@pytest.fixture
+def collator(make_tokenizer):
+    words = make_tokenizer()
+    words.add_tokens([MEMORY_TOKEN], special_tokens=True)
+    return CompressionCollator(make_tokenizer(), words, vocab_size=320, num_memory_tokens=2)
+
+
+HISTORIES = (
+    History(("user: I met Mira.", "assistant: Where?"), "(sad) And now?", "(neutral) Mira waits."),
+    History(("user: Otto sings.",), "Guess who?", "(happy) Otto."),
+)
+
+
+def test_a_batch_holds_histories_prompts_and_the_turn_to_rebuild(collator):
+    batch = collator([{"history": HISTORIES[0], "target_turn": 1}, {"history": HISTORIES[1], "target_turn": 0}])
+    words = collator.llm_tokenizer
+    memory_id = words.convert_tokens_to_ids(MEMORY_TOKEN)
+    assert (batch["input_ids"] >= 320).sum(dim=1).tolist() == [4, 2]
+    assert (batch["reply_ids"] == memory_id).sum(dim=1).tolist() == [4, 2]
+    assert (batch["turn_ids"] == memory_id).sum(dim=1).tolist() == [2, 2]
+    learnt = [words.decode(row[row != IGNORE]) for row in batch["reply_labels"]]
+    assert learnt == ["(neutral) Mira waits.<|end|>", "(happy) Otto.<|end|>"]
+    rebuilt = [words.decode(row[row != IGNORE]) for row in batch["turn_labels"]]
+    assert rebuilt == ["assistant: Where?<|end|>", "user: Otto sings.<|end|>"]
+
+
+def test_memories_reach_the_frozen_model_and_padding_changes_nothing(collator, make_llm, make_compressor):
+    llm, compressor = make_llm().requires_grad_(False), make_compressor()
+    memory_id = collator.llm_tokenizer.convert_tokens_to_ids(MEMORY_TOKEN)
+
+    def loss(*histories):
+        batch = collator([{"history": history, "target_turn": 0} for history in histories])
+        memory = compressor(input_ids=batch["input_ids"])
+        return memory_nll(llm, batch["reply_ids"], batch["reply_labels"], memory_id, memory.vectors, memory.mask)
+
+    both = loss(*HISTORIES)
+    alone = torch.stack([loss(history) for history in HISTORIES])
+    torch.testing.assert_close(both, alone.mean(), atol=1e-5, rtol=1e-5)
+    both.backward()
+    assert all(p.grad is None for p in llm.parameters())
+    assert compressor.memory_slots.weight.grad.abs().sum() > 0
+
+
+def test_the_report_counts_tokens_and_tells_own_memory_from_another(collator, make_llm, make_compressor):
+    memory_id = collator.llm_tokenizer.convert_tokens_to_ids(MEMORY_TOKEN)
+    report = memory_report(make_compressor(), make_llm(), HISTORIES, collator, memory_id)
+    tokens = sum(len(collator.llm_tokenizer.encode(turn)) for history in HISTORIES for turn in history.turns) / 2
+    assert report["history_tokens"] == tokens and report["memory_tokens"] == 3.0
+    assert report["history_reduction"] == pytest.approx(1 - 3.0 / tokens)
+    assert report["reply_nll"] != report["reply_nll_shuffled"]
+    assert memory_report(make_compressor(), make_llm(), [], collator, memory_id) == {}
+
+
+def test_rows_are_padded_on_the_right_to_at_least_one():
+    assert pad_right([[1, 2], [3]], 9).tolist() == [[1, 2], [3, 9]]
+    assert pad_right([[], []], 9).tolist() == [[9], [9]]
+    assert pad_right([[1, 2]], 9).tolist() == [[1, 2]]
+
+
+def test_a_tokenizer_without_chat_template_is_refused(make_tokenizer):
+    words = make_tokenizer()
+    words.chat_template = None
+    with pytest.raises(CompressorDataError, match="has no chat template; use an instruction-tuned model"):
+        encode_prompt(words, [{"role": "user", "content": "Hi."}])
