@@ -1,4 +1,4 @@
-"""The base trainer: terms are sums divided by counts, a broken loss stops, accumulation divides, order is the schedule."""
+"""The base trainer: terms are sums over counts, a broken loss stops, accumulation divides, order is the schedule."""
 
 import logging
 
