@@ -178,13 +178,18 @@ def pad_rows(prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> dict
 
 
 class PairCollator:
-    """Batches of preference pairs in TRL's layout: B rows with the chosen, then B rows with the rejected reply.
+    """Batches of preference pairs in TRL's layout: B rows with the chosen, then B rows with the rejected reply."""
 
-    Memories and clips come once a pair, and `prompt_lengths` lets the model read each prompt once.
-    """
+    def __init__(self, pairs: Sequence[PairExample], build: PromptBuilder, share_prompts: bool = True) -> None:
+        """Collate pairs.
 
-    def __init__(self, pairs: Sequence[PairExample], build: PromptBuilder) -> None:
-        self._pairs, self._build = pairs, build
+        Args:
+            pairs: all of them; rows name them by index.
+            build: makes the prompts.
+            share_prompts: memories and clips come once a pair, and `prompt_lengths` lets the model read each prompt
+                once; otherwise everything is repeated for the rejected reply.
+        """
+        self._pairs, self._build, self._share_prompts = pairs, build, share_prompts
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build a batch from `{"index": i}` rows."""
@@ -195,5 +200,7 @@ class PairCollator:
         rejected = [processor.encode_reply(pair.rejected, pair.rejected_emotion) for pair in pairs]
         ids = [prompt.input_ids for prompt in prompts]
         batch = pad_rows(ids + ids, chosen + rejected)
+        if not self._share_prompts:
+            return batch | processor.batch_context(prompts + prompts)
         lengths = torch.tensor([len(prompt.input_ids) for prompt in prompts])
         return batch | processor.batch_context(prompts) | {"prompt_lengths": lengths}
