@@ -11,6 +11,7 @@ from compressor.curriculum import Curriculum, ScheduledDataset
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.text_recall import text_recall
+from epo.model.processing import reply_text
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
 from epo.training.examples import Example, ReplyChoice, pair_examples, reply_examples
@@ -112,7 +113,8 @@ def _tune_text(
 ) -> dict[str, Any]:
     """Train all weights of a language model on whole dialogues and check that it can repeat facts."""
     assert recipe.llm is not None
-    texts = (turn.text for d in dialogues if d.split == "train" for turn in d.turns)
+    # With their labels, so that emotion words become tokens too.
+    texts = (reply_text(turn.text, turn.emotion) for d in dialogues if d.split == "train" for turn in d.turns)
     tokenizer = load_tokenizer(recipe.llm, texts)
     llm = load_llm(recipe.llm, recipe.dtype)
     curriculum = Curriculum() if recipe.curriculum else Curriculum(short=0, medium=0)
