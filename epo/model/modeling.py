@@ -134,7 +134,8 @@ class EpoModel(EpoPreTrainedModel):
         if prompt_lengths is not None:
             assert attention_mask is not None
             packed = pack_pairs(input_ids, attention_mask, prompt_lengths, pad_id=0)
-            input_ids, position_ids, attention_mask = packed.input_ids, packed.position_ids, packed.attention_mask
+            input_ids, position_ids = packed.input_ids, packed.position_ids
+            attention_mask = packed.additive_mask(self.dtype)
         embeds = embed_tokens(self.get_input_embeddings(), input_ids, self._placeholder_ids())
         if history_ids is not None:
             memory = self.compressor(input_ids=history_ids)

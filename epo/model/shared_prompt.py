@@ -22,6 +22,11 @@ class PackedPairs:
     attention_mask: Tensor
     source: Tensor
 
+    def additive_mask(self, dtype: torch.dtype) -> Tensor:
+        """Return `attention_mask` as (B, 1, S, S) scores to add: eager attention would add a bool mask as 0 and 1."""
+        mask = torch.zeros(self.attention_mask.shape, dtype=dtype, device=self.attention_mask.device)
+        return mask.masked_fill(~self.attention_mask, torch.finfo(dtype).min)
+
     def unpack(self, hidden: Tensor) -> Tensor:
         """Return packed states (B, S, D) in the order of the unpacked rows (2B, T, D); padding repeats states."""
         index = self.source.unsqueeze(-1).expand(-1, -1, hidden.size(-1))

@@ -1,0 +1,85 @@
+"""Shared prompt: one reading of each prompt gives what two would have given, in states and in gradients."""
+
+import pytest
+import torch
+
+from epo.model.modeling import CONTEXT_KEYS
+from epo.model.shared_prompt import pack_pairs
+from epo.training.collate import PairCollator, PromptBuilder
+
+# Two pairs: prompts of 2 and 1 tokens; replies of 2 and 1, and of 1 and 2.
+IDS = torch.tensor([[11, 12, 21, 22], [13, 23, 0, 0], [11, 12, 31, 0], [13, 33, 34, 0]])
+MASK = (IDS > 0).long()
+PROMPTS = torch.tensor([2, 1])
+
+
+def test_rows_hold_prompt_chosen_rejected():
+    packed = pack_pairs(IDS, MASK, PROMPTS, pad_id=9)
+    assert packed.input_ids.tolist() == [[11, 12, 21, 22, 31], [13, 23, 33, 34, 9]]
+    assert packed.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 1, 2, 0]]
+
+
+def test_the_rejected_reply_sees_the_prompt_and_itself():
+    mask = pack_pairs(IDS, MASK, PROMPTS, pad_id=9).attention_mask.int()
+    assert mask.shape == (2, 1, 5, 5)
+    assert mask[0, 0].tolist() == [
+        [1, 0, 0, 0, 0],  # prompt
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],  # chosen
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],  # rejected
+    ]
+    assert mask[1, 0].tolist() == [
+        [1, 0, 0, 0, 0],  # prompt
+        [1, 1, 0, 0, 0],  # chosen
+        [1, 0, 1, 0, 0],  # rejected
+        [1, 0, 1, 1, 0],
+        [1, 0, 1, 1, 1],  # padding: sees itself, or the softmax would be NaN
+    ]
+
+
+def test_states_go_back_to_the_rows_they_belong_to():
+    packed = pack_pairs(IDS, MASK, PROMPTS, pad_id=9)
+    states = packed.unpack(packed.input_ids.unsqueeze(-1).float()).squeeze(-1)
+    assert states[MASK.bool()].tolist() == IDS[MASK.bool()].float().tolist()
+
+
+def plain_rows(batch):
+    """The same batch without sharing: every prompt, memory and clip read twice."""
+    plain = {name: tensor for name, tensor in batch.items() if name != "prompt_lengths"}
+    return plain | {name: torch.cat([batch[name]] * 2) for name in CONTEXT_KEYS}
+
+
+def logits_and_gradients(model, batch):
+    """Logits at real positions, and every gradient of the mean square of the replies' logits."""
+    batch = dict(batch)
+    completion = batch.pop("completion_mask").bool()
+    model.zero_grad()
+    logits = model(**batch).logits
+    logits[completion].square().mean().backward()
+    return logits[batch["attention_mask"].bool()], {
+        n: p.grad for n, p in model.named_parameters() if p.grad is not None
+    }
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_sharing_changes_neither_states_nor_gradients(model_and_processor, pairs, clip_cache, attention):
+    """Pairs with unequal prompts and replies, with and without clips."""
+    model, processor = model_and_processor
+    model.model.language_model.set_attn_implementation(attention)
+    batch = PairCollator(pairs, PromptBuilder(processor, clip_cache))([{"index": i} for i in range(6)])
+    assert len(set(batch["prompt_lengths"].tolist())) > 1
+    shared, shared_grads = logits_and_gradients(model, batch)
+    plain, plain_grads = logits_and_gradients(model, plain_rows(batch))
+    torch.testing.assert_close(shared, plain, atol=2e-4, rtol=1e-4)
+    assert shared_grads.keys() == plain_grads.keys()
+    for name, gradient in plain_grads.items():
+        assert torch.allclose(shared_grads[name], gradient, atol=1e-4, rtol=1e-3), name
+    assert plain_grads["model.compressor.memory_head.weight"].abs().max() > 1e-4
+    assert plain_grads["model.clip_head.weight"].abs().max() > 1e-4
+
+
+def test_sharing_saves_the_prompt(pairs, model_and_processor, clip_cache):
+    batch = PairCollator(pairs, PromptBuilder(model_and_processor[1], clip_cache))([{"index": 0}])
+    packed = pack_pairs(batch["input_ids"], batch["attention_mask"], batch["prompt_lengths"], pad_id=0)
+    assert packed.input_ids.numel() == batch["attention_mask"].sum() - batch["prompt_lengths"].sum()
