@@ -60,30 +60,30 @@ class FaceCues:
 
 
 _CUES: dict[Emotion, FaceCues] = {
-    "angry": FaceCues(-0.05, -0.10, -0.03, -0.05, -0.02, -0.04, 0.0, 0.03, 0.0, 0.05, 0.0),
-    "disgust": FaceCues(-0.04, -0.04, -0.05, -0.04, 0.0, -0.02, 0.09, -0.04, 0.0, 0.0, 0.0),
-    "fearful": FaceCues(0.06, 0.09, 0.05, -0.03, 0.06, 0.06, 0.0, 0.0, 0.0, 0.0, 0.035),
-    "happy": FaceCues(0.02, 0.0, -0.03, 0.11, 0.03, 0.08, 0.0, -0.02, 0.05, 0.0, 0.0),
+    "angry": FaceCues(-0.05, -0.11, -0.02, -0.06, -0.02, -0.04, 0.0, 0.03, 0.0, 0.05, 0.0),
+    "disgust": FaceCues(-0.04, -0.04, -0.05, -0.03, 0.01, -0.02, 0.10, -0.04, 0.0, 0.0, 0.0),
+    "fearful": FaceCues(0.06, 0.10, 0.06, -0.03, 0.06, 0.07, 0.0, 0.0, 0.0, 0.0, 0.03),
+    "happy": FaceCues(0.03, 0.0, -0.02, 0.12, 0.04, 0.08, 0.0, -0.02, 0.05, 0.0, 0.0),
     "neutral": FaceCues(),
-    "sad": FaceCues(0.0, 0.09, -0.04, -0.08, -0.02, -0.02, 0.0, 0.09, 0.0, 0.0, 0.0),
+    "sad": FaceCues(0.0, 0.10, -0.04, -0.09, -0.02, -0.02, 0.0, 0.09, 0.0, 0.0, 0.0),
     "surprised": FaceCues(0.11, 0.0, 0.06, 0.0, 0.12, -0.09, 0.0, -0.03, 0.0, 0.0, 0.0),
 }
 # Every shot strays this far (one standard deviation) from its cues, whatever the emotion.
-_STRAY = FaceCues(0.03, 0.032, 0.02, 0.038, 0.025, 0.03, 0.025, 0.03, 0.015, 0.015, 0.008)
+_STRAY = FaceCues(0.025, 0.03, 0.015, 0.035, 0.02, 0.025, 0.025, 0.025, 0.015, 0.015, 0.006)
 
 
 def draw_face(rng: np.random.Generator) -> FaceTraits:
     """Draw a speaker's colours, proportions and face at rest."""
-    shade = rng.uniform(0.35, 1.0)
+    shade = rng.uniform(0.6, 1.0)
     return FaceTraits(
         skin=(235 * shade, (150 + 45 * shade) * shade, (110 + 50 * shade) * shade),
-        hair=_draw_colour(rng, 15, 150),
+        hair=_draw_colour(rng, 10, 70),
         shirt=_draw_colour(rng, 30, 220),
         iris=_draw_colour(rng, 20, 110),
         head_width=rng.uniform(0.50, 0.62),
         head_height=rng.uniform(0.68, 0.80),
         eye_spacing=rng.uniform(0.20, 0.26),
-        eye_size=rng.uniform(0.085, 0.12),
+        eye_size=rng.uniform(0.10, 0.13),
         brow_thickness=rng.uniform(0.035, 0.06),
         mouth_width=rng.uniform(0.21, 0.29),
         rest_brow=rng.uniform(-0.02, 0.02),
@@ -111,8 +111,8 @@ def film(
     move["mouth_open"] += 0.045 * _lips(time_s, utterance)
     move["eye_open"] -= 0.09 * _blinks(time_s, rng)
     frames = _draw(traits, move, rng)
-    light = rng.uniform(0.8, 1.12) * (1 + 0.12 * rng.uniform(-1, 1) * _X[..., None])
-    noise = rng.standard_normal(frames.shape, dtype=np.float32) * np.float32(rng.uniform(5, 11))
+    light = rng.uniform(0.85, 1.1) * (1 + 0.12 * rng.uniform(-1, 1) * _X[..., None])
+    noise = rng.standard_normal(frames.shape, dtype=np.float32) * np.float32(rng.uniform(4, 9))
     return np.clip(frames * light.astype(np.float32) + noise, 0, 255).astype(np.uint8)
 
 
@@ -131,12 +131,12 @@ def _stray_cues(emotion: Emotion, strength: float, rng: np.random.Generator) -> 
 
 def _animate(cues: FaceCues, time_s: np.ndarray, duration_s: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Spread the cues over time: each field of `FaceCues` as float32 (F, 1, 1), plus the head's place `x`, `y`."""
-    onset_s = rng.uniform(0.0, 0.35) * duration_s
+    onset_s = rng.uniform(0.0, 0.2) * duration_s
     growth = np.clip((time_s - onset_s) / rng.uniform(0.15, 0.6), 0, 1)
     growth *= 1 - rng.uniform(0, 0.3) * np.clip((time_s / duration_s - 0.7) / 0.3, 0, 1)
     move = {cue.name: getattr(cues, cue.name) * growth for cue in fields(FaceCues)}
     beat = 2 * np.pi * rng.uniform(1.2, 1.8) * time_s + rng.uniform(0, 2 * np.pi)
-    drift_x, drift_y = (rng.uniform(-0.05, 0.05) + rng.uniform(-0.04, 0.04) * time_s / duration_s for _ in "xy")
+    drift_x, drift_y = (rng.uniform(-0.04, 0.04) + rng.uniform(-0.03, 0.03) * time_s / duration_s for _ in "xy")
     tremble = move["tremble"] * rng.standard_normal((2, len(time_s)))
     move["x"] = drift_x + move["shake"] * np.sin(beat) + tremble[0]
     move["y"] = drift_y + move["nod"] * np.sin(beat) + move["head_drop"] + tremble[1]
@@ -159,7 +159,7 @@ def _draw(traits: FaceTraits, move: dict[str, np.ndarray], rng: np.random.Genera
     """Paint all frames at once, back to front; float32 (F, 48, 48, 3), not yet lit."""
     x, y = _X - move["x"], _Y - move["y"]
     frames = np.empty((*np.broadcast_shapes(x.shape, y.shape), 3), dtype=np.float32)
-    frames[:] = rng.uniform(60, 190) + rng.uniform(-25, 25, 3)
+    frames[:] = rng.uniform(90, 150) + rng.uniform(-20, 20, 3)
     _paint(frames, traits.shirt, _ellipse(x, _Y - 1.15, 0.75, 0.42))
     _paint(frames, traits.hair, _ellipse(x, y + 0.12, traits.head_width + 0.08, traits.head_height + 0.02))
     _paint(frames, traits.skin, _ellipse(x, y - 0.06, traits.head_width, traits.head_height - 0.06))
@@ -196,7 +196,7 @@ def _draw_nose_and_mouth(
     middle = y - 0.40 + curve * (along**2 - 0.4) + sneer * np.clip(along, 0, 1)
     opening = np.maximum(0.012 + move["mouth_open"], 0.004) * np.sqrt(np.clip(1 - along**2, 0, 1))
     reach = np.clip((1 - np.abs(along)) * width * _SHARPNESS + 0.5, 0, 1)
-    lips = (0.72 * traits.skin[0], 0.38 * traits.skin[1], 0.40 * traits.skin[2])
+    lips = (0.70 * traits.skin[0], 0.28 * traits.skin[1], 0.30 * traits.skin[2])
     _paint(frames, lips, reach * _stroke(middle, opening + 0.035))
     _paint(frames, (45, 12, 16), reach * _stroke(middle, opening))
 
