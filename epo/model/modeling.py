@@ -239,17 +239,50 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
         self.lm_head = value
 
     def forward(
-        self, input_ids: Tensor, logits_to_keep: int = 0, labels: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        history_ids: Tensor | None = None,
+        input_features: Tensor | None = None,
+        num_mel_frames: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        num_video_frames: Tensor | None = None,
+        logits_to_keep: int = 0,
+        labels: Tensor | None = None,
+        **kwargs: Any,
     ) -> EpoOutput:
         """Return logits; see `EpoModel.forward` for the inputs.
 
+        They are named here too because `generate()` accepts and prepares only what this signature names.
+
         Args:
             input_ids: int64 (B, T).
+            attention_mask: int64 (B, T), 1 on real tokens.
+            position_ids: int64 (B, T).
+            past_key_values: the language model's cache.
+            history_ids: int64 (B, Th).
+            input_features: float (B, mels, Tm).
+            num_mel_frames: int64 (B,).
+            pixel_values: float (B, F, 3, H, W).
+            num_video_frames: int64 (B,).
             logits_to_keep: score only this many last positions, 0 for all.
             labels: ignored; losses live in `epo.training`. TRL passes them.
             kwargs: passed to the backbone.
         """
-        output = self.model(input_ids=input_ids, **kwargs)
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            history_ids=history_ids,
+            input_features=input_features,
+            num_mel_frames=num_mel_frames,
+            pixel_values=pixel_values,
+            num_video_frames=num_video_frames,
+            **kwargs,
+        )
         hidden = output.last_hidden_state
         output.logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep > 0 else hidden)
         return output
