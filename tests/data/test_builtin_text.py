@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply
 from epo.data.corpora.builtin.replies import OPENERS, draw_reply_emotion
 from epo.data.corpora.builtin.script import current_emotion, write_script
-from epo.data.corpora.builtin.wording import EVENTS, NAMES, PLACES, ROLES
+from epo.data.corpora.builtin.wording import CLOSE_ROLES, DISTANT_ROLES, EVENTS, NAMES, PLACES
 from epo.data.dialogue import DataError, Dialogue
 from epo.emotions import EMOTIONS, fitting_emotion
 
@@ -62,7 +62,7 @@ def test_the_question_needs_the_role_because_another_person_distracts(test):
         assert len({word for word in told if word in NAMES}) == 2
         assert len({word for word in told if word in PLACES}) == 2
         assert len({word for word in told if word in EVENTS}) == 2
-        roles = {word for word in told if word in ROLES}
+        roles = {word for word in told if word in CLOSE_ROLES + DISTANT_ROLES}
         assert len(roles) == 2
         assert len(roles & set(words(dialogue.turns[-2].text))) == 1
 

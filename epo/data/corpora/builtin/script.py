@@ -54,10 +54,10 @@ def current_emotion(seed: int, split: Split, index: int) -> Emotion:
 
 
 def _draw_people(rng: random.Random) -> tuple[_Person, _Person]:
-    """Draw the person asked about and a distractor who share nothing."""
-    columns = (wording.ROLES, wording.NAMES, wording.PLACES, wording.EVENTS)
+    """Draw the person asked about, someone close, and a distractor, someone less close; they share nothing."""
+    columns = (wording.NAMES, wording.PLACES, wording.EVENTS)
     first, second = zip(*(rng.sample(column, 2) for column in columns), strict=True)
-    return _Person(*first), _Person(*second)
+    return _Person(rng.choice(wording.CLOSE_ROLES), *first), _Person(rng.choice(wording.DISTANT_ROLES), *second)
 
 
 def _write_history(target: _Person, distractor: _Person, rng: random.Random) -> list[Turn]:

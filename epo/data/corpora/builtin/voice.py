@@ -36,8 +36,8 @@ class VoiceTraits:
 class VoiceCues:
     """How an utterance departs from the speaker's neutral manner; zero everywhere is neutral.
 
-    Units: `_st` semitones, `_db` decibels, `rate` and `range` natural logarithms of a factor, `tilt` the exponent
-    added to the harmonics' decay, `breath` and `creak` amplitudes relative to the voice.
+    Units: `_st` semitones, `_db` decibels, `rate`, `range` and `staccato` natural logarithms of a factor, `tilt` the
+    exponent added to the harmonics' decay, `breath` and `creak` amplitudes relative to the voice.
     """
 
     level_st: float = 0.0
@@ -50,6 +50,7 @@ class VoiceCues:
     tremor_st: float = 0.0
     creak: float = 0.0
     breath: float = 0.0
+    staccato: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,16 @@ class Utterance:
 
 
 _CUES: dict[Emotion, VoiceCues] = {
-    "angry": VoiceCues(2.5, 0.45, -2.0, 3.5, 0.16, 6.0, -0.45, 0.0, 0.10, 0.0),
-    "disgust": VoiceCues(-2.0, -0.10, -2.5, 2.0, -0.22, -1.0, 0.10, 0.0, 0.55, 0.10),
-    "fearful": VoiceCues(4.5, -0.20, 1.0, 0.0, 0.26, -1.0, 0.10, 1.1, 0.0, 0.30),
-    "happy": VoiceCues(3.0, 0.60, 1.5, -2.0, 0.12, 3.5, -0.25, 0.0, 0.0, 0.05),
+    "angry": VoiceCues(2.5, 0.45, -2.0, 4.0, 0.20, 8.0, -0.55, 0.0, 0.10, 0.0, 0.6),
+    "disgust": VoiceCues(-2.5, -0.10, -2.5, 2.0, -0.28, -1.0, 0.10, 0.0, 0.70, 0.10, 0.2),
+    "fearful": VoiceCues(5.0, -0.20, 1.0, 0.0, 0.32, -2.0, 0.15, 1.3, 0.0, 0.45, 0.1),
+    "happy": VoiceCues(3.0, 0.70, 1.5, -2.5, 0.14, 4.0, -0.30, 0.0, 0.0, 0.05, -0.1),
     "neutral": VoiceCues(),
-    "sad": VoiceCues(-2.0, -0.70, -2.0, 0.0, -0.34, -6.0, 0.50, 0.25, 0.10, 0.25),
-    "surprised": VoiceCues(3.5, 0.35, 7.0, -1.0, -0.04, 3.0, -0.15, 0.0, 0.0, 0.10),
+    "sad": VoiceCues(-2.0, -0.80, -2.0, 0.0, -0.42, -8.0, 0.55, 0.3, 0.10, 0.30, -0.4),
+    "surprised": VoiceCues(3.5, 0.35, 9.0, -1.0, -0.06, 3.0, -0.15, 0.0, 0.0, 0.10, -0.3),
 }
 # Every utterance strays this far (one standard deviation) from its cues, whatever the emotion.
-_STRAY = VoiceCues(1.2, 0.22, 1.3, 0.9, 0.09, 2.5, 0.14, 0.15, 0.08, 0.05)
+_STRAY = VoiceCues(1.2, 0.22, 1.3, 0.9, 0.08, 2.0, 0.12, 0.15, 0.08, 0.05, 0.12)
 
 
 def draw_voice(rng: np.random.Generator) -> VoiceTraits:
@@ -85,8 +86,8 @@ def draw_voice(rng: np.random.Generator) -> VoiceTraits:
         pitch_hz=95.0 * (240.0 / 95.0) ** rng.uniform(),
         pitch_range_st=rng.uniform(1.6, 3.2),
         syllables_per_s=rng.uniform(4.0, 5.4),
-        formant_scale=rng.uniform(0.88, 1.18),
-        tilt=rng.uniform(0.9, 1.3),
+        formant_scale=rng.uniform(0.9, 1.15),
+        tilt=rng.uniform(0.95, 1.25),
         breath=rng.uniform(0.01, 0.06),
     )
 
@@ -105,8 +106,10 @@ def speak(traits: VoiceTraits, emotion: Emotion, strength: float, rng: np.random
     time_s = np.arange(num_samples) / SAMPLE_RATE_HZ
     edges = _syllable_edges(num_samples, traits.syllables_per_s * np.exp(cues.rate), rng)
     position = _position_in_syllable(edges, num_samples)
-    pitch_hz = _pitch(traits, cues, edges, position, time_s, rng)
-    envelope = np.sin(np.pi * position ** np.exp(-0.08 * cues.energy_db)) ** 1.3
+    tremor = np.sin(2 * np.pi * rng.uniform(6, 8) * time_s)
+    pitch_hz = _pitch(traits, cues, edges, position, time_s, rng) * 2 ** (cues.tremor_st / 12 * tremor)
+    attack = np.exp(-0.08 * cues.energy_db)  # louder syllables begin sooner
+    envelope = np.sin(np.pi * position**attack) ** (1.3 * np.exp(cues.staccato)) * (1 + 0.3 * cues.tremor_st * tremor)
     source = _glottal_source(pitch_hz, traits.tilt + cues.tilt, rng)
     source *= 1.0 + max(cues.creak, 0.0) * np.sign(np.sin(np.pi * np.cumsum(pitch_hz) / SAMPLE_RATE_HZ))
     source += (traits.breath + max(cues.breath, 0.0)) * rng.standard_normal(num_samples)
@@ -145,15 +148,14 @@ def _pitch(
     time_s: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Pitch in Hz, float64 (S,): declination, an accent a syllable, the phrase's end, tremor."""
+    """Pitch in Hz before tremor, float64 (S,): declination, an accent a syllable, the phrase's end."""
     progress = time_s / time_s[-1]
     accents_st = traits.pitch_range_st * np.exp(cues.range) * rng.standard_normal(len(edges) - 1)
     tune_st = cues.level_st + 2.0 * (0.5 - progress)
     tune_st += np.repeat(accents_st, np.diff(edges)) * np.sin(np.pi * position)
     tune_st += cues.syllable_fall_st * (0.5 - position)
     tune_st += cues.final_rise_st * np.clip((progress - 0.6) / 0.4, 0, 1) ** 1.5
-    tune_st += cues.tremor_st * np.sin(2 * np.pi * rng.uniform(6, 8) * time_s)
-    return np.clip(traits.pitch_hz * 2.0 ** (tune_st / 12), 60.0, 520.0)
+    return np.clip(traits.pitch_hz * 2.0 ** (tune_st / 12), 60.0, 480.0)
 
 
 def _glottal_source(pitch_hz: np.ndarray, tilt: float, rng: np.random.Generator) -> np.ndarray:
@@ -194,6 +196,6 @@ def _record(voiced: np.ndarray, energy_db: float, rng: np.random.Generator) -> n
     """Set the level, as a microphone at a random distance in a noisy room would; float32 (S,) in [-1, 1]."""
     rms = np.sqrt(np.mean(voiced**2))
     level_db = -24.0 + energy_db + rng.uniform(-3, 3)
-    noise_db = rng.uniform(-52, -40)
+    noise_db = rng.uniform(-55, -45)
     noise = rng.standard_normal(len(voiced)) * 10 ** (noise_db / 20)
     return np.clip(voiced * (10 ** (level_db / 20) / rms) + noise, -1, 1).astype(np.float32)

@@ -13,7 +13,9 @@ EVENTS = (
     "auction", "audition", "banquet", "concert", "contest", "festival", "interview", "lecture", "marathon", "parade",
     "picnic", "recital", "regatta", "rehearsal", "reunion", "seminar", "tournament", "voyage", "wedding", "workshop",
 )  # fmt: skip
-ROLES = ("sister", "brother", "friend", "cousin", "neighbour", "colleague", "teacher", "doctor")
+# The current turn asks about someone close; someone less close, with another name, place and event, distracts.
+CLOSE_ROLES = ("sister", "brother", "friend", "cousin")
+DISTANT_ROLES = ("neighbour", "colleague", "teacher", "doctor")
 
 TELL_PLACE = (
     "My {role} is called {name} and has been living in {place} since the start of the year.",
@@ -24,12 +26,12 @@ TELL_PLACE = (
     "I have a {role} named {name}, who took a room in {place} not long ago.",
 )
 TELL_EVENT = (
-    "My {role} is getting ready for the {event} and works on it nearly every day.",
-    "This month my {role} is busy with the {event}, which takes up most of the evenings.",
-    "My {role} signed up for the {event} and asked me to help with the papers.",
-    "Next week there is the {event}, and my {role} has to be there early in the morning.",
-    "On the calendar of my {role} the {event} is marked for the end of the month.",
-    "My {role} wrote to me about the {event} and sent me a list of things to bring.",
+    "My {role} {name} is getting ready for the {event} and works on it nearly every day.",
+    "This month my {role} {name} is busy with the {event}, which takes up most evenings.",
+    "My {role} {name} signed up for the {event} and asked me to help with the papers.",
+    "Next week there is the {event}, and my {role} {name} has to be there quite early.",
+    "On the calendar of my {role} {name} the {event} is marked for the end of the month.",
+    "My {role} {name} wrote to me about the {event} and sent me a list of things to bring.",
 )
 TELL_ALL = (
     "My {role} {name} came over from {place} today and spoke about the {event} for an hour.",
@@ -43,9 +45,9 @@ ECHO_PLACE = (
     "{name}, your {role}, and the town is {place}, thank you, please go on with it.",
 )
 ECHO_EVENT = (
-    "So the {event} is what your {role} has in mind, I will remember that for later.",
-    "The {event}, all right, I have made a note that your {role} takes part in it.",
-    "Thank you, so your {role} has the {event} to think of, please go on with it.",
+    "So the {event} is what {name} has in mind, I will remember that for later on.",
+    "The {event}, all right, I have made a note that your {role} {name} takes part in it.",
+    "Thank you, so {name} has the {event} to think of, please go on with it.",
 )
 ECHO_ALL = (
     "So {name} is in {place} and has the {event} to think of, I will keep that in mind.",
