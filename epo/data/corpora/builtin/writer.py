@@ -25,7 +25,7 @@ from epo.data.dialogue import SPLITS, Clip, DataError, Dialogue, Split, write_di
 from epo.emotions import EMOTIONS, Emotion, fitting_emotion
 
 # Raised whenever the same settings would give other bytes, so that an older folder is not taken for this one.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 _JOBS_PER_TASK = 16
 
 
