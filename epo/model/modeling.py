@@ -108,6 +108,7 @@ class EpoModel(EpoPreTrainedModel):
         num_mel_frames: Tensor | None = None,
         pixel_values: Tensor | None = None,
         num_video_frames: Tensor | None = None,
+        inputs_embeds: None = None,
         **kwargs: Any,
     ) -> EpoOutput:
         """Read prompts with their memories and clips.
@@ -125,6 +126,7 @@ class EpoModel(EpoPreTrainedModel):
             num_mel_frames: int64 (B,), 0 where there is no audio.
             pixel_values: float (B, F, 3, H, W).
             num_video_frames: int64 (B,), 0 where there is no video.
+            inputs_embeds: None; named because PEFT passes it, and what the language model gets is made here.
             kwargs: passed to the language model.
 
         Raises:

@@ -1,0 +1,121 @@
+"""EPO in training: TRL's loss is ours, the reference does not move, and what would move it is refused."""
+
+import math
+
+import pytest
+import torch
+from peft import get_peft_model
+from trl import DPOConfig
+
+from compressor.data import IGNORE
+from compressor.scheduled_trainer import NonFiniteLossError
+from epo.evaluation.rewards import pair_logps
+from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.lora import lora_config
+from epo.training.losses import epo_loss, implicit_reward, sequence_logps
+from epo.training.trainer import EpoTrainer, ReferenceDriftError, pair_rows
+
+BETA, ALPHA = 0.3, 0.7
+
+
+@pytest.fixture
+def build(model_and_processor, clip_cache):
+    return PromptBuilder(model_and_processor[1], clip_cache)
+
+
+@pytest.fixture
+def make_trainer(model_and_processor, build, pairs, tmp_path):
+    def make(model=None, lora=True, **changes):
+        settings = {
+            "max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1,
+            "save_strategy": "no", "report_to": "none", "use_cpu": True, "remove_unused_columns": False,
+            "beta": BETA, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, ALPHA], "max_length": None,
+            "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True,
+        }  # fmt: skip
+        model = model_and_processor[0] if model is None else model
+        return EpoTrainer(
+            model=model, args=DPOConfig(output_dir=str(tmp_path), **(settings | changes)),
+            train_dataset=pair_rows(len(pairs)), data_collator=PairCollator(pairs, build),
+            processing_class=build.processor, peft_config=lora_config(model, 4, 8, 0.0) if lora else None,
+        )  # fmt: skip
+
+    return make
+
+
+def shake_lora(model, scale=0.3):
+    """Give the adapters something to say: LoRA starts as zero."""
+    torch.manual_seed(5)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.normal_(std=scale)
+
+
+def reference_loss(model, batch):
+    """EPO worked out with `epo.training.losses` from plain logits."""
+    batch = dict(batch)
+    labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
+    with torch.no_grad():
+        logits = model(**batch).logits
+        with model.disable_adapter():
+            base = model(**batch).logits
+    policy, reference = sequence_logps(logits, labels).chunk(2), sequence_logps(base, labels).chunk(2)
+    rewards = [implicit_reward(p, r, BETA) for p, r in zip(policy, reference, strict=True)]
+    num_tokens = (labels.chunk(2)[0] != IGNORE).sum()
+    return epo_loss(*rewards, -policy[0].sum() / num_tokens, ALPHA).item(), (-policy[0].sum() / num_tokens).item()
+
+
+def test_trls_loss_is_ours(make_trainer, pairs, build):
+    trainer = make_trainer()
+    shake_lora(trainer.model)
+    batch = PairCollator(pairs, build)([{"index": i} for i in range(4)])
+    wanted, nll = reference_loss(trainer.model, batch)
+    assert abs(wanted - math.log(2) - ALPHA * nll) > 0.01  # the preference term says something here
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_first_step_costs_ln_2_and_the_nll(make_trainer, pairs, build):
+    trainer = make_trainer()
+    batch = PairCollator(pairs, build)([{"index": i} for i in range(4)])
+    _, nll = reference_loss(trainer.model, batch)
+    loss = trainer.compute_loss(trainer.model, batch).item()
+    assert loss == pytest.approx(math.log(2) + ALPHA * nll, abs=1e-5)
+
+
+def test_the_reference_stands_still_while_the_policy_moves(make_trainer, pairs, build):
+    trainer = make_trainer()
+    model = trainer.model
+    before = pair_logps(model, pairs, build)
+    trainer.train()
+    with model.disable_adapter():
+        reference = pair_logps(model, pairs, build)
+    policy = pair_logps(model, pairs, build)
+    assert all(a.equal(b) for a, b in zip(reference, before, strict=True))
+    assert all((a - b).abs().min() > 0.01 for a, b in zip(policy, before, strict=True))
+    margins = [log["rewards/margins"] for log in trainer.state.log_history if "rewards/margins" in log]
+    assert margins[0] == pytest.approx(0.0, abs=1e-5) and margins[-1] > 0.05
+
+
+def test_only_adapters_train_and_only_in_the_language_model(make_trainer):
+    names = [name for name, p in make_trainer().model.named_parameters() if p.requires_grad]
+    assert names and all(".lora_" in name and ".language_model." in name for name in names)
+
+
+def test_weights_beside_the_adapter_are_refused(make_trainer, model_and_processor):
+    model = get_peft_model(model_and_processor[0], lora_config(model_and_processor[0], 4, 8, 0.0))
+    model.get_base_model().model.clip_head.weight.requires_grad_(True)
+    with pytest.raises(ReferenceDriftError, match=r"1 weights beside the LoRA .*clip_head.weight.*launch/sft.py"):
+        make_trainer(model, lora=False)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(make_trainer):
+    trainer = make_trainer()
+    before = {n: p.clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
+    trainer.model.get_base_model().lm_head.weight.data[3] = float("nan")
+    with pytest.raises(NonFiniteLossError, match="step 0"):
+        trainer.train()
+    after = dict(trainer.model.named_parameters())
+    assert all(after[name].equal(tensor) for name, tensor in before.items())
+
+
+def test_rows_are_indices():
+    assert pair_rows(3)["index"] == [0, 1, 2]
