@@ -18,10 +18,10 @@ class Curriculum:
     """
 
     single_turns: float = 0.0
-    short: float = 0.4
-    medium: float = 0.3
-    short_turns: int = 4
-    medium_turns: int = 8
+    short: float = 0.55
+    medium: float = 0.2
+    short_turns: int = 2
+    medium_turns: int = 6
 
     def num_turns(self, progress: float) -> int | None:
         """Return how many past turns to show at a training progress in [0, 1), None for all."""
