@@ -49,7 +49,7 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
         _check_file(argv, known)
     _check_flags(argv, known)
     parser = TrlParser(list(types), description=(types[0].__doc__ or "").strip())
-    defaults = _TRAINING_DEFAULTS | {"ddp_backend": _backend()}
+    defaults = _TRAINING_DEFAULTS | (_cpu_settings() if "use_cpu" in known else {})
     parser.set_defaults_with_config(**{key: value for key, value in defaults.items() if key in known})
     try:
         return tuple(parser.parse_args_and_config(argv))
@@ -126,13 +126,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _backend() -> str | None:
-    """Return gloo for several processes without a GPU; accelerate finds none for DeepSpeed on CPUs by itself."""
-    if "LOCAL_RANK" not in os.environ:
-        return None
+def _cpu_settings() -> dict[str, Any]:
+    """Return what TrainingArguments must be told without a GPU.
+
+    Unless `use_cpu` is said, ranks started on CPUs keep a model each and never exchange a gradient; and accelerate
+    finds no backend for DeepSpeed on CPUs by itself.
+    """
     import torch  # here, since the pipeline driver reads recipes too and has no other use for its 200 MiB
 
-    return None if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        return {}
+    return {"use_cpu": True} | ({"ddp_backend": "gloo"} if "LOCAL_RANK" in os.environ else {})
 
 
 def _check_file(argv: Sequence[str], known: list[str]) -> None:
