@@ -1,0 +1,166 @@
+"""Supervised stages: a loss that does not depend on the batch, the right weights trained, LoRA folded back."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import TrainingArguments
+
+from compressor.curriculum import Curriculum, ScheduledDataset
+from epo.training.collate import ClipCollator, PromptBuilder, SftCollator, TextCollator
+from epo.training.examples import labelled_clips
+from epo.training.lora import (
+    freeze_all_but,
+    inject_lora,
+    language_model_linears,
+    lora_config,
+    merge_lora,
+    num_trainable,
+)
+from epo.training.sft import ExtractorTrainer, SftTrainer, TextTrainer
+
+
+def arguments(folder, **changes):
+    settings = {
+        "max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1,
+        "save_strategy": "no", "report_to": "none", "use_cpu": True, "remove_unused_columns": False,
+        "disable_tqdm": True,
+    }  # fmt: skip
+    return TrainingArguments(output_dir=str(folder), **(settings | changes))
+
+
+@pytest.fixture
+def make_sft(model_and_processor, examples, clip_cache, tmp_path):
+    def make(emotion_weight=0.5, learning_rates=None, **changes):
+        model, processor = model_and_processor
+        return SftTrainer(
+            model=model, args=arguments(tmp_path, **changes), train_dataset=ScheduledDataset(8, 64, seed=0),
+            data_collator=SftCollator(examples, PromptBuilder(processor, clip_cache)),
+            emotion_weight=emotion_weight, learning_rates={} if learning_rates is None else learning_rates,
+        )  # fmt: skip
+
+    return make
+
+
+def batch_of(trainer, *indices):
+    return trainer.data_collator([{"index": i, "seed": 0, "progress": 0.9} for i in indices])
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_examples(make_sft):
+    trainer = make_sft(emotion_weight=0.5)
+    with torch.no_grad():
+        together = trainer.loss_terms(trainer.model, batch_of(trainer, 0, 1, 5))
+        alone = [trainer.loss_terms(trainer.model, batch_of(trainer, i)) for i in (0, 1, 5)]
+    for name, value in together.items():
+        mean = torch.stack([terms[name] for terms in alone]).mean()
+        torch.testing.assert_close(value, mean, atol=1e-4, rtol=1e-4)
+    assert together["loss"].item() == pytest.approx((together["reply_nll"] + 0.5 * together["emotion_loss"]).item())
+
+
+def test_without_weight_recognition_is_not_learnt(make_sft):
+    trainer = make_sft(emotion_weight=0.0)
+    assert set(trainer.loss_terms(trainer.model, batch_of(trainer, 0))) == {"loss", "reply_nll"}
+
+
+def test_each_part_has_its_own_learning_rate(make_sft, model_and_processor):
+    trainer = make_sft(learning_rates={"compressor": 3e-4})
+    names = {id(parameter): name for name, parameter in model_and_processor[0].named_parameters()}
+    rates = {names[id(p)]: g["lr"] for g in trainer.create_optimizer().param_groups for p in g["params"]}
+    assert rates.keys() == {n for n, p in model_and_processor[0].named_parameters() if p.requires_grad}
+    assert {rate for name, rate in rates.items() if "compressor" in name} == {3e-4}
+    assert {rate for name, rate in rates.items() if "compressor" not in name} == {1e-2}
+    assert trainer.create_optimizer() is trainer.optimizer
+
+
+def test_training_lowers_both_losses(make_sft):
+    trainer = make_sft(max_steps=12, per_device_train_batch_size=8, lr_scheduler_type="constant", learning_rate=3e-3)
+    trainer.train()
+    logs = [log for log in trainer.state.log_history if "reply_nll" in log]
+    assert logs[-1]["reply_nll"] < 0.5 * logs[0]["reply_nll"]
+    assert logs[-1]["emotion_loss"] < logs[0]["emotion_loss"]
+
+
+def test_extractor_and_text_trainers_report_their_terms(
+    make_extractor, reader, dialogues, clip_cache, make_llm, examples, tokenizer, tmp_path
+):
+    heard = ExtractorTrainer(
+        model=make_extractor(), args=arguments(tmp_path), train_dataset=ScheduledDataset(11, 8, seed=0),
+        data_collator=ClipCollator(labelled_clips(dialogues), reader, clip_cache),
+    )  # fmt: skip
+    heard.train()
+    assert "emotion_accuracy" in heard.state.log_history[0]
+    read = TextTrainer(
+        model=make_llm(), args=arguments(tmp_path), train_dataset=ScheduledDataset(12, 8, seed=0),
+        data_collator=TextCollator(examples, tokenizer, Curriculum(), history_weight=0.15),
+    )  # fmt: skip
+    read.train()
+    assert read.state.log_history[0]["reply_nll"] > 0
+
+
+def test_lora_sits_on_the_language_models_linears_only(model_and_processor):
+    names = language_model_linears(model_and_processor[0])
+    assert len(names) == 2 * 7  # q, k, v, o, gate, up, down in two layers
+    assert all(name.startswith("model.language_model.layers.") for name in names)
+
+
+def test_only_named_parts_train(model_and_processor):
+    model = model_and_processor[0]
+    inject_lora(model, lora_config(model, 4, 8, 0.0))
+    freeze_all_but(model, ("lora_", "clip_head"))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {name for name in trained if "lora_" not in name} == {
+        "model.clip_head.weight",
+        "model.clip_head.bias",
+    }
+    # Rank 4 on linears 32 -> 32 (q, k, v, o) and 32 -> 64, 32 -> 64, 64 -> 32, and the 16 -> 32 head.
+    per_layer = 4 * 4 * (32 + 32) + 3 * 4 * (32 + 64)
+    assert num_trainable(model)[0] == 2 * per_layer + 16 * 32 + 32
+
+
+def test_merging_by_hand():
+    """W + (alpha / rank) B A = [[1, 0], [0, 1]] + (4 / 2) [[1], [2]] [[3, 4]] with rank 1 padded by a zero row."""
+    state = {
+        "a.base_layer.weight": torch.eye(2),
+        "a.base_layer.bias": torch.ones(2),
+        "a.lora_A.default.weight": torch.tensor([[3.0, 4.0], [0.0, 0.0]]),
+        "a.lora_B.default.weight": torch.tensor([[1.0, 0.0], [2.0, 0.0]]),
+        "b.weight": torch.zeros(1),
+    }
+    merged = merge_lora(state, rank=2, alpha=4)
+    assert merged.keys() == {"a.weight", "a.bias", "b.weight"}
+    assert merged["a.weight"].tolist() == [[7, 8], [12, 17]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merging_equals_pefts_own(make_llm, dtype):
+    llm = make_llm().to(dtype)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    wrapped = get_peft_model(llm, config, autocast_adapter_dtype=False)
+    state = {name.removeprefix("base_model.model."): tensor for name, tensor in wrapped.state_dict().items()}
+    ours = merge_lora(state, rank=4, alpha=8)
+    theirs = wrapped.merge_and_unload().state_dict()
+    assert ours.keys() == theirs.keys()
+    tolerance = 1e-6 if dtype is torch.float32 else 2e-2
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, atol=tolerance, rtol=tolerance, msg=name)
+
+
+def test_a_merged_model_answers_as_the_adapted_one(model_and_processor, examples, clip_cache):
+    model, processor = model_and_processor
+    batch = SftCollator(examples, PromptBuilder(processor, clip_cache))([{"index": 0, "seed": 0}])
+    batch = {name: tensor for name, tensor in batch.items() if name not in ("labels", "emotions")}
+    with torch.no_grad():
+        plain = model(**batch).logits
+    keys = model.state_dict().keys()
+    inject_lora(model, lora_config(model, 4, 8, 0.0))
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.normal_(std=0.3)
+    with torch.no_grad():
+        adapted = model(**batch).logits
+    merged = merge_lora(model.state_dict(), rank=4, alpha=8)
+    assert merged.keys() == keys
+    fresh = type(model)(model.config).eval()
+    fresh.load_state_dict(merged)
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(**batch).logits, adapted, atol=1e-3, rtol=1e-3)
+    assert (adapted - plain).abs().max() > 0.1
