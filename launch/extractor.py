@@ -29,6 +29,7 @@ class ExtractorRecipe:
     vision_tower: str = field(metadata={"help": "CLIP or SigLIP: hub name, folder, or a config .json"})
     hidden_size: int = field(default=128, metadata={"help": "width of the fusion"})
     num_heads: int = field(default=4, metadata={"help": "attention heads of temporal and fusion layers"})
+    patch_grid: int = field(default=2, metadata={"help": "cells a side that a frame's patches are averaged over"})
     dropout: float = field(default=0.1, metadata={"help": "dropout of temporal and fusion layers"})
     augmentation: float = field(default=1.0, metadata={"help": "strength of the changes to clips, 0 for none"})
     modality_dropout: float = field(default=0.15, metadata={"help": "share of clips that lose audio or video"})
@@ -58,6 +59,7 @@ def run() -> None:
     sizes = {
         "hidden_size": recipe.hidden_size,
         "num_heads": recipe.num_heads,
+        "patch_grid": recipe.patch_grid,
         "dropout": recipe.dropout,
         "augmentation": recipe.augmentation,
         "max_frames": recipe.max_frames,

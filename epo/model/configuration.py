@@ -27,6 +27,7 @@ class ExtractorConfig(PreTrainedConfig):
         num_temporal_layers: layers over the frames.
         num_fusion_layers: layers over audio and video together.
         audio_stack: encoder frames (50 a second) joined into one token; 8 gives 6.25 tokens a second.
+        patch_grid: a frame's patches are averaged over a grid of this many cells a side, then joined to one token.
         max_frames: longest video, in sampled frames.
         dropout: dropout of the temporal and fusion layers while training.
         augmentation: strength of `epo.model.augmentation` while training, 0 to switch it off.
@@ -42,6 +43,7 @@ class ExtractorConfig(PreTrainedConfig):
     num_temporal_layers: int = 1
     num_fusion_layers: int = 1
     audio_stack: int = 8
+    patch_grid: int = 2
     max_frames: int = 64
     dropout: float = 0.1
     augmentation: float = 1.0

@@ -80,7 +80,7 @@ class EmotionExtractor(PreTrainedModel):
         self.audio_encoder.embed_positions.requires_grad_(False)  # fixed sinusoids in Whisper
         self.vision_tower = AutoModel.from_config(config.vision_config)
         self.audio_input = nn.Linear(config.audio_config.d_model * config.audio_stack, width)
-        self.video_input = nn.Linear(config.vision_config.hidden_size, width)
+        self.video_input = nn.Linear(config.vision_config.hidden_size * config.patch_grid**2, width)
         self.frame_positions = nn.Embedding(config.max_frames, width)
         self.modality = nn.Embedding(2, width)
         self.summary = nn.Embedding(1, width)
@@ -142,12 +142,17 @@ class EmotionExtractor(PreTrainedModel):
         return tokens, mask.view(mask.size(0), -1, stack).any(dim=-1)
 
     def _video_tokens(self, frames: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean of a frame's patch states (our choice, the same for CLIP and SigLIP), then over time: (B, F, H)."""
+        """Join a frame's patch states, averaged over a grid, into one token; then attend over time: (B, F, H).
+
+        The grid keeps where in the face something is, which the mean of all patches would lose (our choice).
+        """
         batch, length = frames.shape[:2]
-        patches = self.vision_tower(pixel_values=frames.flatten(0, 1)).last_hidden_state
-        tokens = self.video_input(patches.mean(dim=1).view(batch, length, -1))
+        states = self.vision_tower(pixel_values=frames.flatten(0, 1)).last_hidden_state
+        side = self.config.vision_config.image_size // self.config.vision_config.patch_size
+        patches = states[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))  # CLIP puts a class token first
+        cells = functional.adaptive_avg_pool2d(patches, self.config.patch_grid).flatten(1)
         mask = _mask(num_frames, length)
-        tokens = tokens + self.frame_positions.weight[:length]
+        tokens = self.video_input(cells).view(batch, length, -1) + self.frame_positions.weight[:length]
         return self.temporal(tokens, src_key_padding_mask=~_at_least_one(mask)), mask
 
     def _fuse(self, audio: Tensor, audio_mask: Tensor, video: Tensor, video_mask: Tensor) -> Tensor:
