@@ -275,11 +275,14 @@ def test_frames_too_large_for_memory_are_refused(video, monkeypatch):
     assert "32x32 px; scale it down" in fault(decode_video, video)
 
 
-def test_a_playlist_may_not_open_other_files(tmp_path):
+@pytest.mark.parametrize(
+    "script", ["ffconcat version 1.0\nfile a.wav\n", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.wav\n"]
+)
+def test_a_script_may_not_open_other_files(tmp_path, script):
     write_noise(tmp_path / "a.wav", 1)
-    playlist = tmp_path / "v.mp4"
-    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.wav\n#EXT-X-ENDLIST\n")
-    assert "cannot decode audio" in fault(decode_audio, playlist)
+    disguised = tmp_path / "v.mp4"
+    disguised.write_text(script)
+    assert "cannot decode audio" in fault(decode_audio, disguised)
 
 
 def test_a_path_that_looks_like_an_address_is_a_file(tmp_path, monkeypatch):
