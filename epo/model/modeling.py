@@ -41,6 +41,19 @@ class EpoOutput(ModelOutput):
     extractor: ExtractorOutput | None = None
 
 
+@dataclass
+class EncodedContext(ModelOutput):
+    """What stands behind the placeholders of a batch, in the language model's embedding space.
+
+    Attributes:
+        vectors: token id to ((N, L, D) vectors, bool (N, L) mask), in the order of the prompts.
+        clips: `ExtractorOutput`, None where no clips were given.
+    """
+
+    vectors: dict[int, tuple[Tensor, Tensor]] | None = None
+    clips: ExtractorOutput | None = None
+
+
 class EpoPreTrainedModel(PreTrainedModel):
     """What backbone and model share with transformers."""
 
@@ -108,6 +121,7 @@ class EpoModel(EpoPreTrainedModel):
         num_mel_frames: Tensor | None = None,
         pixel_values: Tensor | None = None,
         num_video_frames: Tensor | None = None,
+        context: EncodedContext | None = None,
         inputs_embeds: None = None,
         **kwargs: Any,
     ) -> EpoOutput:
@@ -126,6 +140,7 @@ class EpoModel(EpoPreTrainedModel):
             num_mel_frames: int64 (B,), 0 where there is no audio.
             pixel_values: float (B, F, 3, H, W).
             num_video_frames: int64 (B,), 0 where there is no video.
+            context: of `encode_context`, instead of the five inputs before it.
             inputs_embeds: None; named because PEFT passes it, and what the language model gets is made here.
             kwargs: passed to the language model.
 
@@ -136,16 +151,13 @@ class EpoModel(EpoPreTrainedModel):
         if prompt_lengths is not None:
             assert attention_mask is not None
             packed = pack_pairs(input_ids, attention_mask, prompt_lengths, pad_id=0)
-            input_ids, position_ids = packed.input_ids, packed.position_ids
-            attention_mask = packed.additive_mask(self.dtype)
+            input_ids, position_ids, attention_mask = packed.input_ids, packed.position_ids, packed.attention_mask
+        if context is None:
+            context = self.encode_context(history_ids, input_features, num_mel_frames, pixel_values, num_video_frames)
+        vectors = context.vectors or {}
         embeds = embed_tokens(self.get_input_embeddings(), input_ids, self._placeholder_ids())
-        if history_ids is not None:
-            memory = self.compressor(input_ids=history_ids)
-            embeds = fill_placeholders(embeds, input_ids, self.config.memory_token_id, memory.vectors, memory.mask)
-        clips = None
-        if input_features is not None:
-            clips = self.extractor(input_features, num_mel_frames, pixel_values, num_video_frames)
-            embeds = self._insert_clips(embeds, input_ids, clips)
+        for token_id, (values, mask) in vectors.items():
+            embeds = fill_placeholders(embeds, input_ids, token_id, values, mask)
         output = self.language_model(
             inputs_embeds=embeds,
             attention_mask=attention_mask,
@@ -158,21 +170,34 @@ class EpoModel(EpoPreTrainedModel):
         return EpoOutput(
             last_hidden_state=hidden if packed is None else packed.unpack(hidden),
             past_key_values=output.past_key_values,
-            extractor=clips,
+            extractor=context.clips,
         )
 
-    def _insert_clips(self, embeds: Tensor, input_ids: Tensor, clips: ExtractorOutput) -> Tensor:
-        """Fill the emotion, audio and video placeholders."""
-        config = self.config
+    def encode_context(
+        self,
+        history_ids: Tensor | None = None,
+        input_features: Tensor | None = None,
+        num_mel_frames: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        num_video_frames: Tensor | None = None,
+    ) -> EncodedContext:
+        """Run compressor and extractor, so that several forwards over the same batch can share the result.
+
+        Args: those of `forward`.
+        """
+        vectors: dict[int, tuple[Tensor, Tensor]] = {}
+        if history_ids is not None:
+            memory = self.compressor(input_ids=history_ids)
+            vectors[self.config.memory_token_id] = (memory.vectors, memory.mask)
+        if input_features is None:
+            return EncodedContext(vectors=vectors)
+        clips = self.extractor(input_features, num_mel_frames, pixel_values, num_video_frames)
         has_clip = (clips.audio_mask.any(dim=1) | clips.video_mask.any(dim=1)).unsqueeze(1)
         emotion = (clips.fused_logits.float().softmax(dim=-1) @ self.emotion_words.weight.float()).unsqueeze(1)
-        embeds = fill_placeholders(embeds, input_ids, config.emotion_token_id, emotion, has_clip)
-        for token_id, tokens, mask in (
-            (config.audio_token_id, clips.audio_tokens, clips.audio_mask),
-            (config.video_token_id, clips.video_tokens, clips.video_mask),
-        ):
-            embeds = fill_placeholders(embeds, input_ids, token_id, self.clip_head(self.clip_norm(tokens)), mask)
-        return embeds
+        vectors[self.config.emotion_token_id] = (emotion, has_clip)
+        vectors[self.config.audio_token_id] = (self.clip_head(self.clip_norm(clips.audio_tokens)), clips.audio_mask)
+        vectors[self.config.video_token_id] = (self.clip_head(self.clip_norm(clips.video_tokens)), clips.video_mask)
+        return EncodedContext(vectors=vectors, clips=clips)
 
     def _placeholder_ids(self) -> tuple[int, int, int, int]:
         config = self.config

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import torch
 from datasets import Dataset
-from torch import Tensor
 from trl import DPOTrainer
 
 from compressor.scheduled_trainer import require_finite
+from epo.model.modeling import CONTEXT_KEYS
 
 
 class ReferenceDriftError(ValueError):
@@ -17,8 +18,8 @@ class EpoTrainer(DPOTrainer):
     """Sigmoid DPO loss plus weighted NLL of the gold reply; the policy without its LoRA is the reference.
 
     What differs from TRL: rows are indices that the collator turns into prompts, memories and clips, so there is
-    nothing to tokenise beforehand; every prompt and clip is read once a pair (`prompt_lengths`); a non-finite loss
-    stops all ranks; and anything trainable beside the LoRA is refused.
+    nothing to tokenise beforehand; every prompt is read once a pair (`prompt_lengths`), every history and clip once
+    for policy and reference together; a non-finite loss stops all ranks; anything trainable beside the LoRA is refused.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -38,12 +39,22 @@ class EpoTrainer(DPOTrainer):
         self._signature_columns = ["index"]
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return TRL's loss after making sure that it is finite on every rank."""
+        inputs = self._encode_context_once(inputs)
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         require_finite(result[0] if return_outputs else result, self.state.global_step)
         return result
+
+    def _encode_context_once(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Run compressor and extractor once for policy and reference: frozen, they give both the same."""
+        if self.ref_model is not None:
+            return inputs
+        backbone = self.accelerator.unwrap_model(self.model).get_base_model().model
+        with torch.no_grad(), self.compute_loss_context_manager():
+            context = backbone.encode_context(**{key: inputs[key] for key in CONTEXT_KEYS if key in inputs})
+        return {key: value for key, value in inputs.items() if key not in CONTEXT_KEYS} | {"context": context}
 
 
 def pair_rows(num_pairs: int) -> Dataset:
