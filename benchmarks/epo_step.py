@@ -1,0 +1,148 @@
+"""EPO steps with shared prompts against TRL's own layout: same model, same pairs, same losses, ratio of times.
+
+    python benchmarks/epo_step.py [--steps 6] [--pairs 4] [--history 12] [--device cpu]
+
+Both runs go through `trl.DPOTrainer` (our thin subclass); they differ only in the collator: each prompt, its memories
+and its clip once a pair, or repeated for the rejected reply as every stock trainer does. The losses of both are
+printed, because a faster step with another loss would be no win.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from launch import stage  # noqa: F401  (first: mends sys.path)
+from launch.parts import build_compressor, build_extractor, load_llm, load_tokenizer
+from transformers import TrainerCallback, set_seed
+from trl import DPOConfig
+
+from epo.data.cache import ClipCache
+from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply, write_builtin_corpus
+from epo.data.dialogue import read_dialogues
+from epo.model.clip_reader import ClipReader
+from epo.model.modeling import EpoForConditionalGeneration
+from epo.model.processing import EpoProcessor, add_placeholders
+from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.examples import PairExample, reply_examples
+from epo.training.lora import lora_config
+from epo.training.trainer import EpoTrainer, pair_rows
+
+PARTS = Path(__file__).parents[1] / "recipes" / "quickstart" / "parts"
+
+
+class StepTimes(TrainerCallback):
+    """Records the seconds of each optimizer step and the losses logged."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+        self._start = 0.0
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._start = time.perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.seconds.append(time.perf_counter() - self._start)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+
+def main() -> None:
+    options = parse()
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = make_pairs(Path(folder), options.pairs * options.steps)
+        shared = run(Path(folder), pairs, options, share_prompts=True)
+        stock = run(Path(folder), pairs, options, share_prompts=False)
+    ratio = statistics.median(stock.seconds[1:]) / statistics.median(shared.seconds[1:])
+    gap = max(abs(a - b) for a, b in zip(shared.losses, stock.losses, strict=True))
+    print(json.dumps({"speedup": round(ratio, 3), "largest_loss_gap": gap, "losses": shared.losses}, indent=2))
+    sys.exit(0 if gap < 1e-3 else 1)
+
+
+def parse() -> SimpleNamespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=8, help="optimizer steps of each run; the first is not counted")
+    parser.add_argument("--pairs", type=int, default=4, help="pairs a step")
+    return SimpleNamespace(**vars(parser.parse_args()))
+
+
+def make_pairs(folder: Path, count: int) -> list[PairExample]:
+    import random
+
+    write_builtin_corpus(folder, BuiltinCorpus(num_train=count, num_train_with_clips=count, num_validation=0, num_test=0))
+    examples = reply_examples(read_dialogues(folder / "dialogues.jsonl"), "last", require_clip=True)
+    rng = random.Random(0)
+    counter = {example.dialogue_id: "happy" if example.reply_emotion != "happy" else "sad" for example in examples}
+    return [
+        PairExample(e, rewrite_reply(e.reply, counter[e.dialogue_id], rng), counter[e.dialogue_id]) for e in examples
+    ]
+
+
+def run(folder: Path, pairs: list[PairExample], options: SimpleNamespace, share_prompts: bool) -> StepTimes:
+    """Train a fresh model, the same in every run, and return its step times."""
+    set_seed(0)
+    model, processor = make_model(pairs)
+    build = PromptBuilder(processor, ClipCache(folder / "cache"))
+    for pair in pairs:
+        build(pair.example)  # decode beforehand: both runs read the cache
+    times = StepTimes()
+    args = DPOConfig(
+        output_dir=str(folder / "out"),
+        per_device_train_batch_size=options.pairs,
+        max_steps=options.steps,
+        learning_rate=1e-3,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        remove_unused_columns=False,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        max_length=None,
+        loss_type=["sigmoid", "sft"],
+        loss_weights=[1.0, 1.0],
+        disable_tqdm=True,
+    )
+    trainer = EpoTrainer(
+        model=model,
+        args=args,
+        train_dataset=pair_rows(len(pairs)),
+        data_collator=PairCollator(pairs, build, share_prompts),
+        processing_class=processor,
+        callbacks=[times],
+        peft_config=lora_config(model, 16, 32, 0.0),
+    )
+    trainer.train()
+    return times
+
+
+def make_model(pairs: list[PairExample]) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
+    texts = [turn.text for pair in pairs for turn in (*pair.example.history, pair.example.current)]
+    llm, tokenizer = load_llm(str(PARTS / "llm.json"), "float32"), load_tokenizer(str(PARTS / "llm.json"), texts)
+    extractor, feature_extractor, image_processor = build_extractor(
+        str(PARTS / "whisper.json"), str(PARTS / "siglip.json"), {"augmentation": 0.0, "dropout": 0.0}
+    )
+    compressor = build_compressor(str(PARTS / "mamba2.json"), 2, llm)
+    reader = ClipReader(feature_extractor, image_processor, 4.0, 4.0, 8)
+    model = EpoForConditionalGeneration.from_parts(llm, extractor, compressor, tokenizer, add_placeholders(tokenizer))
+    processor = EpoProcessor(
+        reader.feature_extractor,
+        reader.image_processor,
+        tokenizer,
+        load_tokenizer(str(PARTS / "mamba2.json"), texts),
+        history_vocab_size=compressor.vocab_size,
+        max_audio_seconds=reader.max_audio_seconds,
+    )
+    return model, processor
+
+
+if __name__ == "__main__":
+    main()
