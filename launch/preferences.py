@@ -10,13 +10,13 @@ import numpy as np
 
 from launch import stage
 from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
-from epo.preferences.builder import PairSet, build_pairs
+from epo.preferences.builder import Source, build_pairs
 from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table
 from epo.preferences.counter import Choice, Strategy
 from epo.preferences.gold import GoldReply, ReplyChoice, collect_gold
 from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.page import render_page
-from epo.preferences.pair import write_pairs
+from epo.preferences.pair import PreferencePair, write_pairs
 from epo.preferences.probe import probe_pairs
 from epo.preferences.scores import EmotionReader, Examiner, Thresholds
 from launch.preference_sources import make_source
@@ -80,15 +80,18 @@ def run(argv: Sequence[str] | None = None) -> None:
     _check(recipe)
     out, data = Path(recipe.output_dir), Path(recipe.data)
     dialogues = {dialogue.id: dialogue for dialogue in read_dialogues(data)}
+    gold_of = _collect(recipe, dialogues)
     resolved = save_resolved(out, [recipe], [data]) | {"data_sha256": file_digest(data)}
     if stage.is_done(out, resolved):
         print(f"{out}: pairs already built by this very recipe; delete the folder to build them anew")
         return
+    reader = _emotion_reader(recipe, [reply for gold in gold_of.values() for reply in gold])
+    examiner = Examiner(_limits(recipe), reader)
+    source = make_source(recipe, examiner)
     from launch.tracking import open_run
 
     with open_run("preferences", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
-        pair_sets, report = _build(recipe, dialogues)
-        pairs = [pair for pair_set in pair_sets.values() for pair in pair_set.pairs]
+        report, pairs = _build(recipe, gold_of, source, examiner, reader, dialogues)
         write_pairs(out / "pairs.jsonl", pairs)
         _replace_text(out / "report.json", json.dumps(report, indent=2) + "\n")
         _replace_text(out / "pairs.html", render_page(report, pairs, dialogues, recipe.seed))
@@ -109,35 +112,33 @@ def _check(recipe: PreferencesRecipe) -> None:
         raise RecipeError(f"context_turns is {recipe.context_turns}, want 1 or more")
 
 
-def _build(recipe: PreferencesRecipe, dialogues: Mapping[str, Dialogue]) -> tuple[dict[str, PairSet], dict[str, Any]]:
-    """Build the pairs of each split and the report on them all."""
-    gold_of = _collect(recipe, dialogues)
-    all_gold = [reply for gold in gold_of.values() for reply in gold]
-    reader = _emotion_reader(recipe, all_gold)
-    examiner = Examiner(_limits(recipe), reader)
-    source = make_source(recipe, examiner)
-    confusion = confusion_table(all_gold, reader) if recipe.counter_emotion == "confusable" else None
+def _build(
+    recipe: PreferencesRecipe,
+    gold_of: Mapping[Split, Sequence[GoldReply]],
+    source: Source,
+    examiner: Examiner,
+    reader: EmotionReader,
+    dialogues: Mapping[str, Dialogue],
+) -> tuple[dict[str, Any], list[PreferencePair]]:
+    """Build the pairs of each split; return the report on them and the pairs."""
+    confusion = None
+    if recipe.counter_emotion == "confusable":
+        confusion = confusion_table([reply for gold in gold_of.values() for reply in gold], reader)
     choice = Choice(recipe.counter_emotion, recipe.match_marginals, recipe.drop_surplus, confusion)
-    pair_sets: dict[str, PairSet] = {}
+    pairs: list[PreferencePair] = []
     splits: dict[str, Any] = {}
     for split, gold in gold_of.items():
         rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])
-        pair_set = build_pairs(gold, source, choice, examiner, rng)
-        pair_sets[split] = pair_set
-        splits[split] = pair_set.summary() | {
-            "probes": probe_pairs(pair_set.pairs, dialogues),
+        found = build_pairs(gold, source, choice, examiner, rng)
+        pairs += found.pairs
+        splits[split] = found.summary() | {
+            "probes": probe_pairs(found.pairs, dialogues),
             "opposite_random": _baseline(recipe, gold, examiner, dialogues),
         }
-    report = {
-        "pairs": sum(len(pair_set.pairs) for pair_set in pair_sets.values()),
-        "source": recipe.source,
-        "counter_emotion": recipe.counter_emotion,
-        "match_marginals": recipe.match_marginals,
-        "splits": splits,
-    }
-    if report["pairs"] == 0:
-        raise RecipeError(f"{recipe.data}: every reply was dropped: {_reasons(pair_sets)}; loosen the thresholds")
-    return pair_sets, report
+    if not pairs:
+        raise RecipeError(f"{recipe.data}: every reply was dropped: {_reasons(splits)}; loosen the thresholds")
+    names = ("source", "counter_emotion", "match_marginals", "drop_surplus")
+    return {"pairs": len(pairs), **{name: getattr(recipe, name) for name in names}, "splits": splits}, pairs
 
 
 def _collect(recipe: PreferencesRecipe, dialogues: Mapping[str, Dialogue]) -> dict[Split, list[GoldReply]]:
@@ -187,6 +188,9 @@ def _metrics(report: dict[str, Any]) -> dict[str, float]:
 
 def _print_report(report: dict[str, Any], out: Path) -> None:
     for split, summary in report["splits"].items():
+        if summary["pairs"] == 0:
+            print(f"{split}: no pairs" + (f"; {_reasons({split: summary})}" if summary["dropped"] else ""))
+            continue
         probes = ", ".join(f"{name} {value:.3f}" for name, value in sorted(summary["probes"].items()))
         print(
             f"{split}: {summary['pairs']} pairs, {sum(summary['dropped'].values())} replies dropped; emotions of "
@@ -195,11 +199,11 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
     print(f"wrote {out / 'pairs.jsonl'}; look at {out / 'pairs.html'}")
 
 
-def _reasons(pair_sets: Mapping[str, PairSet]) -> str:
+def _reasons(splits: Mapping[str, Any]) -> str:
     return "; ".join(
         f"{split}: {reason} {count} times"
-        for split, found in pair_sets.items()
-        for reason, count in found.dropped.items()
+        for split, summary in splits.items()
+        for reason, count in summary["dropped"].items()
     )
 
 

@@ -49,6 +49,7 @@ class PairSet:
         chosen_E, rejected_E = self.marginals()
         return {
             "pairs": len(self.pairs),
+            "distinct_rejected": len({pair.rejected for pair in self.pairs}),
             "dropped": dict(self.dropped.most_common()),
             "chosen_emotions": dict(zip(EMOTIONS, chosen_E.tolist(), strict=True)),
             "rejected_emotions": dict(zip(EMOTIONS, rejected_E.tolist(), strict=True)),

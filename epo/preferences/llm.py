@@ -51,6 +51,7 @@ class LlmSource:
         self._context_turns = context_turns
         self._seed = seed
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._sent = 0
         self._nonsense_in_a_row = 0
         loader = FileSystemLoader(Path(__file__).parent)
@@ -86,6 +87,7 @@ class LlmSource:
                 for _ in tqdm(threads.map(self._ask, prompts), total=len(prompts), desc="llm", unit="reply"):
                     pass
             except BaseException as error:
+                self._stopped.set()
                 threads.shutdown(wait=False, cancel_futures=True)
                 if isinstance(error, EndpointError):
                     raise EndpointError(f"{error}; answers so far are kept, run the same command to go on") from None
@@ -93,9 +95,14 @@ class LlmSource:
 
     def _ask(self, prompt: str) -> None:
         for attempt in range(_ASKS):
+            if self._stopped.is_set():
+                return
             self._count_request()
             try:
                 text = self._client.ask(prompt, self._seed + attempt)
+            except EndpointError:
+                self._stopped.set()
+                raise
             except UnusableAnswer as problem:
                 self._count_nonsense(problem)
             else:

@@ -1,0 +1,203 @@
+"""The stage as users run it: files, report, resume after a kill, refusals; and the tuned model as a source."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import launch.preferences as stage
+from epo.data.dialogue import Dialogue, Turn, read_dialogues, write_dialogues
+from epo.emotions import EMOTIONS, fitting_emotion
+from epo.preferences.answer_cache import AnswerCache
+from epo.preferences.gold import collect_gold
+from epo.preferences.pair import read_pairs
+from epo.preferences.policy import PolicySource
+from launch.recipe import RecipeError
+
+ROOT = Path(__file__).parents[2]
+WORDS = dict(zip(EMOTIONS, ("Grr", "Yuck", "Eek", "Yay", "So", "Alas", "Wow"), strict=True))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twenty-eight dialogues a split; the reply says the topic, after a word of its emotion."""
+    path = tmp_path_factory.mktemp("talks") / "dialogues.jsonl"
+    talks = []
+    for split in ("train", "validation", "test"):
+        for i in range(28):
+            user = EMOTIONS[i % 7]
+            emotion = fitting_emotion(user)
+            talks.append(
+                Dialogue(
+                    f"{split}-{i}",
+                    (
+                        Turn("user", f"We met at the lake {i % 4}."),
+                        Turn("assistant", "And then what came?"),
+                        Turn("user", f"Then topic {i % 5} came up.", user),
+                        Turn("assistant", f"{WORDS[emotion]}, topic {i % 5} it is, number {i}.", emotion),
+                    ),
+                    split=split,
+                )
+            )
+    write_dialogues(path, talks)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory):
+    """One MLflow store for the module: creating its tables takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+        yield
+
+
+def write_recipe(path, **keys):
+    path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in keys.items()))
+    return path
+
+
+def run(tmp_path, data, **keys):
+    recipe = write_recipe(tmp_path / "recipe.yaml", **({"data": str(data), "output_dir": str(tmp_path / "out")} | keys))
+    stage.run(["--config", str(recipe)])
+    return tmp_path / "out"
+
+
+def test_stage_writes_pairs_report_and_page_once(tmp_path, data, capsys):
+    out = run(tmp_path, data, counter_emotion="random")
+    dialogues = {dialogue.id: dialogue for dialogue in read_dialogues(data)}
+    pairs = read_pairs(out / "pairs.jsonl", dialogues)
+    report = json.loads((out / "report.json").read_text())
+    assert report["pairs"] == len(pairs) > 60
+    for split, summary in report["splits"].items():
+        of_split = [pair for pair in pairs if dialogues[pair.dialogue_id].split == split]
+        assert summary["pairs"] == len(of_split) == 28 - sum(summary["dropped"].values())
+        assert summary["total_variation"] < 0.1
+        texts = {turn.text for dialogue in dialogues.values() if dialogue.split == split for turn in dialogue.turns}
+        assert all(pair.rejected in texts for pair in of_split), "a rejected reply crossed splits"
+        assert set(summary["probes"]) == {"words", "topic", "length"} == set(summary["opposite_random"]["probes"])
+    assert "<h1>Preference pairs" in (out / "pairs.html").read_text()
+    assert set(pairs[0].scores) == {
+        "emotion_distance", "emotion_divergence", "similarity", "length_ratio", "script_share",
+    }  # fmt: skip
+    assert "told apart by" in capsys.readouterr().out
+    before = (out / "pairs.jsonl").stat().st_mtime_ns
+    run(tmp_path, data, counter_emotion="random")
+    assert "already built by this very recipe" in capsys.readouterr().out
+    assert (out / "pairs.jsonl").stat().st_mtime_ns == before
+
+
+def test_changed_data_is_built_anew(tmp_path, data, capsys):
+    copy = tmp_path / "dialogues.jsonl"
+    shutil.copy(data, copy)
+    run(tmp_path, copy, splits=["test"])
+    write_dialogues(copy, [dialogue for dialogue in read_dialogues(data) if dialogue.id != "test-3"])
+    capsys.readouterr()
+    run(tmp_path, copy, splits=["test"])
+    assert "test: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("strategy", ["opposite", "inappropriate", "confusable", "random"])
+def test_every_strategy_runs(tmp_path, data, strategy):
+    out = run(tmp_path, data, counter_emotion=strategy, splits=["test"], source="opposite_random")
+    assert json.loads((out / "report.json").read_text())["splits"]["test"]["total_variation"] < 0.1
+
+
+def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert not run(tmp_path, data).exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"splits": ["dev"]}, r"splits is \['dev'\], want some of train, validation, test"),
+        ({"splits": []}, "splits is"),
+        ({"max_length_ratio": 0.5}, "max_length_ratio is 0.5, want 1 or more"),
+        ({"context_turns": 0}, "context_turns is 0"),
+        ({"require_clip": True}, "nothing to build pairs on for splits"),
+        ({"min_similarity": 1.0, "splits": ["test"]}, "every reply was dropped: test: content too different 28 times"),
+        ({"source": "llm"}, "source llm wants llm_base_url and llm_model"),
+        ({"source": "policy"}, "source policy wants policy_model"),
+        ({"counter_emotoin": "random"}, "nearest known key is 'counter_emotion'"),
+    ],
+)
+def test_refusals_leave_no_pairs(tmp_path, data, keys, message):
+    with pytest.raises(RecipeError, match=message):
+        run(tmp_path, data, **keys)
+    assert not (tmp_path / "out" / "pairs.jsonl").exists()
+
+
+def test_policy_writes_what_it_wrote_before(tmp_path, data):
+    gold = collect_gold(read_dialogues(data), "test", "last", False)[:10]
+    calls = []
+
+    def write(replies, emotions, seed):
+        calls.append((len(replies), seed))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return ["" if reply is gold[0] else f"{emotions[0]} {seed}" for reply in replies]
+
+    def propose(batch_size=4):
+        source = PolicySource(write, "model", AnswerCache(tmp_path / "cache.jsonl"), batch_size, seed=0)
+        return source.propose(gold, ["angry"] * len(gold))
+
+    with pytest.raises(KeyboardInterrupt):
+        propose()
+    resumed = propose()
+    assert [size for size, _ in calls] == [4, 4, 2, 2]
+    (tmp_path / "cache.jsonl").unlink()
+    assert propose() == resumed and resumed[0] == [] and len(resumed) == 10
+    assert propose(batch_size=5) != resumed
+
+
+@pytest.mark.slow
+def test_policy_source_with_a_real_model(tmp_path, corpus, make_model, capsys):
+    model, processor = make_model()
+    model.save_pretrained(tmp_path / "sft")
+    processor.save_pretrained(tmp_path / "sft")
+    keys = {
+        "source": "policy", "policy_model": str(tmp_path / "sft"), "policy_max_new_tokens": 8, "policy_batch_size": 5,
+        "max_length_ratio": 20.0, "min_script_share": 0.0, "counter_emotion": "random", "drop_surplus": False,
+        "splits": ["train"], "replies": "last",
+    }  # fmt: skip
+    out = run(tmp_path, corpus / "dialogues.jsonl", **keys)
+    first = (out / "pairs.jsonl").read_text()
+    assert len(read_pairs(out / "pairs.jsonl", {d.id: d for d in read_dialogues(corpus / "dialogues.jsonl")})) >= 4
+    assert not any(json.loads(line)["rejected"].startswith("(") for line in first.splitlines())
+    (out / "policy_cache.jsonl").unlink()
+    (out / "stage.json").unlink()
+    run(tmp_path, corpus / "dialogues.jsonl", **keys)
+    assert (out / "pairs.jsonl").read_text() == first
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, data, stub):
+    stub.misbehave = lambda number: time.sleep(0.05)
+    keys = {
+        "data": str(data), "source": "llm", "llm_base_url": stub.url, "llm_model": "m", "splits": ["train"],
+        "max_similarity": 0.99, "llm_concurrency": 1,
+    }  # fmt: skip
+
+    def command(name):
+        recipe = write_recipe(tmp_path / f"{name}.yaml", **keys, output_dir=str(tmp_path / name))
+        return [sys.executable, str(ROOT / "launch" / "preferences.py"), "--config", str(recipe)]
+
+    killed = subprocess.Popen(command("killed"), stderr=subprocess.DEVNULL)
+    cache = tmp_path / "killed" / "llm_cache.jsonl"
+    deadline = time.monotonic() + 300
+    while (not cache.is_file() or cache.read_bytes().count(b"\n") < 4) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = cache.read_bytes().count(b"\n")
+    assert 4 <= done < 20 and not (tmp_path / "killed" / "pairs.jsonl").exists()
+    asked = len(stub.requests)
+    subprocess.run(command("killed"), check=True)
+    assert len(stub.requests) - asked <= 28 - done
+    subprocess.run(command("whole"), check=True)
+    assert (tmp_path / "killed" / "pairs.jsonl").read_text() == (tmp_path / "whole" / "pairs.jsonl").read_text()

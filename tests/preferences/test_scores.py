@@ -1,0 +1,171 @@
+"""Scores by hand, every reason to drop, what the classifier reads, and what the probes find."""
+
+import pytest
+
+from epo.data.dialogue import DataError, Dialogue, Turn
+from epo.emotions import EMOTIONS
+from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table
+from epo.preferences.gold import GoldReply, collect_gold
+from epo.preferences.page import render_page
+from epo.preferences.pair import PreferencePair
+from epo.preferences.probe import probe_pairs
+from epo.preferences.scores import Examiner, Thresholds, token_f1, tokenize
+
+
+def reply(text, emotion="neutral", index=0):
+    turns = (Turn("user", "What about the train?"), Turn("assistant", text, emotion))
+    return GoldReply(Dialogue(f"d{index}", turns, split="train"), 1)
+
+
+GOLD = [reply(f"{'Hooray' if i % 2 else 'Alas'}, the train {i}.", "happy" if i % 2 else "sad", i) for i in range(20)]
+
+
+def examine(gold, rejected, emotion="sad", **limits):
+    examiner = Examiner(Thresholds(**limits), CorpusReader(GOLD))
+    scores = examiner.score(GoldReply(GOLD[0].dialogue, 1) if gold is None else gold, rejected, emotion)
+    return scores, examiner.reason_to_drop(gold, rejected, scores)
+
+
+def test_tokens_of_words_and_of_chinese():
+    assert tokenize("Don't STOP_now, ok?") == ["don", "t", "stop", "now", "ok"]
+    assert tokenize("我很开心 ok") == ["我", "很", "开", "心", "ok"]
+    assert tokenize("...") == []
+
+
+def test_token_f1_by_hand():
+    # "a a b" and "a b b" share one a and one b: 2 * 2 / 6.
+    assert token_f1(["a", "a", "b"], ["a", "b", "b"]) == pytest.approx(2 / 3)
+    assert token_f1([], []) == 0.0
+
+
+def test_scores_by_hand():
+    scores, reason = examine(reply("Good day to you", "happy"), "Bad day", "sad")
+    assert scores["emotion_distance"] == pytest.approx((1.5**2 + 1.0**2) ** 0.5)  # (.8, .5) to (-.7, -.5)
+    assert scores["similarity"] == pytest.approx(2 * 1 / 6)
+    assert scores["length_ratio"] == pytest.approx(2 / 4)
+    assert scores["script_share"] == 1.0
+    assert 0 <= scores["emotion_divergence"] <= 1 and reason is None
+
+
+@pytest.mark.parametrize(
+    ("rejected", "limits", "reason"),
+    [
+        ("  ", {}, "empty reply"),
+        ("GOOD day  to you", {}, "same text as the gold reply"),
+        ("Bad day to you", {"min_emotion_distance": 2.0}, "emotion labels too near"),
+        ("Good day to me", {"min_emotion_divergence": 1.0}, "words too alike in emotion"),
+        ("Bad night at home", {"min_similarity": 0.1}, "content too different"),
+        ("Good day to me", {"max_similarity": 0.5}, "content too similar"),
+        ("Bad", {}, "length too different"),
+        ("very " * 13, {}, "length too different"),
+        ("плохой день тебе друг", {}, "another language's script"),
+    ],
+)
+def test_every_reason_to_drop(rejected, limits, reason):
+    assert examine(reply("Good day to you", "happy"), rejected, **limits)[1] == reason
+
+
+def test_classifier_reads_what_the_corpus_writes():
+    reader = CorpusReader(GOLD)
+    read = reader.read(GOLD[0], "Alas, how is it?")
+    assert read.sum() == pytest.approx(1) and EMOTIONS[read.argmax()] == "sad"
+    table = confusion_table(GOLD, reader)
+    for emotion in ("happy", "sad"):
+        place = EMOTIONS.index(emotion)
+        assert table[place].sum() == pytest.approx(1) and table[place].argmax() == place
+    assert table[EMOTIONS.index("angry")].sum() == 0
+
+
+def test_classifier_has_not_seen_the_dialogue_it_reads():
+    # The label of dialogue 0 says the opposite of its word: a classifier that had seen it would hesitate.
+    marked = [reply("Zebra Alas", "happy", 0), *GOLD[1:]]
+    without = CorpusReader([one for place, one in enumerate(marked) if place % 5 != 0] + marked[:1])
+    assert EMOTIONS[without.read(marked[0], "Zebra Alas").argmax()] == "sad"
+
+
+def test_one_emotion_alone_is_read_as_anything():
+    assert CorpusReader([reply("Hi", "sad")]).read(reply("Hi", "sad"), "Hi").tolist() == pytest.approx([1 / 7] * 7)
+
+
+@pytest.fixture
+def make_classifier(tmp_path, make_tokenizer):
+    def make(labels):
+        from transformers import AutoConfig, AutoModelForSequenceClassification
+
+        config = AutoConfig.for_model(
+            "bert", vocab_size=320, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+            id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)}, pad_token_id=0,
+        )  # fmt: skip
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+        make_tokenizer().save_pretrained(tmp_path)
+        return str(tmp_path)
+
+    return make
+
+
+def test_a_named_model_reads_emotions_under_any_known_alias(make_classifier):
+    reader = ModelReader(make_classifier(["joy", "sadness", "anger"]))
+    read = reader.read(GOLD[0], "Alas")
+    assert read.sum() == pytest.approx(1, abs=1e-5)
+    assert [emotion for emotion, share in zip(EMOTIONS, read, strict=True) if share > 0] == ["angry", "happy", "sad"]
+
+
+def test_a_model_with_other_labels_is_refused(make_classifier):
+    with pytest.raises(DataError, match="has the label 'LABEL_1', which is none of angry, disgust"):
+        ModelReader(make_classifier(["joy", "LABEL_1"]))
+
+
+def pair(index, chosen, rejected):
+    return PreferencePair(f"d{index}", 1, chosen, "neutral", rejected, "angry", "test", {"similarity": 0.5})
+
+
+DIALOGUES = {f"d{i}": reply("x", index=i).dialogue for i in range(40)}
+
+
+def test_probes_find_what_gives_a_pair_away():
+    told = [pair(i, f"Fine, the train number {i}.", f"Grr {i}.") for i in range(40)]
+    assert probe_pairs(told, DIALOGUES) == {"topic": 1.0, "length": 1.0, "words": 1.0}
+
+
+def test_probes_are_at_chance_where_the_sides_are_dealt_alike():
+    words = ("Fine", "Grr")
+    even = [pair(i, f"{words[i % 2]} {i} so", f"{words[1 - i % 2]} {i} so") for i in range(40)]
+    probes = probe_pairs(even, DIALOGUES)
+    assert probes["topic"] == probes["length"] == 0.5 and probes["words"] <= 0.6
+
+
+def test_words_probe_does_not_know_texts_by_heart():
+    # Every text is chosen once and rejected once: by heart, each held-out pair would be judged wrongly.
+    ring = [pair(i, f"w{i} w{i + 100}", f"w{(i + 1) % 40} w{(i + 1) % 40 + 100}") for i in range(40)]
+    assert probe_pairs(ring, DIALOGUES)["words"] == pytest.approx(0.5, abs=0.2)
+
+
+def test_probes_of_few_pairs_or_wordless_ones():
+    assert probe_pairs([], DIALOGUES) == {}
+    assert probe_pairs([pair(0, "!", "?")], DIALOGUES) == {"topic": 0.5, "length": 0.5}
+    assert probe_pairs([pair(i, "!", "?") for i in range(12)], DIALOGUES)["words"] == 0.5
+
+
+def test_page_shows_twenty_pairs_and_escapes_them():
+    summary = {
+        "pairs": 40, "dropped": {"empty <reply>": 2}, "total_variation": 0.0, "probes": {"topic": 0.5, "length": 0.5},
+        "chosen_emotions": dict.fromkeys(EMOTIONS, 1), "rejected_emotions": dict.fromkeys(EMOTIONS, 1),
+    }  # fmt: skip
+    baseline = {"pairs": 40, "probes": {"topic": 0.7, "length": 0.5, "words": 0.9}}
+    report = {
+        "pairs": 40, "source": "test", "counter_emotion": "random", "match_marginals": True,
+        "splits": {"train": summary | {"opposite_random": baseline}},
+    }  # fmt: skip
+    pairs = [pair(i, f"<script>{i}</script>", "b") for i in range(40)]
+    page = render_page(report, pairs, DIALOGUES, seed=0)
+    assert page.count("&lt;script&gt;") == 20 and "<script" not in page
+    assert "empty &lt;reply&gt;" in page and "0.900" in page and "too few" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert page == render_page(report, pairs, DIALOGUES, seed=0) != render_page(report, pairs, DIALOGUES, seed=1)
+
+
+def test_gold_of_another_corpus_cannot_be_rewritten():
+    from epo.preferences.rewrite import RewriteSource
+
+    with pytest.raises(DataError, match="was not written by the built-in corpus"):
+        RewriteSource(0).propose(collect_gold([GOLD[0].dialogue], "train", "all", False), ["happy"])
