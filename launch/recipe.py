@@ -10,7 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from trl import TrlParser
@@ -48,13 +49,16 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
     if "--config" in argv:
         _check_file(argv, known)
     _check_flags(argv, known)
-    parser = TrlParser(list(types), description=(types[0].__doc__ or "").strip())
+    parser = _Parser(list(types), description=(types[0].__doc__ or "").strip())
     defaults = _TRAINING_DEFAULTS | (_cpu_settings() if "use_cpu" in known else {})
     parser.set_defaults_with_config(**{key: value for key, value in defaults.items() if key in known})
     try:
-        return tuple(parser.parse_args_and_config(argv))
+        recipes = tuple(parser.parse_args_and_config(argv))
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{_config_name(argv)}: {error}") from error
+    for recipe in recipes:
+        _check_values(recipe, _config_name(argv))
+    return recipes
 
 
 def accumulation_steps(global_batch_size: int, micro_batch_size: int, num_ranks: int) -> int:
@@ -137,6 +141,48 @@ def _cpu_settings() -> dict[str, Any]:
     if torch.cuda.is_available():
         return {}
     return {"use_cpu": True} | ({"ddp_backend": "gloo"} if "LOCAL_RANK" in os.environ else {})
+
+
+class _Parser(TrlParser):
+    """Raises instead of printing a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def _check_values(recipe: Any, where: str) -> None:
+    """Refuse values of another type than declared: argparse checks those of flags, not those of the file."""
+    if hasattr(recipe, "to_sanitized_dict"):  # transformers' TrainingArguments checks and converts its own
+        return
+    for name, type_ in get_type_hints(type(recipe)).items():  # the parser rewrites the fields' own types
+        value = getattr(recipe, name)
+        if not _fits(value, type_):
+            raise RecipeError(f"{where}: {name} is {value!r}, want {' or '.join(_names(type_))}")
+
+
+def _fits(value: Any, type_: Any) -> bool:
+    origin, parts = get_origin(type_), get_args(type_)
+    if origin is Literal:
+        return value in parts
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+    if isinstance(value, bool):
+        return type_ is bool
+    return isinstance(value, int | float) if type_ is float else isinstance(value, type_)
+
+
+def _names(type_: Any) -> list[str]:
+    """Return what a type accepts, in words."""
+    origin, parts = get_origin(type_), get_args(type_)
+    if origin is Literal:
+        return [repr(part) for part in parts]
+    if origin in (Union, UnionType):
+        return [name for part in parts for name in _names(part)]
+    if origin is list:
+        return [f"a list of {' or '.join(_names(parts[0]))}"]
+    return ["nothing" if type_ is type(None) else type_.__name__]
 
 
 def _check_file(argv: Sequence[str], known: list[str]) -> None:

@@ -1,0 +1,267 @@
+"""Recipes: read strictly, every one that comes with the project, and told apart from what they are not."""
+
+import hashlib
+import importlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import yaml
+from transformers import TrainingArguments
+from trl import DPOConfig
+
+from epo.data.corpora.builtin import BuiltinCorpus
+from launch.pipeline import read_pipeline
+from launch.recipe import (
+    RecipeError,
+    accumulation_steps,
+    file_digest,
+    read_mapping,
+    read_recipe,
+    save_resolved,
+)
+
+ROOT = Path(__file__).parents[2]
+# A stage's own dataclass, and what it reads beside it.
+_STAGES = {
+    "data": ("ImportRecipe", BuiltinCorpus),
+    "extractor": ("ExtractorRecipe", TrainingArguments),
+    "compressor": ("CompressorRecipe", TrainingArguments),
+    "sft": ("SftRecipe", TrainingArguments),
+    "preferences": ("PreferencesRecipe", None),
+    "epo": ("EpoRecipe", DPOConfig),
+    "evaluate": ("EvaluateRecipe", None),
+}
+RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
+
+
+@dataclass
+class Toy:
+    """A small recipe."""
+
+    output_dir: str
+    beta: float = 0.1
+    kind: Literal["a", "b"] = "a"
+    is_loud: bool = False
+    names: list[str] | None = None
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def write(text):
+        path = tmp_path / "toy.yaml"
+        path.write_text(text)
+        return ["--config", str(path)]
+
+    return write
+
+
+def test_values_are_converted_by_the_declared_type(recipe):
+    """PyYAML reads `5e-7` as text and `no` as false."""
+    (toy,) = read_recipe([Toy], recipe("output_dir: out\nbeta: 5e-7\nis_loud: yes\nnames: [x, y]\n"))
+    assert toy == Toy("out", beta=5e-7, is_loud=True, names=["x", "y"])
+
+
+def test_flags_win_over_the_file(recipe):
+    argv = recipe("output_dir: out\nbeta: 0.5\n")
+    (toy,) = read_recipe([Toy], [*argv, "--beta", "0.2", "--kind=b"])
+    assert (toy.beta, toy.kind, toy.output_dir) == (0.2, "b", "out")
+
+
+def test_an_unknown_key_names_the_nearest(recipe):
+    with pytest.raises(RecipeError, match=r"toy.yaml: unknown key 'bta'; the nearest known key is 'beta'"):
+        read_recipe([Toy], recipe("output_dir: out\nbta: 0.5\n"))
+
+
+def test_an_unknown_flag_names_the_nearest(recipe):
+    with pytest.raises(RecipeError, match="command line: unknown key 'bta'; the nearest known key is 'beta'"):
+        read_recipe([Toy], [*recipe("output_dir: out\n"), "--bta", "0.5"])
+
+
+def test_a_key_of_the_training_arguments_is_known_too(recipe, tmp_path):
+    @dataclass
+    class Own:
+        """Keys beside those of the trainer."""
+
+        global_batch_size: int = 8
+
+    argv = recipe(f"output_dir: {tmp_path}\nlearning_rate: 2e-4\nglobal_batch_size: 4\n")
+    own, args = read_recipe([Own, TrainingArguments], [*argv, "--use_cpu"])
+    assert (own.global_batch_size, args.learning_rate) == (4, 2e-4)
+    # What every stage needs and transformers does otherwise.
+    assert (args.report_to, args.remove_unused_columns, args.seed) == ([], False, 0)
+    with pytest.raises(RecipeError, match="'lerning_rate'; the nearest known key is 'learning_rate'"):
+        read_recipe([Own, TrainingArguments], [*argv, "--lerning_rate", "1"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("beta: high", "argument --beta: invalid float value: 'high'"),
+        ("beta: [1]", r"beta is \[1\], want float"),
+        ("beta: true", "beta is True, want float"),
+        ("kind: c", "kind is 'c', want 'a' or 'b'"),
+        ("is_loud: 2", "is_loud is 2, want bool"),
+        ("names: x", "names is 'x', want a list of str or nothing"),
+        ("names: [x, 1]", r"names is \['x', 1\], want"),
+        ("output_dir: 3", "output_dir is 3, want str"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(recipe, line, message):
+    text = line if line.startswith("output_dir") else f"output_dir: out\n{line}"
+    with pytest.raises(RecipeError, match=f"toy.yaml: {message}"):
+        read_recipe([Toy], recipe(text))
+
+
+def test_a_flag_of_another_type_is_refused_in_one_line(recipe):
+    with pytest.raises(RecipeError, match="argument --kind: invalid choice: 'c'") as caught:
+        read_recipe([Toy], [*recipe("output_dir: out\n"), "--kind", "c"])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_required_key_left_out_is_named(recipe):
+    with pytest.raises(RecipeError, match="the following arguments are required: --output_dir"):
+        read_recipe([Toy], recipe("beta: 1\n"))
+
+
+def test_nothing_and_whole_numbers_are_fine_where_declared(recipe):
+    (toy,) = read_recipe([Toy], recipe("output_dir: out\nbeta: 1\nnames: null\n"))
+    assert toy == Toy("out", beta=1, names=None)
+
+
+def test_a_missing_file_says_where_recipes_lie(tmp_path):
+    with pytest.raises(
+        RecipeError, match="gone.yaml: no such recipe; those that come with the project lie under recipes"
+    ):
+        read_recipe([Toy], ["--config", str(tmp_path / "gone.yaml")])
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [1\n", "not YAML"), ("- a\n", "want one `key: value` a line")])
+def test_what_is_no_recipe_is_refused(recipe, text, message):
+    argv = recipe(text)
+    with pytest.raises(RecipeError, match=message):
+        read_mapping(Path(argv[1]))
+    with pytest.raises(RecipeError, match=message):
+        read_recipe([Toy], argv)
+
+
+def test_a_forgotten_path_is_refused():
+    with pytest.raises(RecipeError, match="--config: want the path of a recipe after it"):
+        read_recipe([Toy], ["--config"])
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "ranks", "steps"), [(16, 8, 2, 1), (16, 4, 2, 2), (8, 8, 1, 1), (64, 1, 8, 8)]
+)
+def test_accumulation_makes_the_global_batch_exact(batch, micro, ranks, steps):
+    assert accumulation_steps(batch, micro, ranks) == steps
+    assert micro * steps * ranks == batch
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "ranks", "options"), [(12, 4, 2, "set it to 8 or 16"), (4, 4, 2, "set it to 8$")]
+)
+def test_a_batch_that_does_not_divide_names_the_nearest_that_do(batch, micro, ranks, options):
+    with pytest.raises(RecipeError, match=f"global_batch_size {batch} is not a multiple.*{options}"):
+        accumulation_steps(batch, micro, ranks)
+
+
+def test_what_was_run_is_kept_beside_its_result(tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text("one line\n")
+    resolved = save_resolved(tmp_path / "out", [Toy("out", beta=0.25)], [data])
+    assert resolved["beta"] == 0.25
+    assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text()) == resolved
+    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert (
+        provenance["data"] == {str(data): hashlib.sha256(b"one line\n").hexdigest()} == {str(data): file_digest(data)}
+    )
+    assert set(provenance) == {"command", "commit", "data", "versions"}
+    assert list((tmp_path / "out").glob("*.partial")) == []
+
+
+def test_a_token_for_the_hub_is_not_written_down(tmp_path):
+    args = TrainingArguments(output_dir=str(tmp_path), hub_token="hf_secret_value", use_cpu=True)
+    save_resolved(tmp_path, [args], [])
+    assert "hf_secret_value" not in (tmp_path / "recipe.yaml").read_text()
+
+
+def command_of(path):
+    """The stage and the file that a recipe's header names."""
+    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    found = re.search(r"launch/(\w+)\.py\b.*?--config (\S+)", header)
+    assert found is not None, f"{path}: the header must show the exact command"
+    return found.group(1), found.group(2)
+
+
+def test_there_are_recipes():
+    assert len(RECIPES) >= 10
+    assert {command_of(path)[0] for path in RECIPES} == {*_STAGES, "pipeline"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[str(path.relative_to(ROOT / "recipes")) for path in RECIPES])
+def test_every_recipe_is_read_strictly(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    stage, named = command_of(path)
+    assert named == path.relative_to(ROOT).as_posix(), f"{path}: its header shows the command of another recipe"
+    if stage == "pipeline":
+        assert read_pipeline(path).stages
+        return
+    name, beside = _STAGES[stage]
+    types = [getattr(importlib.import_module(f"launch.{stage}"), name), *([] if beside is None else [beside])]
+    extra = ["--use_cpu", "--bf16", "false"] if beside in (TrainingArguments, DPOConfig) else []
+    own, *others = read_recipe(types, ["--config", str(path), *extra])
+    assert own.pipeline == path.parent.name
+    if extra:
+        micro = others[0].per_device_train_batch_size
+        assert others[0].max_steps > 0 and own.global_batch_size % micro == 0
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[str(path.relative_to(ROOT / "recipes")) for path in RECIPES])
+def test_a_pipeline_names_files_that_exist(path):
+    stages = read_mapping(path).get("stages", [])
+    for entry in stages:
+        for key in ("script", "config", "accelerate_config"):
+            assert (ROOT / entry.get(key, "launch")).exists(), f"{path}: {entry[key]}"
+
+
+def test_the_quickstarts_parts_fit_each_other():
+    """Built as the stages build them: widths, vocabularies and pictures agree, and the whole stays small."""
+    from epo.model.clip_reader import ClipFeatures, ClipReader
+    from epo.model.modeling import EpoForConditionalGeneration
+    from epo.model.processing import add_placeholders
+    from launch.parts import build_compressor, build_extractor, load_llm, load_tokenizer
+
+    folder = str(ROOT / "recipes" / "quickstart" / "parts")
+    llm = load_llm(f"{folder}/llm.json", "float32")
+    words = load_tokenizer(f"{folder}/llm.json", ["some words", "to learn from"])
+    sizes = {"hidden_size": 128, "max_frames": 8}
+    extractor, mels, pictures = build_extractor(f"{folder}/whisper.json", f"{folder}/siglip.json", sizes)
+    compressor = build_compressor(f"{folder}/mamba2.json", 2, llm)
+    model = EpoForConditionalGeneration.from_parts(llm, extractor, compressor, words, add_placeholders(words))
+    reader = ClipReader(mels, pictures, 4.0, 4.0, 8)
+    assert sum(p.numel() for p in model.parameters()) < 5_000_000
+    assert compressor.config.output_std == pytest.approx(llm.get_input_embeddings().weight.std().item())
+    output = model.model.extractor(**reader.batch([ClipFeatures()]))
+    assert output.fused_logits.shape == (1, 7)
+
+
+@pytest.mark.parametrize("text", ["{", '{"hidden_size": 8}', '{"model_type": "no such thing"}'])
+def test_a_part_that_is_no_config_is_refused(tmp_path, text):
+    from launch.parts import load_llm
+
+    path = tmp_path / "part.json"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match="part.json: not the config of a part .* see recipes/quickstart/parts"):
+        load_llm(str(path), "float32")
+
+
+def test_a_part_that_is_nowhere_is_refused(tmp_path, monkeypatch):
+    from launch.parts import load_llm
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(RecipeError, match="neither a folder nor a reachable hub name holds this part"):
+        load_llm(str(tmp_path / "nowhere"), "float32")
