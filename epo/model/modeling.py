@@ -151,7 +151,8 @@ class EpoModel(EpoPreTrainedModel):
         if prompt_lengths is not None:
             assert attention_mask is not None
             packed = pack_pairs(input_ids, attention_mask, prompt_lengths, pad_id=0)
-            input_ids, position_ids, attention_mask = packed.input_ids, packed.position_ids, packed.attention_mask
+            input_ids, position_ids = packed.input_ids, packed.position_ids
+            attention_mask = packed.additive_mask(self.dtype)
         if context is None:
             context = self.encode_context(history_ids, input_features, num_mel_frames, pixel_values, num_video_frames)
         vectors = context.vectors or {}
