@@ -18,7 +18,8 @@ TURNS = ("user: I met Mira.", "assistant: Where?", "user: I met Otto.", "assista
     [(0.0, 1), (0.09, 1), (0.1, 4), (0.49, 4), (0.5, 8), (0.79, 8), (0.8, None), (0.99, None)],
 )
 def test_phases_follow_each_other_by_their_shares(progress, turns):
-    assert Curriculum(single_turns=0.1, short=0.4, medium=0.3).num_turns(progress) == turns
+    curriculum = Curriculum(single_turns=0.1, short=0.4, medium=0.3, short_turns=4, medium_turns=8)
+    assert curriculum.num_turns(progress) == turns
 
 
 def test_without_shares_the_whole_dialogue_is_seen_from_the_start():
@@ -70,10 +71,10 @@ def test_a_batch_depends_on_positions_alone(make_tokenizer):
 
     def batch():
         collator = CompressionCollator(make_tokenizer(), words, vocab_size=320, num_memory_tokens=2)
-        return CurriculumCollator(histories, Curriculum(single_turns=0.5), collator)([dataset[p] for p in (3, 6)])
+        return CurriculumCollator(histories, Curriculum(0.5, short=0, medium=0), collator)([dataset[p] for p in (3, 6)])
 
     first, second = batch(), batch()
     assert all(first[name].equal(second[name]) for name in first)
-    # Position 3 of 8 is in the single-turn phase, position 6 sees at most eight turns, here all.
+    # Position 3 of 8 is in the single-turn phase, position 6 sees all turns.
     num_turns = [2, len(histories[dataset[6]["index"]].turns)]
     assert (first["input_ids"] >= 320).sum(dim=1).tolist() == [2, 2 * num_turns[1]]

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 from compressor.placeholders import PlaceholderError
 from epo.evaluation.generate import generate_replies
 from epo.model.extractor import emotion_loss
-from epo.model.modeling import EpoForConditionalGeneration, ModelFitError
+from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration, ModelFitError
 from epo.model.processing import add_placeholders
 from epo.training.collate import PromptBuilder, pad_rows
 
@@ -62,6 +62,14 @@ def test_memory_clip_and_words_all_reach_the_reply(model, build, examples):
     }
     for name, tensor in changes.items():
         assert (logits(model, batch | {name: tensor})[0, -1] - base).abs().max() > 1e-4, name
+
+
+def test_what_stands_behind_the_placeholders_can_be_encoded_once_and_shared(model, build, examples):
+    batch = inputs(build, examples[:3])
+    with torch.no_grad():
+        context = model.model.encode_context(**{key: batch[key] for key in CONTEXT_KEYS})
+        rest = {name: tensor for name, tensor in batch.items() if name not in CONTEXT_KEYS}
+        assert model(**rest, context=context).logits.equal(model(**batch).logits)
 
 
 def without_clip(example):

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from epo.model.modeling import CONTEXT_KEYS
 from epo.model.shared_prompt import pack_pairs
 from epo.training.collate import PairCollator, PromptBuilder
 
@@ -44,12 +43,6 @@ def test_states_go_back_to_the_rows_they_belong_to():
     assert states[MASK.bool()].tolist() == IDS[MASK.bool()].float().tolist()
 
 
-def plain_rows(batch):
-    """The same batch without sharing: every prompt, memory and clip read twice."""
-    plain = {name: tensor for name, tensor in batch.items() if name != "prompt_lengths"}
-    return plain | {name: torch.cat([batch[name]] * 2) for name in CONTEXT_KEYS}
-
-
 def logits_and_gradients(model, batch):
     """Logits at real positions, and every gradient of the mean square of the replies' logits."""
     batch = dict(batch)
@@ -67,10 +60,11 @@ def test_sharing_changes_neither_states_nor_gradients(model_and_processor, pairs
     """Pairs with unequal prompts and replies, with and without clips."""
     model, processor = model_and_processor
     model.model.language_model.set_attn_implementation(attention)
-    batch = PairCollator(pairs, PromptBuilder(processor, clip_cache))([{"index": i} for i in range(6)])
+    build, rows = PromptBuilder(processor, clip_cache), [{"index": i} for i in range(6)]
+    batch = PairCollator(pairs, build)(rows)
     assert len(set(batch["prompt_lengths"].tolist())) > 1
     shared, shared_grads = logits_and_gradients(model, batch)
-    plain, plain_grads = logits_and_gradients(model, plain_rows(batch))
+    plain, plain_grads = logits_and_gradients(model, PairCollator(pairs, build, share_prompts=False)(rows))
     torch.testing.assert_close(shared, plain, atol=2e-4, rtol=1e-4)
     assert shared_grads.keys() == plain_grads.keys()
     for name, gradient in plain_grads.items():
