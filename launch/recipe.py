@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import UnionType
@@ -227,7 +228,7 @@ def _commit() -> str | None:
 
 
 def _replace_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # its own, since every rank writes
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
