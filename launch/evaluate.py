@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -217,7 +217,7 @@ def _report(
         for e, p in zip(examples, prompts, strict=True)
     ]
     return {
-        "rows": rows,
+        "rows": [asdict(row) for row in rows],
         "emotion_recognition": recognition,
         "chance": {"majority": majority, "sum_p2": sum_p2},
         "judge_accuracy": judge.accuracy([turn.text for turn in gold], [turn.emotion for turn in gold]),
@@ -249,7 +249,7 @@ def _reduction(short: Sequence[Any], long: Sequence[Any], size: Callable[[Any], 
 
 def _metrics(report: dict[str, Any]) -> dict[str, float]:
     names = ("emotion_score", "fact_recall", "token_f1", "distinct_1", "reward_accuracy")
-    found = {f"{row.name}/{name}": getattr(row, name) for row in report["rows"] for name in names}
+    found = {f"{row['name']}/{name}": row[name] for row in report["rows"] for name in names}
     found["emotion_recognition/accuracy"] = report["emotion_recognition"].get("accuracy")
     found["history_reduction"] = report["history_reduction"]
     return {name.replace("+", "_").replace(", ", "_"): value for name, value in found.items() if value is not None}

@@ -32,6 +32,7 @@ def text_recall(
             **batch,
             do_sample=False,
             max_new_tokens=max_new_tokens,
+            use_cache=True,  # the Trainer switches it off in the config of what it trained
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
