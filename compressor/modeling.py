@@ -70,7 +70,8 @@ class MambaCompressor(PreTrainedModel):
 
     def project(self, hidden: Tensor) -> Tensor:
         """Map backbone states (..., width) into the language model's embedding space (..., D)."""
-        return self.memory_head(self.memory_norm(hidden))
+        # In bfloat16 Mamba still adds its layers up in float32.
+        return self.memory_head(self.memory_norm(hidden.to(self.memory_norm.weight.dtype)))
 
     def forward(self, input_ids: Tensor, **kwargs: Any) -> Memory:
         """Compress a batch of histories.

@@ -116,6 +116,8 @@ class EmotionExtractor(PreTrainedModel):
             num_video_frames: int64 (B,), real frames.
             kwargs: ignored, so that a trainer may pass a whole batch.
         """
+        # A collator makes float32; the encoders may hold bfloat16.
+        input_features, pixel_values = input_features.to(self.dtype), pixel_values.to(self.dtype)
         if self.training and self.config.augmentation > 0:
             input_features = augment_audio(input_features, self.config.augmentation)
             pixel_values = augment_video(pixel_values, self.config.augmentation)
