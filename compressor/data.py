@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,17 +18,29 @@ class CompressorDataError(ValueError):
     """A text that cannot be trained on; the message says which and what to do."""
 
 
+class Utterance(NamedTuple):
+    """One past turn: who spoke, "user" or "assistant", and the words."""
+
+    speaker: str
+    text: str
+
+    @property
+    def line(self) -> str:
+        """The turn as the compressor reads it: "user: I met Mira."."""
+        return f"{self.speaker}: {self.text}"
+
+
 @dataclass(frozen=True)
 class History:
     """The turns before the current one, the current words, and the reply they lead to.
 
     Attributes:
-        turns: past turns, oldest first, each with its speaker: "user: I met Mira."
+        turns: past turns, oldest first.
         current: what the language model reads after the memory, apart from placeholders.
         reply: what it should then say.
     """
 
-    turns: tuple[str, ...]
+    turns: tuple[Utterance, ...]
     current: str
     reply: str
 
@@ -92,38 +104,50 @@ class CompressionCollator:
 
         Returns:
             `input_ids` (B, T_h): histories with slots. `reply_ids`, `reply_labels` (B, T_r): memory placeholders,
-            the current words and the reply; only the reply is labelled. `turn_ids`, `turn_labels` (B, T_t): the
+            the current words and the reply; only the reply is labelled. `text_ids`, `text_labels` (B, T_x): the same
+            with the history written out, as the teacher reads it. `turn_ids`, `turn_labels` (B, T_t): the
             placeholders of `target_turn` and that turn's words. `target_turn` int64 (B,).
         """
         histories = [example["history"] for example in examples]
         targets = [example["target_turn"] for example in examples]
         replies = [self._reply_rows(history) for history in histories]
+        texts = [self._text_rows(history) for history in histories]
         turns = [self._turn_rows(history.turns[t]) for history, t in zip(histories, targets, strict=True)]
         pad = _pad_id(self.llm_tokenizer)
         return {
             "input_ids": pad_right([self._encode(history) for history in histories], 0),
             "reply_ids": pad_right([ids for ids, _ in replies], pad),
             "reply_labels": pad_right([labels for _, labels in replies], IGNORE),
+            "text_ids": pad_right([ids for ids, _ in texts], pad),
+            "text_labels": pad_right([labels for _, labels in texts], IGNORE),
             "turn_ids": pad_right([ids for ids, _ in turns], pad),
             "turn_labels": pad_right([labels for _, labels in turns], IGNORE),
             "target_turn": torch.tensor(targets),
         }
 
     def _encode(self, history: History) -> list[int]:
-        turns = (encode_turn(self.tokenizer, t, self.vocab_size, self.num_memory_tokens) for t in history.turns)
+        turns = (encode_turn(self.tokenizer, t.line, self.vocab_size, self.num_memory_tokens) for t in history.turns)
         return [token for turn in turns for token in turn]
 
     def _reply_rows(self, history: History) -> tuple[list[int], list[int]]:
         memory = MEMORY_TOKEN * (self.num_memory_tokens * len(history.turns))
-        return self._rows(memory + history.current, history.reply)
+        return self._rows([_message("user", memory + history.current)], history.reply)
 
-    def _turn_rows(self, turn: str) -> tuple[list[int], list[int]]:
-        return self._rows(MEMORY_TOKEN * self.num_memory_tokens, turn)
+    def _text_rows(self, history: History) -> tuple[list[int], list[int]]:
+        past = [_message(turn.speaker, turn.text) for turn in history.turns]
+        return self._rows([*past, _message("user", history.current)], history.reply)
 
-    def _rows(self, content: str, answer: str) -> tuple[list[int], list[int]]:
-        prompt = encode_prompt(self.llm_tokenizer, [{"role": "user", "content": content}])
+    def _turn_rows(self, turn: Utterance) -> tuple[list[int], list[int]]:
+        return self._rows([_message("user", MEMORY_TOKEN * self.num_memory_tokens)], turn.line)
+
+    def _rows(self, messages: list[dict[str, str]], answer: str) -> tuple[list[int], list[int]]:
+        prompt = encode_prompt(self.llm_tokenizer, messages)
         reply = encode_reply(self.llm_tokenizer, answer)
         return prompt + reply, [IGNORE] * len(prompt) + reply
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from compressor.data import CompressionCollator, History
+from compressor.data import CompressionCollator, History, Utterance
 from compressor.modeling import MambaCompressor
-from compressor.objectives import memory_nll
+from compressor.objectives import memory_logits, reply_nll
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def memory_report(
     strange = [
         History(_same_length(o.turns, len(h.turns)), h.current, h.reply) for h, o in zip(histories, others, strict=True)
     ]
-    tokens = sum(len(collator.llm_tokenizer.encode(turn)) for h in histories for turn in h.turns) / len(histories)
+    tokens = sum(len(collator.llm_tokenizer.encode(turn.text)) for h in histories for turn in h.turns) / len(histories)
     memory = sum(collator.num_memory_tokens * len(h.turns) for h in histories) / len(histories)
     return {
         "reply_nll": own,
@@ -59,11 +59,11 @@ def _mean_nll(
         batch = collator([{"history": history, "target_turn": 0} for history in part])
         batch = {name: tensor.to(compressor.device) for name, tensor in batch.items()}
         memory = compressor(input_ids=batch["input_ids"])
-        nll = memory_nll(llm, batch["reply_ids"], batch["reply_labels"], memory_id, memory.vectors, memory.mask)
-        total += nll.item() * len(part)
+        logits = memory_logits(llm, batch["reply_ids"], memory_id, memory.vectors, memory.mask)
+        total += reply_nll(logits, batch["reply_labels"]).item() * len(part)
     return total / len(histories)
 
 
-def _same_length(turns: tuple[str, ...], length: int) -> tuple[str, ...]:
+def _same_length(turns: tuple[Utterance, ...], length: int) -> tuple[Utterance, ...]:
     """Repeat or cut turns to a length, so that only the content of the memory differs."""
     return tuple(turns[i % len(turns)] for i in range(length))

@@ -31,26 +31,44 @@ def reply_nll(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> 
     return ((nll * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-8)).mean()
 
 
-def memory_nll(
-    llm: PreTrainedModel, input_ids: Tensor, labels: Tensor, memory_id: int, vectors: Tensor, mask: Tensor
-) -> Tensor:
-    """Return the loss of a frozen language model that reads memories where the placeholders stand.
-
-    Both objectives are this one: the next reply given all memories, or a turn's own words given its memory
-    (reconstruction; arXiv 2412.17572 trains the compressor through a frozen language model).
+def memory_logits(llm: PreTrainedModel, input_ids: Tensor, memory_id: int, vectors: Tensor, mask: Tensor) -> Tensor:
+    """Return the scores of a frozen language model that reads memories where the placeholders stand.
 
     Args:
         llm: the frozen language model.
         input_ids: int64 (B, T), right-padded.
-        labels: int64 (B, T).
         memory_id: id of the memory placeholder.
         vectors: (B, M, D) memories.
         mask: bool (B, M), which of them stand in this prompt.
+
+    Returns:
+        (B, T, V).
     """
     embeds = embed_tokens(llm.get_input_embeddings(), input_ids, (memory_id,))
     embeds = fill_placeholders(embeds, input_ids, memory_id, vectors, mask)
     # Right padding under a causal mask cannot reach earlier positions, so no attention mask is needed.
-    return reply_nll(llm(inputs_embeds=embeds, use_cache=False).logits, labels)
+    return llm(inputs_embeds=embeds, use_cache=False).logits
+
+
+def distillation(logits: Tensor, labels: Tensor, teacher_logits: Tensor, teacher_labels: Tensor) -> Tensor:
+    """KL divergence from the full-text reader to the memory reader, averaged over reply tokens.
+
+    The teacher is the same frozen language model with the history written out. Where the history does not matter
+    (which of many ways a reply opens) both agree at once, so the gradient is left to what the memory must tell.
+    Our choice, after context distillation.
+
+    Args:
+        logits: (B, T, V) of the memory reader.
+        labels: int64 (B, T), the same reply tokens in each row as `teacher_labels`, elsewhere `IGNORE`.
+        teacher_logits: (B, T', V).
+        teacher_labels: int64 (B, T').
+
+    Returns:
+        float32 scalar, in nats a token.
+    """
+    student = logits[:, :-1][labels[:, 1:] != IGNORE].float().log_softmax(dim=-1)
+    teacher = teacher_logits[:, :-1][teacher_labels[:, 1:] != IGNORE].float().log_softmax(dim=-1)
+    return functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
 
 
 def turn_memory(vectors: Tensor, target_turn: Tensor, num_memory_tokens: int) -> tuple[Tensor, Tensor]:

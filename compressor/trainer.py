@@ -1,6 +1,7 @@
 """Trains a MambaCompressor through a frozen language model: single turns first, then growing dialogues."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from transformers import PreTrainedModel
 
 from compressor.curriculum import Curriculum, RelevantTurns
 from compressor.data import CompressionCollator, History
-from compressor.objectives import memory_nll, turn_memory
+from compressor.objectives import distillation, memory_logits, reply_nll, turn_memory
 from compressor.scheduled_trainer import ScheduledTrainer
 
 
@@ -18,7 +19,7 @@ class CurriculumCollator:
 
     def __init__(self, histories: Sequence[History], curriculum: Curriculum, collator: CompressionCollator) -> None:
         self._histories, self._curriculum, self._collator = histories, curriculum, collator
-        self._relevant = RelevantTurns(turn for history in histories for turn in history.turns)
+        self._relevant = RelevantTurns(turn.text for history in histories for turn in history.turns)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build a batch from the rows of a `ScheduledDataset`."""
@@ -26,34 +27,47 @@ class CurriculumCollator:
 
     def _example(self, row: dict[str, Any]) -> dict[str, Any]:
         history = self._histories[row["index"]]
-        kept = self._relevant.pick(history.turns, history.reply, self._curriculum.num_turns(row["progress"]))
+        texts = [turn.text for turn in history.turns]
+        kept = self._relevant.pick(texts, history.reply, self._curriculum.num_turns(row["progress"]))
         history = History(tuple(history.turns[i] for i in kept), history.current, history.reply)
         return {"history": history, "target_turn": row["seed"] % len(history.turns)}
 
 
+@dataclass(frozen=True)
+class ObjectiveWeights:
+    """Weights of the compressor's objectives, each in nats a token; a weight of 0 skips the work for it."""
+
+    next_reply: float = 1.0
+    reconstruction: float = 0.1
+    distillation: float = 0.0
+
+
 class CompressorTrainer(ScheduledTrainer):
-    """Minimises next-reply loss plus `reconstruction_weight` times reconstruction loss.
+    """Minimises the weighted sum of next-reply, reconstruction and distillation loss.
 
     The frozen language model is kept beside the trained module, not inside it: it is in no checkpoint and no
     optimizer, and gradients pass through it to the memories.
     """
 
     def __init__(
-        self, *args: Any, llm: PreTrainedModel, memory_id: int, reconstruction_weight: float, **kwargs: Any
+        self, *args: Any, llm: PreTrainedModel, memory_id: int, weights: ObjectiveWeights, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self._llm = llm.requires_grad_(False).eval().to(self.args.device)
-        self._memory_id, self._reconstruction_weight = memory_id, reconstruction_weight
+        self._memory_id, self._weights = memory_id, weights
 
     def loss_terms(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return `loss`, `next_reply` and, where it is trained, `reconstruction`, in nats a token."""
+        """Return `loss`, `next_reply` and, where they have a weight, `reconstruction` and `distillation`."""
         memory = model(input_ids=inputs["input_ids"])
-        reply = memory_nll(
-            self._llm, inputs["reply_ids"], inputs["reply_labels"], self._memory_id, memory.vectors, memory.mask
-        )
-        if self._reconstruction_weight == 0:
-            return {"loss": reply, "next_reply": reply}
-        k = self.accelerator.unwrap_model(model).config.num_memory_tokens
-        vectors, mask = turn_memory(memory.vectors, inputs["target_turn"], k)
-        turn = memory_nll(self._llm, inputs["turn_ids"], inputs["turn_labels"], self._memory_id, vectors, mask)
-        return {"loss": reply + self._reconstruction_weight * turn, "next_reply": reply, "reconstruction": turn}
+        logits = memory_logits(self._llm, inputs["reply_ids"], self._memory_id, memory.vectors, memory.mask)
+        terms = {"next_reply": reply_nll(logits, inputs["reply_labels"])}
+        if self._weights.reconstruction > 0:
+            k = self.accelerator.unwrap_model(model).config.num_memory_tokens
+            vectors, mask = turn_memory(memory.vectors, inputs["target_turn"], k)
+            turn = memory_logits(self._llm, inputs["turn_ids"], self._memory_id, vectors, mask)
+            terms["reconstruction"] = reply_nll(turn, inputs["turn_labels"])
+        if self._weights.distillation > 0:
+            with torch.no_grad():
+                teacher = self._llm(input_ids=inputs["text_ids"], use_cache=False).logits
+            terms["distillation"] = distillation(logits, inputs["reply_labels"], teacher, inputs["text_labels"])
+        return {"loss": sum(getattr(self._weights, name) * term for name, term in terms.items()), **terms}

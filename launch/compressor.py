@@ -8,16 +8,25 @@ from transformers import TrainingArguments, set_seed
 
 from launch import stage
 from compressor.curriculum import Curriculum, ScheduledDataset
-from compressor.data import CompressionCollator, History
+from compressor.data import CompressionCollator, History, Utterance
 from compressor.evaluation import memory_report
-from compressor.trainer import CompressorTrainer, CurriculumCollator
-from epo.model.processing import add_placeholders, history_line, reply_text
+from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
+from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
 from epo.training.examples import Example, ReplyChoice, reply_examples
 from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.recipe import read_recipe, save_resolved
 from launch.tracking import open_run
-from launch.training import fit, gathered_state, open_corpus, plan_batches, save_weights, split_of
+from launch.training import (
+    fit,
+    gathered_state,
+    load_models_whole,
+    open_corpus,
+    plan_batches,
+    save_weights,
+    split_of,
+    whole_model,
+)
 
 
 @dataclass
@@ -28,7 +37,11 @@ class CompressorRecipe:
     llm: str = field(metadata={"help": "the language model that will read the memories: folder or hub name"})
     backbone: str = field(metadata={"help": "Mamba-2 (or Mamba): hub name, folder, or config .json"})
     num_memory_tokens: int = field(default=2, metadata={"help": "k, memory tokens a turn"})
+    next_reply_weight: float = field(default=1.0, metadata={"help": "weight of the gold reply's loss"})
     reconstruction_weight: float = field(default=0.1, metadata={"help": "weight of rebuilding a turn from its memory"})
+    distillation_weight: float = field(
+        default=0.0, metadata={"help": "weight of agreeing with the same model reading the whole history as text"}
+    )
     single_turns: float = field(default=0.05, metadata={"help": "share of training on single turns (phase one)"})
     short: float = field(default=0.55, metadata={"help": "share of training on 2-turn histories"})
     medium: float = field(default=0.2, metadata={"help": "share of training on 6-turn histories"})
@@ -50,6 +63,7 @@ def run() -> None:
     if stage.is_done(out, resolved):
         return
     set_seed(args.seed)
+    load_models_whole()
     llm, llm_tokenizer = load_llm(recipe.llm, recipe.dtype), load_tokenizer(recipe.llm, ())
     memory_id = add_placeholders(llm_tokenizer)["memory_token_id"]
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm)
@@ -57,6 +71,7 @@ def run() -> None:
     collator = CompressionCollator(tokenizer, llm_tokenizer, compressor.vocab_size, recipe.num_memory_tokens)
     histories = [_history(example, i % 2 == 0) for i, example in enumerate(reply_examples(train, recipe.replies))]
     curriculum = Curriculum(recipe.single_turns, recipe.short, recipe.medium)
+    weights = ObjectiveWeights(recipe.next_reply_weight, recipe.reconstruction_weight, recipe.distillation_weight)
     with open_run("compressor", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
         trainer = CompressorTrainer(
             model=compressor,
@@ -66,23 +81,24 @@ def run() -> None:
             callbacks=[tracked.callback()],
             llm=llm,
             memory_id=memory_id,
-            reconstruction_weight=recipe.reconstruction_weight,
+            weights=weights,
         )
         results = fit(trainer)
         state = gathered_state(trainer)
-        if stage.rank() == 0:
-            save_weights(compressor.config, state, out)
-            tokenizer.save_pretrained(out)
-            held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
-            results |= memory_report(compressor, llm, [_history(e, True) for e in held_out], collator, memory_id)
-            tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
-            stage.mark_done(out, resolved, results)
+        with whole_model(trainer):
+            if stage.rank() == 0:
+                save_weights(compressor.config, state, out)
+                tokenizer.save_pretrained(out)
+                held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
+                results |= memory_report(compressor, llm, [_history(e, True) for e in held_out], collator, memory_id)
+                tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
+                stage.mark_done(out, resolved, results)
 
 
 def _history(example: Example, named_emotion: bool) -> History:
     """Write an example as the compressor and the language model read it."""
     return History(
-        turns=tuple(history_line(turn) for turn in example.history),
+        turns=tuple(Utterance(turn.speaker, turn.text) for turn in example.history),
         current=current_text(example, named_emotion),
         reply=reply_text(example.reply, example.reply_emotion),
     )

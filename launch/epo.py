@@ -18,7 +18,7 @@ from epo.training.trainer import EpoTrainer, pair_rows
 from launch.model import load_model
 from launch.recipe import RecipeError, read_recipe, save_resolved
 from launch.tracking import open_run
-from launch.training import fit, open_corpus, plan_batches
+from launch.training import fit, load_models_whole, open_corpus, plan_batches, whole_model
 
 
 @dataclass
@@ -57,6 +57,7 @@ def run() -> None:
     resolved = save_resolved(out, [recipe, args], [Path(recipe.data), Path(recipe.pairs)])
     if stage.is_done(out, resolved):
         return
+    load_models_whole()
     model, processor = load_model(recipe.model, recipe.dtype)
     # Policy and reference must see the very same clip: no random changes to it here.
     model.model.extractor.config.augmentation = 0.0
@@ -73,11 +74,13 @@ def run() -> None:
         )
         results = fit(trainer)
         trainer.save_model(str(out))
-        if stage.rank() == 0:
-            policy = trainer.accelerator.unwrap_model(trainer.model)
-            results |= _validate(policy, validation, build, args.beta)
-            tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
-            stage.mark_done(out, resolved, results)
+        with whole_model(trainer):
+            if stage.rank() == 0:
+                (out / "training_args.bin").unlink()  # a pickle; recipe.yaml says the same
+                policy = trainer.accelerator.unwrap_model(trainer.model)
+                results |= _validate(policy, validation, build, args.beta)
+                tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
+                stage.mark_done(out, resolved, results)
 
 
 def _set_loss(recipe: EpoRecipe, args: DPOConfig) -> None:

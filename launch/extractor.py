@@ -17,7 +17,16 @@ from epo.training.sft import ExtractorTrainer
 from launch.parts import build_extractor
 from launch.recipe import read_recipe, save_resolved
 from launch.tracking import open_run
-from launch.training import fit, gathered_state, open_corpus, plan_batches, save_weights, split_of
+from launch.training import (
+    fit,
+    gathered_state,
+    load_models_whole,
+    open_corpus,
+    plan_batches,
+    save_weights,
+    split_of,
+    whole_model,
+)
 
 
 @dataclass
@@ -56,6 +65,7 @@ def run() -> None:
     if stage.is_done(out, resolved):
         return
     set_seed(args.seed)
+    load_models_whole()
     sizes = {
         "hidden_size": recipe.hidden_size,
         "num_heads": recipe.num_heads,
@@ -79,12 +89,15 @@ def run() -> None:
         )
         metrics = fit(trainer)
         state = gathered_state(trainer)
-        if stage.rank() == 0:
-            save_weights(extractor.config, state, out)
-            reader.save(out)
-            metrics |= recognise(extractor, [clip for clip, _ in validation], [e for _, e in validation], reader, cache)
-            tracked.log_metrics({f"validation/{name}": value for name, value in metrics.items()})
-            stage.mark_done(out, resolved, metrics)
+        with whole_model(trainer):
+            if stage.rank() == 0:
+                save_weights(extractor.config, state, out)
+                reader.save(out)
+                metrics |= recognise(
+                    extractor, [clip for clip, _ in validation], [e for _, e in validation], reader, cache
+                )
+                tracked.log_metrics({f"validation/{name}": value for name, value in metrics.items()})
+                stage.mark_done(out, resolved, metrics)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,16 @@ from launch.model import join_parts, load_model
 from launch.parts import load_llm, load_tokenizer
 from launch.recipe import RecipeError, read_recipe, save_resolved
 from launch.tracking import TrackedRun, open_run
-from launch.training import fit, gathered_state, open_corpus, plan_batches, save_weights, split_of
+from launch.training import (
+    fit,
+    gathered_state,
+    load_models_whole,
+    open_corpus,
+    plan_batches,
+    save_weights,
+    split_of,
+    whole_model,
+)
 
 
 @dataclass
@@ -76,6 +85,7 @@ def run() -> None:
     if stage.is_done(out, resolved):
         return
     set_seed(args.seed)
+    load_models_whole()
     with open_run(out.name, recipe.pipeline, recipe.experiment, out, resolved) as tracked:
         tune = _tune_text if recipe.input == "text" else _tune_model
         results = tune(
@@ -113,6 +123,7 @@ def _tune_text(
 ) -> dict[str, Any]:
     """Train all weights of a language model on whole dialogues and check that it can repeat facts."""
     assert recipe.llm is not None
+    held_out, facts = _held_out_facts(recipe, dialogues)
     # With their labels, so that emotion words become tokens too.
     texts = (reply_text(turn.text, turn.emotion) for d in dialogues if d.split == "train" for turn in d.turns)
     tokenizer = load_tokenizer(recipe.llm, texts)
@@ -127,22 +138,45 @@ def _tune_text(
     )
     results = fit(trainer)
     state = gathered_state(trainer)
-    if stage.rank() != 0:
-        return results
-    out = Path(args.output_dir)
-    save_weights(llm.config, state, out)
-    tokenizer.save_pretrained(out)
-    held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
-    facts = {d.id: d.facts for d in dialogues}
-    results["fact_recall"] = text_recall(
-        llm, tokenizer, held_out, [facts[e.dialogue_id].get(e.turn, ()) for e in held_out]
-    )
-    if recipe.min_fact_recall is not None and results["fact_recall"] < recipe.min_fact_recall:
-        raise RecipeError(
-            f"the language model repeats only {results['fact_recall']:.2f} of the facts it reads, want "
-            f"{recipe.min_fact_recall}; a compressor cannot teach it that: raise max_steps"
-        )
+    with whole_model(trainer):
+        if stage.rank() == 0:
+            save_weights(llm.config, state, Path(args.output_dir))
+            tokenizer.save_pretrained(args.output_dir)
+            results |= _fact_recall(recipe, llm, tokenizer, held_out, facts)
     return results
+
+
+def _held_out_facts(recipe: SftRecipe, dialogues: list[Dialogue]) -> tuple[list[Example], list[tuple[str, ...]]]:
+    """Return the validation split's examples whose replies must repeat facts, and those facts.
+
+    Raises:
+        RecipeError: there are none, and `min_fact_recall` asks for them.
+    """
+    facts = {d.id: d.facts for d in dialogues}
+    held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
+    found = [e for e in held_out if facts[e.dialogue_id].get(e.turn)]
+    if recipe.min_fact_recall is not None and not found:
+        raise RecipeError(f"min_fact_recall: no validation reply of {recipe.data} has facts; leave the key out")
+    return found, [facts[e.dialogue_id][e.turn] for e in found]
+
+
+def _fact_recall(
+    recipe: SftRecipe, llm: Any, tokenizer: Any, held_out: list[Example], facts: list[tuple[str, ...]]
+) -> dict[str, float]:
+    """Return the share of facts repeated, nothing where there are none.
+
+    Raises:
+        RecipeError: it is below `min_fact_recall`.
+    """
+    if not held_out:
+        return {}
+    recall = text_recall(llm, tokenizer, held_out, facts)
+    if recipe.min_fact_recall is not None and recall < recipe.min_fact_recall:
+        raise RecipeError(
+            f"the language model repeats only {recall:.2f} of the facts it reads, want {recipe.min_fact_recall}; a "
+            "compressor cannot teach it that: raise max_steps"
+        )
+    return {"fact_recall": recall}
 
 
 def _tune_model(

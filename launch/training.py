@@ -1,10 +1,15 @@
 """What the training stages share: exact batches, resuming, and how a finished part is saved."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import save_torch_state_dict
+from torch import Tensor
 from transformers import PreTrainedConfig, Trainer, TrainingArguments
+from transformers.integrations import unset_hf_deepspeed_config
+from trl.models.utils import unwrap_model_for_generation
 
 from launch import stage
 from epo.data.dialogue import DataError, Dialogue, Split, read_dialogues
@@ -25,6 +30,15 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
     return args.max_steps * global_batch_size
 
 
+def load_models_whole() -> None:
+    """Let no model be sharded before it is trained: parts are measured and joined first.
+
+    Under ZeRO-3 `TrainingArguments` makes transformers shard each model as it is loaded; the trainer shards what it
+    trains all the same, later.
+    """
+    unset_hf_deepspeed_config()
+
+
 def fit(trainer: Trainer) -> dict[str, float]:
     """Train, from the last complete checkpoint in the output folder if there is one, and return final metrics."""
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
@@ -41,8 +55,27 @@ def last_checkpoint(output_dir: Path) -> Path | None:
 
 
 def gathered_state(trainer: Trainer) -> dict[str, Any]:
-    """Return the full state dict on rank 0, gathered where ZeRO-3 spread it. Every rank must call it."""
-    return trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    """Return the full state dict on rank 0, gathered where ZeRO-3 spread it, and anything elsewhere.
+
+    Every rank must call it.
+    """
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if state is None:  # ZeRO-3 gives it to rank 0 alone
+        return {}
+    # ZeRO-3 also hands out pieces of one large buffer, which safetensors would take for tied weights.
+    return {name: tensor if _owns_storage(tensor) else tensor.clone() for name, tensor in state.items()}
+
+
+def _owns_storage(tensor: Tensor) -> bool:
+    return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+@contextlib.contextmanager
+def whole_model(trainer: Trainer) -> Iterator[None]:
+    """Let one rank alone use the trained model, gathered where ZeRO-3 spread it. Every rank must enter."""
+    unset_hf_deepspeed_config()  # the trainer set it again; `generate` would wait for the other ranks at each token
+    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator):
+        yield
 
 
 def save_weights(config: PreTrainedConfig, state: dict[str, Any], folder: Path) -> None:

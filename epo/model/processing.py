@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
-from compressor.data import encode_prompt, encode_reply, encode_turn
+from compressor.data import Utterance, encode_prompt, encode_reply, encode_turn
 from compressor.placeholders import MEMORY_TOKEN
 from epo.data.dialogue import DataError, Turn
 from epo.emotions import Emotion
@@ -34,11 +34,6 @@ class Prompt:
     history_ids: list[int]
     clip: ClipFeatures
     num_history_tokens: int
-
-
-def history_line(turn: Turn) -> str:
-    """Write a past turn as the compressor reads it."""
-    return f"{turn.speaker}: {turn.text}"
 
 
 def reply_text(text: str, emotion: Emotion | None) -> str:
@@ -199,7 +194,12 @@ class EpoProcessor(ProcessorMixin):
 
     def _history_ids(self, history: Sequence[Turn]) -> list[int]:
         turns = (
-            encode_turn(self.history_tokenizer, history_line(turn), self.history_vocab_size, self.num_memory_tokens)
+            encode_turn(
+                self.history_tokenizer,
+                Utterance(turn.speaker, turn.text).line,
+                self.history_vocab_size,
+                self.num_memory_tokens,
+            )
             for turn in history
         )
         return [token for turn in turns for token in turn]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from compressor.curriculum import Curriculum, RelevantTurns, ScheduledDataset
-from compressor.data import CompressionCollator, History
+from compressor.data import CompressionCollator, History, Utterance
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.trainer import CurriculumCollator
 
 TURNS = ("user: I met Mira.", "assistant: Where?", "user: I met Otto.", "assistant: Fine.")
+UTTERANCES = tuple(Utterance(*turn.split(": ")) for turn in TURNS)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_a_batch_depends_on_positions_alone(make_tokenizer):
     """The same rows give the same tensors from a collator made anew, as after a resume."""
     words = make_tokenizer()
     words.add_tokens([MEMORY_TOKEN], special_tokens=True)
-    histories = [History(TURNS, "And now?", "Mira it is."), History(TURNS[:2], "And then?", "Otto it is.")]
+    histories = [History(UTTERANCES, "And now?", "Mira it is."), History(UTTERANCES[:2], "And then?", "Otto it is.")]
     dataset = ScheduledDataset(2, 8, seed=0)
 
     def batch():

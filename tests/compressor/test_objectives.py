@@ -5,9 +5,17 @@ import math
 import pytest
 import torch
 
-from compressor.data import IGNORE, CompressionCollator, CompressorDataError, History, encode_prompt, pad_right
+from compressor.data import (
+    IGNORE,
+    CompressionCollator,
+    CompressorDataError,
+    History,
+    Utterance,
+    encode_prompt,
+    pad_right,
+)
 from compressor.evaluation import memory_report
-from compressor.objectives import memory_nll, reply_nll, turn_memory
+from compressor.objectives import distillation, memory_logits, reply_nll, turn_memory
 from compressor.placeholders import MEMORY_TOKEN
 
 
@@ -47,6 +55,16 @@ def test_an_example_without_labels_is_no_nan():
     assert reply_nll(torch.zeros(1, 3, 4), labels).item() == 0.0
 
 
+def test_distillation_is_the_kl_divergence_over_reply_tokens():
+    """Teacher (1/2, 1/2), student (1/4, 3/4): KL = 1/2 ln 2 + 1/2 ln 2/3; only the labelled token counts."""
+    far = [0.01, 0.99]
+    student, labels = logits_of([far, [0.25, 0.75], far]), torch.tensor([[IGNORE, IGNORE, 1]])
+    teacher, teacher_labels = logits_of([[0.5, 0.5], far]), torch.tensor([[IGNORE, 1]])
+    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    assert distillation(student, labels, teacher, teacher_labels).item() == pytest.approx(expected)
+    assert distillation(teacher, teacher_labels, teacher, teacher_labels).item() == pytest.approx(0.0, abs=1e-7)
+
+
 def test_memory_of_one_turn_is_picked():
     vectors = torch.arange(12.0).view(2, 6, 1)
     picked, mask = turn_memory(vectors, torch.tensor([2, 0]), num_memory_tokens=2)
@@ -62,8 +80,10 @@ def collator(make_tokenizer):
 
 
 HISTORIES = (
-    History(("user: I met Mira.", "assistant: Where?"), "(sad) And now?", "(neutral) Mira waits."),
-    History(("user: Otto sings.",), "Guess who?", "(happy) Otto."),
+    History(
+        (Utterance("user", "I met Mira."), Utterance("assistant", "Where?")), "(sad) And now?", "(neutral) Mira waits."
+    ),
+    History((Utterance("user", "Otto sings."),), "Guess who?", "(happy) Otto."),
 )
 
 
@@ -78,6 +98,11 @@ def test_a_batch_holds_histories_prompts_and_the_turn_to_rebuild(collator):
     assert learnt == ["(neutral) Mira waits.<|end|>", "(happy) Otto.<|end|>"]
     rebuilt = [words.decode(row[row != IGNORE]) for row in batch["turn_labels"]]
     assert rebuilt == ["assistant: Where?<|end|>", "user: Otto sings.<|end|>"]
+    assert words.decode(batch["text_ids"][0]).startswith(
+        "<|user|>I met Mira.<|end|><|assistant|>Where?<|end|><|user|>(sad) And now?<|end|><|assistant|>"
+    )
+    taught = [row[row != IGNORE].tolist() for row in batch["text_labels"]]
+    assert taught == [row[row != IGNORE].tolist() for row in batch["reply_labels"]]
 
 
 def test_memories_reach_the_frozen_model_and_padding_changes_nothing(collator, make_llm, make_compressor):
@@ -87,7 +112,8 @@ def test_memories_reach_the_frozen_model_and_padding_changes_nothing(collator, m
     def loss(*histories):
         batch = collator([{"history": history, "target_turn": 0} for history in histories])
         memory = compressor(input_ids=batch["input_ids"])
-        return memory_nll(llm, batch["reply_ids"], batch["reply_labels"], memory_id, memory.vectors, memory.mask)
+        logits = memory_logits(llm, batch["reply_ids"], memory_id, memory.vectors, memory.mask)
+        return reply_nll(logits, batch["reply_labels"])
 
     both = loss(*HISTORIES)
     alone = torch.stack([loss(history) for history in HISTORIES])
@@ -100,7 +126,7 @@ def test_memories_reach_the_frozen_model_and_padding_changes_nothing(collator, m
 def test_the_report_counts_tokens_and_tells_own_memory_from_another(collator, make_llm, make_compressor):
     memory_id = collator.llm_tokenizer.convert_tokens_to_ids(MEMORY_TOKEN)
     report = memory_report(make_compressor(), make_llm(), HISTORIES, collator, memory_id)
-    tokens = sum(len(collator.llm_tokenizer.encode(turn)) for history in HISTORIES for turn in history.turns) / 2
+    tokens = sum(len(collator.llm_tokenizer.encode(turn.text)) for history in HISTORIES for turn in history.turns) / 2
     assert report["history_tokens"] == tokens and report["memory_tokens"] == 3.0
     assert report["history_reduction"] == pytest.approx(1 - 3.0 / tokens)
     assert report["reply_nll"] != report["reply_nll_shuffled"]

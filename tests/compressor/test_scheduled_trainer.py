@@ -8,10 +8,10 @@ from torch import nn
 from transformers import TrainingArguments
 
 from compressor.curriculum import Curriculum, ScheduledDataset
-from compressor.data import CompressionCollator, History
+from compressor.data import CompressionCollator, History, Utterance
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.scheduled_trainer import LossTerms, NonFiniteLossError, ScheduledTrainer, require_finite
-from compressor.trainer import CompressorTrainer, CurriculumCollator
+from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 
 
 class Line(nn.Module):
@@ -112,7 +112,10 @@ def test_the_compressor_learns_through_a_frozen_model(tmp_path, make_llm, make_c
     caplog.set_level(logging.ERROR)
     words = make_tokenizer()
     words.add_tokens([MEMORY_TOKEN], special_tokens=True)
-    histories = [History(("user: I met Mira.",), "Who?", "Mira."), History(("user: I met Otto.",), "Who?", "Otto.")]
+    histories = [
+        History((Utterance("user", "I met Mira."),), "Who?", "Mira."),
+        History((Utterance("user", "I met Otto."),), "Who?", "Otto."),
+    ]
     collator = CompressionCollator(make_tokenizer(), words, vocab_size=320, num_memory_tokens=2)
     llm = make_llm()
     before = {name: tensor.clone() for name, tensor in llm.state_dict().items()}
@@ -123,12 +126,15 @@ def test_the_compressor_learns_through_a_frozen_model(tmp_path, make_llm, make_c
     run = CompressorTrainer(
         model=make_compressor(), args=args, train_dataset=ScheduledDataset(2, 16, seed=0),
         data_collator=CurriculumCollator(histories, Curriculum(), collator),
-        llm=llm, memory_id=words.convert_tokens_to_ids(MEMORY_TOKEN), reconstruction_weight=0.5,
+        llm=llm, memory_id=words.convert_tokens_to_ids(MEMORY_TOKEN), 
+        weights=ObjectiveWeights(1.0, 0.5, 0.25),
     )  # fmt: skip
     run.train()
     logs = [log for log in run.state.log_history if "next_reply" in log]
     for log in logs:
-        assert log["loss"] == pytest.approx(log["next_reply"] + 0.5 * log["reconstruction"], abs=2e-3)
+        assert log["loss"] == pytest.approx(
+            log["next_reply"] + 0.5 * log["reconstruction"] + 0.25 * log["distillation"], abs=3e-3
+        )
         assert log["tokens_per_second"] > 0
     assert logs[-1]["next_reply"] < 0.8 * logs[0]["next_reply"]
     assert all(tensor.equal(before[name]) for name, tensor in llm.state_dict().items())
