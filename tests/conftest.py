@@ -65,10 +65,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"speaker": "assistant", "text": "That sounds tiring."},
         ][: 2 + 2 * (i % 2)]
         gold = {"speaker": "assistant", "text": f"I am glad you told me about {name}.", "emotion": "happy"}
+        if i in (5, 6):
+            gold |= {"text": f"I am sorry that {name} left.", "emotion": "sad"}
         turn = len(past) + 1
         dialogues.append({"id": f"d{i}", "split": split, "turns": [*past, current, gold], "facts": {str(turn): [name]}})
         wrong = {"rejected": f"Stop it, {name} bores me to tears.", "rejected_emotion": "angry", "source": "test"}
-        pairs.append({"dialogue_id": f"d{i}", "turn": turn, "chosen": gold["text"], "chosen_emotion": "happy", **wrong})
+        pairs.append(
+            {"dialogue_id": f"d{i}", "turn": turn, "chosen": gold["text"], "chosen_emotion": gold["emotion"], **wrong}
+        )
     for file, rows in (("dialogues.jsonl", dialogues), ("pairs.jsonl", pairs)):
         (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder

@@ -1,0 +1,277 @@
+"""The training stages as a user runs them, tiny: what they leave behind, and what they refuse before they start."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import yaml
+
+from launch import compressor, epo, evaluate, extractor, sft, stage
+from launch.recipe import RecipeError
+
+_PARTS = {
+    "llm": {
+        "model_type": "qwen3", "vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512,
+        "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0,
+    },
+    "whisper": {
+        "model_type": "whisper", "num_mel_bins": 16, "d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 32, "max_source_positions": 1500,
+    },
+    "siglip": {
+        "model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "image_size": 16, "patch_size": 8, "vision_use_head": False,
+    },
+    "mamba2": {
+        "model_type": "mamba2", "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 16,
+        "num_heads": 4, "head_dim": 16, "expand": 2, "n_groups": 1, "chunk_size": 8,
+        "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0,
+    },
+}  # fmt: skip
+_TRAINING = {
+    "max_steps": 2, "per_device_train_batch_size": 4, "global_batch_size": 4, "logging_steps": 1, "use_cpu": True,
+    "save_steps": 2, "disable_tqdm": True, "pipeline": "tiny", "learning_rate": 1e-3,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Write a recipe and run its stage in this process; returns the output folder."""
+
+    def run(module, name, **keys):
+        out = tmp_path / "out" / name
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"output_dir": str(out)} | keys))
+        monkeypatch.setattr(sys, "argv", [f"launch/{name}.py", "--config", str(path)])
+        module.run()
+        return out
+
+    return run
+
+
+@pytest.fixture
+def part(tmp_path):
+    """The path of a tiny part's config file."""
+
+    def part(name):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(_PARTS[name]))
+        return str(path)
+
+    return part
+
+
+@pytest.mark.slow
+def test_the_stages_follow_each_other(run, part, corpus, tmp_path, capsys):
+    """All stages on twelve dialogues: each finishes, is not run twice, and hands its successor what it needs."""
+    common = {"data": str(corpus / "dialogues.jsonl"), "pipeline": "tiny"}
+    training, cache = common | _TRAINING, {"cache_dir": str(tmp_path / "cache")}
+    lm = run(sft, "lm", input="text", llm=part("llm"), min_fact_recall=0.0, **training)
+    heard = run(
+        extractor, "extractor", audio_encoder=part("whisper"), vision_tower=part("siglip"), hidden_size=16,
+        num_heads=2, max_frames=4, **training, **cache,
+    )  # fmt: skip
+    memory = run(compressor, "compressor", llm=str(lm), backbone=part("mamba2"), **training)
+    parts = {"llm": str(lm), "extractor": str(heard), "compressor": str(memory)}
+    tuned = run(sft, "sft", lora_rank=4, lora_alpha=8, **parts, **training, **cache)
+    pairs = {"pairs": str(corpus / "pairs.jsonl")}
+    preferred = run(epo, "epo", model=str(tuned), lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
+    control = run(
+        sft, "sft_chosen", model=str(tuned), trainable=["lora_"], lora_rank=4, lora_alpha=8, emotion_weight=0.0,
+        **pairs, **training, **cache,
+    )  # fmt: skip
+    for out in (lm, heard, memory, tuned, preferred, control):
+        results = json.loads((out / "stage.json").read_text())["results"]
+        assert results["train_loss"] > 0 and (out / "provenance.json").is_file(), out
+        assert yaml.safe_load((out / "recipe.yaml").read_text())["max_steps"] == 2
+        assert not [path for suffix in ("bin", "pt", "pkl", "partial") for path in out.glob(f"*.{suffix}")], out
+    assert (preferred / "adapter_model.safetensors").is_file()
+    report = run(
+        evaluate, "report", sft=str(tuned), control=str(control), epo=str(preferred), max_new_tokens=4,
+        **pairs, **common, **cache,
+    )  # fmt: skip
+    rows = {row["name"]: row for row in json.loads((report / "report.json").read_text())["rows"]}
+    changed = ("clips shuffled", "audio only", "video only", "no clip", "memory shuffled")
+    assert set(rows) == {"majority", "sft", "sft+chosen", "sft+epo", *(f"sft+epo, {change}" for change in changed)}
+    assert rows["sft"]["reward_accuracy"] == 0.5  # it is the reference itself
+    assert rows["sft+epo, no clip"]["prompt_tokens"] < rows["sft+epo"]["prompt_tokens"]
+    before = (preferred / "stage.json").stat().st_mtime_ns
+    run(epo, "epo", model=str(tuned), lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
+    assert (preferred / "stage.json").stat().st_mtime_ns == before
+    with pytest.raises(
+        RecipeError, match="holds a EmotionExtractor, want a MambaCompressor made with launch/compressor"
+    ):
+        run(sft, "crossed", **(parts | {"compressor": str(heard)}), **training)
+
+
+@pytest.fixture
+def broken_corpus(corpus, tmp_path):
+    """Write the corpus with a change to the current turn of the second dialogue; returns the file."""
+
+    def write(change):
+        folder = tmp_path / "broken"
+        shutil.copytree(corpus, folder)
+        lines = (folder / "dialogues.jsonl").read_text().splitlines()
+        row = json.loads(lines[1])
+        change(row["turns"][-2])
+        lines[1] = json.dumps(row)
+        (folder / "dialogues.jsonl").write_text("\n".join(lines) + "\n")
+        return str(folder / "dialogues.jsonl")
+
+    return write
+
+
+def _lose_clip(turn):
+    turn["clip"]["audio"] = "gone.wav"
+
+
+def _leave_folder(turn):
+    turn["clip"]["video"] = "../../etc/passwd"
+
+
+def _feel_strange(turn):
+    turn["emotion"] = "hangry"
+
+
+def _say_nothing(turn):
+    turn["text"] = " "
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_lose_clip, "'gone.wav' does not exist; restore the file"),
+        (_leave_folder, "leaves the folder of the dialogues file"),
+        (_feel_strange, "unknown emotion 'hangry'; want one of angry"),
+        (_say_nothing, "'text' is empty; write the words or drop the turn"),
+    ],
+)
+@pytest.mark.parametrize("module", [sft, extractor, compressor, epo])
+def test_a_broken_dialogue_is_named_before_anything_is_written(run, broken_corpus, tmp_path, module, change, message):
+    keys = {
+        sft: {"llm": "x", "extractor": "x", "compressor": "x"},
+        extractor: {"audio_encoder": "x", "vision_tower": "x"},
+        compressor: {"llm": "x", "backbone": "x"},
+        epo: {"pairs": "x", "model": "x"},
+    }[module]
+    with pytest.raises(ValueError, match=f"dialogues.jsonl:2: turn 4:?.*{message}") as caught:
+        run(module, "stage", data=broken_corpus(change), **keys, **_TRAINING)
+    assert stage.is_user_error(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def _same_replies(pair):
+    pair["rejected"] = pair["chosen"].upper()
+
+
+def _empty_reply(pair):
+    pair["rejected"] = "  "
+
+
+def _strange_dialogue(pair):
+    pair["dialogue_id"] = "d99"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_same_replies, "'chosen' and 'rejected' are the same text"),
+        (_empty_reply, "'rejected' is empty; write the reply or drop the pair"),
+        (_strange_dialogue, "dialogue 'd99' is not in the dialogues file"),
+    ],
+)
+def test_a_broken_pair_is_named_before_anything_is_written(run, corpus, tmp_path, change, message):
+    rows = [json.loads(line) for line in (corpus / "pairs.jsonl").read_text().splitlines()]
+    change(rows[2])
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=f"pairs.jsonl:3: {message}") as caught:
+        run(epo, "epo", data=str(corpus / "dialogues.jsonl"), pairs=str(pairs), model="x", **_TRAINING)
+    assert stage.is_user_error(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"max_steps": -1}, "max_steps: set the number of optimizer steps"),
+        ({"global_batch_size": 6}, "global_batch_size 6 is not a multiple .* set it to 4 or 8"),
+        ({"llm": None}, "llm: name all three parts, or `model`"),
+        ({"input": "text", "llm": None}, "llm: name the language model to tune"),
+        ({"input": "txt"}, "input is 'txt', want 'text' or 'audio_visual'"),
+        ({"trainable": "lora_"}, "trainable is 'lora_', want a list of str"),
+    ],
+)
+def test_a_recipe_that_cannot_be_run_is_refused(run, corpus, tmp_path, keys, message):
+    recipe = {"llm": "x", "extractor": "x", "compressor": "x"} | _TRAINING | keys
+    with pytest.raises(RecipeError, match=message):
+        run(sft, "sft", data=str(corpus / "dialogues.jsonl"), **recipe)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_loss_of_epo_is_not_a_setting(run, corpus):
+    data = {"data": str(corpus / "dialogues.jsonl"), "pairs": str(corpus / "pairs.jsonl")}
+    with pytest.raises(RecipeError, match="EPO fixes both; set beta and alpha instead"):
+        run(epo, "epo", model="x", loss_type="ipo", **data, **_TRAINING)
+
+
+def test_a_model_that_is_none_is_refused(run, corpus, tmp_path):
+    (tmp_path / "empty").mkdir()
+    data = {"data": str(corpus / "dialogues.jsonl"), "pairs": str(corpus / "pairs.jsonl")}
+    with pytest.raises(RecipeError, match="empty: no model of this project .*run launch/sft.py first"):
+        run(epo, "epo", model=str(tmp_path / "empty"), **data, **_TRAINING)
+
+
+def test_a_compressor_of_another_width_is_refused(
+    run, corpus, tmp_path, make_llm, make_tokenizer, make_extractor, reader, make_compressor
+):
+    from epo.model.modeling import ModelFitError
+
+    folders = {name: str(tmp_path / name) for name in ("llm", "extractor", "compressor")}
+    make_llm().save_pretrained(folders["llm"])
+    make_extractor().save_pretrained(folders["extractor"])
+    reader.save(tmp_path / "extractor")
+    make_compressor(output_size=24).save_pretrained(folders["compressor"])
+    for name in ("llm", "compressor"):
+        make_tokenizer().save_pretrained(folders[name])
+    with pytest.raises(ModelFitError, match="memories of width 24, the language model reads 32"):
+        run(sft, "sft", data=str(corpus / "dialogues.jsonl"), **folders, **_TRAINING)
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def _user_mistake():
+    raise RecipeError("toy.yaml: unknown key 'bta'")
+
+
+def _our_mistake():
+    raise ValueError("shapes disagree")
+
+
+@pytest.mark.parametrize(("body", "code"), [(_user_mistake, 2), (_our_mistake, 1), (lambda: 1 / 0, 1)])
+def test_a_users_mistake_is_one_line_and_ours_a_traceback(monkeypatch, capsys, body, code):
+    codes = []
+    monkeypatch.setattr(stage, "_exit", codes.append)
+    stage.main(body)
+    printed = capsys.readouterr().err
+    assert codes[-1:] == [code] or codes[:1] == [code]
+    assert (printed == "error: toy.yaml: unknown key 'bta'\n") == (code == 2)
+    assert ("Traceback" in printed) == (code == 1)
+
+
+def test_a_stage_is_done_for_the_very_same_recipe_only(tmp_path):
+    assert not stage.is_done(tmp_path, {"beta": 0.1})
+    stage.mark_done(tmp_path, {"beta": 0.1, "run_name": "x"}, {"loss": 1.0})
+    assert stage.is_done(tmp_path, {"beta": 0.1, "run_name": "y"})
+    assert not stage.is_done(tmp_path, {"beta": 0.2})
+
+
+def test_alone_a_rank_has_everything():
+    assert (stage.rank(), stage.num_ranks()) == (0, 1)
+    assert stage.gather_shares(stage.share([1, 2, 3])) == [1, 2, 3]
