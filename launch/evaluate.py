@@ -26,6 +26,7 @@ from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder
 from epo.training.examples import Example, PairExample, ReplyChoice, labelled_clips, pair_examples, reply_examples
 from launch.model import load_model
+from launch.ranks import gather_shares, join_ranks, share
 from launch.recipe import read_recipe, save_resolved
 from launch.tracking import open_run
 from launch.training import open_corpus, split_of
@@ -81,7 +82,7 @@ def run() -> None:
     resolved = save_resolved(out, [recipe], [Path(recipe.data), Path(recipe.pairs)])
     if stage.is_done(out, resolved):
         return
-    device = stage.join_ranks()
+    device = join_ranks()
     sft, processor = load_model(recipe.sft, recipe.dtype)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     contestants = [contestant for contestant in _contestants(recipe, sft.to(device), device)]
@@ -131,7 +132,7 @@ def _row(
     recipe: EvaluateRecipe,
 ) -> tuple[Row, list[str]]:
     """Answer, score and compare rewards for one contestant; every rank does its share of the examples."""
-    prompts = [build(example) for example in stage.share(contestant.variant(examples, recipe.seed))]
+    prompts = [build(example) for example in share(contestant.variant(examples, recipe.seed))]
 
     def answer(temperature: float) -> list[str]:
         set_seed(recipe.seed + stage.rank())
@@ -144,12 +145,12 @@ def _row(
             temperature,
             label=contestant.name,
         )
-        return stage.gather_shares(mine)
+        return gather_shares(mine)
 
     replies = answer(0.0)
     values: dict[str, Any] = scorer.sampled(answer(1.0)) if contestant.is_sampled else {}
-    values["prompt_tokens"] = _mean(stage.gather_shares([len(prompt.input_ids) for prompt in prompts]))
-    values["history_tokens"] = _mean(stage.gather_shares([prompt.num_history_tokens for prompt in prompts]))
+    values["prompt_tokens"] = _mean(gather_shares([len(prompt.input_ids) for prompt in prompts]))
+    values["history_tokens"] = _mean(gather_shares([prompt.num_history_tokens for prompt in prompts]))
     values["reward_accuracy"] = _reward_accuracy(contestant, reference, pairs, build, recipe)
     return scorer.row(contestant.name, replies, **values), replies
 
@@ -159,9 +160,9 @@ def _reward_accuracy(
 ) -> float | None:
     changed = contestant.variant([pair.example for pair in pairs], recipe.seed)
     pairs = [PairExample(e, p.rejected, p.rejected_emotion) for e, p in zip(changed, pairs, strict=True)]
-    mine = stage.share(pairs)
+    mine = share(pairs)
     logps = [torch.stack(pair_logps(model, mine, build)) for model in (contestant.model, reference)]
-    gathered = stage.gather_shares(list(zip(logps[0].T.tolist(), logps[1].T.tolist(), strict=True)))
+    gathered = gather_shares(list(zip(logps[0].T.tolist(), logps[1].T.tolist(), strict=True)))
     if not gathered:
         return None
     policy, base = (torch.tensor(side).T for side in zip(*gathered, strict=True))
