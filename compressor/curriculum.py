@@ -18,8 +18,8 @@ class Curriculum:
     """
 
     single_turns: float = 0.0
-    short: float = 0.55
-    medium: float = 0.2
+    short: float = 0.6
+    medium: float = 0.25
     short_turns: int = 2
     medium_turns: int = 6
 

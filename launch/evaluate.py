@@ -14,6 +14,7 @@ from launch import stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation import variants
+from epo.evaluation.bert_score import bert_f1
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.judge import WordJudge
 from epo.evaluation.metrics import chance_levels
@@ -48,6 +49,8 @@ class EvaluateRecipe:
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
     batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
+    bert_score_model: str | None = field(default=None, metadata={"help": "encoder for BERTScore; none leaves it out"})
+    bert_score_layer: int | None = field(default=None, metadata={"help": "its layer; none: the package's choice"})
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
     cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
     seed: int = field(default=0, metadata={"help": "of shuffling and sampling"})
@@ -152,6 +155,9 @@ def _row(
     values["prompt_tokens"] = _mean(gather_shares([len(prompt.input_ids) for prompt in prompts]))
     values["history_tokens"] = _mean(gather_shares([prompt.num_history_tokens for prompt in prompts]))
     values["reward_accuracy"] = _reward_accuracy(contestant, reference, pairs, build, recipe)
+    if recipe.bert_score_model is not None and stage.rank() == 0:
+        words, golds = [split_reply(reply)[1] for reply in replies], [example.reply for example in examples]
+        values["bert_score"] = bert_f1(words, golds, recipe.bert_score_model, recipe.bert_score_layer)
     return scorer.row(contestant.name, replies, **values), replies
 
 
@@ -228,7 +234,13 @@ def _report(
         "prompt_reduction": _reduction(prompts, as_text, lambda prompt: len(prompt.input_ids)),
         "examples": [_example(examples[i], replies, i) for i in range(min(8, len(examples)))],
         "seed": recipe.seed,
-        "settings": {"split": recipe.split, "num_dialogues": len(dialogues), "data": recipe.data},
+        "settings": {
+            "split": recipe.split,
+            "num_dialogues": len(dialogues),
+            "data": recipe.data,
+            "bert_score_model": recipe.bert_score_model,
+            "bert_score_layer": recipe.bert_score_layer,
+        },
         "hardware": describe_hardware(),
     }
 

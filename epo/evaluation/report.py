@@ -35,6 +35,7 @@ class Row:
     fact_recall_sampled: float | None = None
     token_f1: float | None = None
     rouge_l: float | None = None
+    bert_score: float | None = None
     distinct_1: float | None = None
     distinct_1_corpus: float | None = None
     distinct_2: float | None = None
@@ -76,6 +77,7 @@ COLUMNS = (
     Column("fact_recall_sampled", "sampled", 3, "Fact recall of replies sampled at temperature 1."),
     Column("token_f1", "Token-F1", 3, "Words shared with the gold reply (SQuAD's F1 on words, articles left out)."),
     Column("rouge_l", "ROUGE-L", 3, "Longest common subsequence with the gold reply, F1."),
+    Column("bert_score", "BERTScore", 3, "F1 of contextual embeddings, not rescaled; settings name model and layer."),
     Column("distinct_1", "Dist-1", 3, "Different words over all words, mean over single replies."),
     Column("distinct_1_corpus", "Dist-1 corpus", 3, "Different words over all words, all replies as one text."),
     Column("distinct_2", "Dist-2", 3, "Different word pairs over all word pairs, mean over single replies."),
