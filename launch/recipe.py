@@ -84,10 +84,14 @@ def save_resolved(output_dir: Path, recipes: Iterable[Any], data_files: Iterable
 
     The first holds every key with its final value, the second the commit, the command, package versions and a
     SHA-256 of each data file, so that a result can be traced to what made it.
+
+    Raises:
+        RecipeError: the folder holds checkpoints of another recipe, which training would silently go on from.
     """
     resolved: dict[str, Any] = {}
     for recipe in recipes:
         resolved.update(_plain(recipe))
+    _refuse_other_checkpoints(output_dir, resolved)
     provenance = {
         "command": sys.argv,
         "commit": _commit(),
@@ -98,6 +102,25 @@ def save_resolved(output_dir: Path, recipes: Iterable[Any], data_files: Iterable
     _replace_text(output_dir / "recipe.yaml", yaml.safe_dump(resolved, sort_keys=True))
     _replace_text(output_dir / "provenance.json", json.dumps(provenance, indent=2) + "\n")
     return resolved
+
+
+def comparable(resolved: dict[str, Any]) -> dict[str, str]:
+    """Return a resolved recipe as text, without what may differ between two runs of the same thing."""
+    volatile = {"local_rank", "logging_dir", "run_name", "resume_from_checkpoint", "use_cpu", "ddp_backend"}
+    return {key: str(value) for key, value in sorted(resolved.items()) if key not in volatile}
+
+
+def _refuse_other_checkpoints(output_dir: Path, resolved: dict[str, Any]) -> None:
+    path = output_dir / "recipe.yaml"
+    if not path.is_file() or not any(output_dir.glob("checkpoint-*")):
+        return
+    old, new = comparable(read_mapping(path)), comparable(resolved)
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if changed:
+        raise RecipeError(
+            f"{output_dir}: holds checkpoints of a run with another {', '.join(changed)}; delete the folder to train "
+            "anew, or set another output_dir"
+        )
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launch.recipe import RecipeError
+from launch.recipe import RecipeError, comparable
 
 # Before trl or transformers are imported by a stage: neither may phone home from a training job.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -47,13 +47,13 @@ def is_user_error(error: ValueError) -> bool:
 def is_done(output_dir: Path, resolved: dict[str, Any]) -> bool:
     """Tell whether `output_dir` holds the finished result of this very recipe."""
     path = output_dir / _DONE
-    return path.is_file() and json.loads(path.read_text()).get("recipe") == _comparable(resolved)
+    return path.is_file() and json.loads(path.read_text()).get("recipe") == comparable(resolved)
 
 
 def mark_done(output_dir: Path, resolved: dict[str, Any], results: dict[str, Any]) -> None:
     """Write `stage.json`, the last file of a stage: the recipe it ran and its headline results."""
     partial = output_dir / (_DONE + ".partial")
-    partial.write_text(json.dumps({"recipe": _comparable(resolved), "results": results}, indent=2, default=str) + "\n")
+    partial.write_text(json.dumps({"recipe": comparable(resolved), "results": results}, indent=2, default=str) + "\n")
     partial.replace(output_dir / _DONE)
 
 
@@ -65,12 +65,6 @@ def rank() -> int:
 def num_ranks() -> int:
     """Return the number of processes in the job, 1 outside of one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _comparable(resolved: dict[str, Any]) -> dict[str, str]:
-    """Return the recipe as text, without what may differ between two runs of the same thing."""
-    volatile = {"local_rank", "logging_dir", "run_name", "resume_from_checkpoint"}
-    return {key: str(value) for key, value in sorted(resolved.items()) if key not in volatile}
 
 
 def _exit(code: int) -> None:

@@ -1,18 +1,22 @@
 """What the training stages share: exact batches, resuming, and how a finished part is saved."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import save_torch_state_dict
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, Trainer, TrainingArguments
 from transformers.integrations import unset_hf_deepspeed_config
+from transformers.models.mamba.modeling_mamba import MambaMixer
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from trl.models.utils import unwrap_model_for_generation
 
 from launch import stage
 from epo.data.dialogue import DataError, Dialogue, Split, read_dialogues
+from epo.model.extractor import EmotionExtractor
 from launch.recipe import RecipeError, accumulation_steps
 
 
@@ -41,11 +45,23 @@ def load_models_whole() -> None:
 
 def fit(trainer: Trainer) -> dict[str, float]:
     """Train, from the last complete checkpoint in the output folder if there is one, and return final metrics."""
+    _gather_together(trainer.model)
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
     if checkpoint is not None and stage.rank() == 0:
         print(f"resuming from {checkpoint}")
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return dict(result.metrics)
+
+
+def _gather_together(model: nn.Module) -> None:
+    """Let ZeRO-3 gather a Mamba mixer and the extractor whole: both read weights of modules that they do not call."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") != "true":
+        return
+    from deepspeed.utils import set_z3_leaf_module
+
+    for module in model.modules():
+        if isinstance(module, MambaMixer | Mamba2Mixer | EmotionExtractor):
+            set_z3_leaf_module(module, True)
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
