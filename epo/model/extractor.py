@@ -116,11 +116,11 @@ class EmotionExtractor(PreTrainedModel):
             num_video_frames: int64 (B,), real frames.
             kwargs: ignored, so that a trainer may pass a whole batch.
         """
-        # A collator makes float32; the encoders may hold bfloat16.
-        input_features, pixel_values = input_features.to(self.dtype), pixel_values.to(self.dtype)
         if self.training and self.config.augmentation > 0:
             input_features = augment_audio(input_features, self.config.augmentation)
             pixel_values = augment_video(pixel_values, self.config.augmentation)
+        # Collators and augmentation make float32; the encoders may hold bfloat16.
+        input_features, pixel_values = input_features.to(self.dtype), pixel_values.to(self.dtype)
         audio, audio_mask = self._audio_tokens(input_features, num_mel_frames)
         video, video_mask = self._video_tokens(pixel_values, num_video_frames)
         fused = self._fuse(audio, audio_mask, video, video_mask)

@@ -43,6 +43,13 @@ def test_losses_are_those_of_float32_up_to_rounding_and_every_part_gets_gradient
         assert any(gradient.abs().sum() > 0 for gradient in gradients)
 
 
+def test_augmented_clips_are_read_too(in_both, build, examples):
+    rounded = in_both[1].train()
+    rounded.model.extractor.config.augmentation = 1.0
+    batch = SftCollator(examples, build)([{"index": i, "seed": 0, "progress": 0.5} for i in range(5)])
+    assert torch.isfinite(_losses(rounded, batch)).all()
+
+
 def test_it_replies_and_scores_pairs(in_both, build, examples, pairs):
     exact, rounded = in_both
     prompts = [build(example) for example in examples[:4]]
