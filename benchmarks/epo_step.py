@@ -17,11 +17,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from launch import stage  # noqa: F401  (first: mends sys.path)
-from launch.parts import build_compressor, build_extractor, load_llm, load_tokenizer
 from transformers import TrainerCallback, set_seed
 from trl import DPOConfig
 
+from launch import stage  # noqa: F401  (first: mends sys.path)
 from epo.data.cache import ClipCache
 from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply, write_builtin_corpus
 from epo.data.dialogue import read_dialogues
@@ -32,6 +31,7 @@ from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample, reply_examples
 from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer, pair_rows
+from launch.parts import build_compressor, build_extractor, load_llm, load_tokenizer
 
 PARTS = Path(__file__).parents[1] / "recipes" / "quickstart" / "parts"
 
@@ -77,7 +77,9 @@ def parse() -> SimpleNamespace:
 def make_pairs(folder: Path, count: int) -> list[PairExample]:
     import random
 
-    write_builtin_corpus(folder, BuiltinCorpus(num_train=count, num_train_with_clips=count, num_validation=0, num_test=0))
+    write_builtin_corpus(
+        folder, BuiltinCorpus(num_train=count, num_train_with_clips=count, num_validation=0, num_test=0)
+    )
     examples = reply_examples(read_dialogues(folder / "dialogues.jsonl"), "last", require_clip=True)
     rng = random.Random(0)
     counter = {example.dialogue_id: "happy" if example.reply_emotion != "happy" else "sad" for example in examples}
