@@ -89,6 +89,9 @@ def _owns_storage(tensor: Tensor) -> bool:
 @contextlib.contextmanager
 def whole_model(trainer: Trainer) -> Iterator[None]:
     """Let one rank alone use the trained model, gathered where ZeRO-3 spread it. Every rank must enter."""
+    offload = getattr(getattr(trainer.model_wrapped, "optimizer", None), "parameter_offload", None)
+    if offload is not None:  # ZeRO-3: TRL leaves one hook, by which ranks compare notes at each forward
+        offload.fwd_pre_hook.remove()
     unset_hf_deepspeed_config()  # the trainer set it again; `generate` would wait for the other ranks at each token
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator):
         yield

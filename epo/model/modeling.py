@@ -194,7 +194,9 @@ class EpoModel(EpoPreTrainedModel):
             return EncodedContext(vectors=vectors)
         clips = self.extractor(input_features, num_mel_frames, pixel_values, num_video_frames)
         has_clip = (clips.audio_mask.any(dim=1) | clips.video_mask.any(dim=1)).unsqueeze(1)
-        emotion = (clips.fused_logits.float().softmax(dim=-1) @ self.emotion_words.weight.float()).unsqueeze(1)
+        # Called and not read as `.weight`, so that ZeRO-3 gathers it.
+        words = self.emotion_words(torch.arange(len(EMOTIONS), device=clips.fused_logits.device))
+        emotion = (clips.fused_logits.float().softmax(dim=-1) @ words.float()).unsqueeze(1)
         vectors[self.config.emotion_token_id] = (emotion, has_clip)
         vectors[self.config.audio_token_id] = (self.clip_head(self.clip_norm(clips.audio_tokens)), clips.audio_mask)
         vectors[self.config.video_token_id] = (self.clip_head(self.clip_norm(clips.video_tokens)), clips.video_mask)
