@@ -9,6 +9,7 @@ printed, because a faster step with another loss would be no win.
 
 import argparse
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -75,8 +76,6 @@ def parse() -> SimpleNamespace:
 
 
 def make_pairs(folder: Path, count: int) -> list[PairExample]:
-    import random
-
     write_builtin_corpus(
         folder, BuiltinCorpus(num_train=count, num_train_with_clips=count, num_validation=0, num_test=0)
     )
