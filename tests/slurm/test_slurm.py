@@ -23,7 +23,8 @@ def corpus(tmp_path_factory):
                 for place, (speaker, word) in enumerate([("user", "House"), ("assistant", "Door")] * 2)
             ]
             split = "validation" if number < 2 else "train"
-            file.write(json.dumps({"id": f"d{number}", "split": split, "turns": turns}) + "\n")
+            facts = {"3": [str(number + 3)]}
+            file.write(json.dumps({"id": f"d{number}", "split": split, "turns": turns, "facts": facts}) + "\n")
     return path
 
 
