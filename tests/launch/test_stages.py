@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from launch import compressor, epo, evaluate, extractor, sft, stage
+from launch.ranks import gather_shares, share
 from launch.recipe import RecipeError
 
 _PARTS = {
@@ -274,4 +275,4 @@ def test_a_stage_is_done_for_the_very_same_recipe_only(tmp_path):
 
 def test_alone_a_rank_has_everything():
     assert (stage.rank(), stage.num_ranks()) == (0, 1)
-    assert stage.gather_shares(stage.share([1, 2, 3])) == [1, 2, 3]
+    assert gather_shares(share([1, 2, 3])) == [1, 2, 3]

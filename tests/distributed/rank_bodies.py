@@ -1,0 +1,132 @@
+"""What one rank does: meet the others at a file, check the reductions, and train the tiny model twice over."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from peft import LoraConfig
+from safetensors.torch import save_file
+from transformers import Trainer, TrainingArguments
+from trl import DPOConfig
+
+from launch import ranks
+from compressor.curriculum import ScheduledDataset
+from compressor.scheduled_trainer import LossTerms, NonFiniteLossError, require_finite
+from epo.data.cache import ClipCache
+from epo.data.dialogue import read_dialogues
+from epo.model.modeling import EpoForConditionalGeneration
+from epo.model.processing import EpoProcessor
+from epo.preferences.pair import read_pairs
+from epo.training.collate import PairCollator, PromptBuilder, SftCollator
+from epo.training.examples import pair_examples, reply_examples
+from epo.training.lora import lora_config
+from epo.training.sft import SftTrainer
+from epo.training.trainer import EpoTrainer, pair_rows
+
+STEPS = 3
+
+
+def start(rank: int, body: Callable[..., None], store: str, world: int, arguments: tuple[Any, ...]) -> None:
+    """Join the other ranks as `accelerate launch` would have it, and run a body."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "OMP_NUM_THREADS": 1}
+    os.environ |= {name: str(value) for name, value in names.items()}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    try:
+        body(rank, *arguments)
+    finally:
+        dist.destroy_process_group()
+
+
+def check_and_train(rank: int, model: str, corpus: str, out: str) -> None:
+    """All that needs two ranks, in one go: starting them costs seconds."""
+    check_terms(rank)
+    check_finite(rank)
+    check_shares(rank)
+    train_sft(model, corpus, out, accumulation=1)
+    train_epo(model, corpus, out, accumulation=1)
+
+
+def check_terms(rank: int) -> None:
+    """Rank 0 saw 1 and 3, rank 1 saw 8: the mean is 12 / 3, not the mean of the means 2 and 8."""
+    terms = LossTerms()
+    for value in ((1.0, 3.0), (8.0,))[rank]:
+        terms.add({"a": torch.tensor(value), "b": torch.tensor(-value)})
+    assert terms.pop() == {"a": 4.0, "b": -4.0}
+
+
+def check_finite(rank: int) -> None:
+    """A loss that is broken on rank 1 stops both."""
+    require_finite(torch.tensor(1.0), step=5)
+    try:
+        require_finite(torch.tensor(float("nan") if rank == 1 else 1.0), step=6)
+    except NonFiniteLossError as error:
+        assert "step 6" in str(error)
+    else:
+        raise AssertionError(f"rank {rank} went on")
+
+
+def check_shares(rank: int) -> None:
+    """Five items, parted and put together again in order."""
+    mine = ranks.share(range(5))
+    assert mine == ([0, 2, 4], [1, 3])[rank]
+    assert ranks.gather_shares(mine) == [0, 1, 2, 3, 4]
+
+
+def settings(out: str, accumulation: int) -> dict[str, Any]:
+    # Plain gradient descent: Adam would blow rounding in a vanishing gradient up to a whole step.
+    return {
+        "output_dir": out, "max_steps": STEPS, "per_device_train_batch_size": 2, "learning_rate": 0.05,
+        "gradient_accumulation_steps": accumulation, "logging_steps": 1, "save_strategy": "no", "report_to": "none",
+        "use_cpu": True, "remove_unused_columns": False, "disable_tqdm": True, "optim": "sgd",
+        "lr_scheduler_type": "constant", "ddp_backend": "gloo" if dist.is_initialized() else None,
+    }  # fmt: skip
+
+
+def train_sft(folder: str, corpus: str, out: str, accumulation: int) -> None:
+    """Train all weights on replies, some of whose turns have half a clip or none."""
+    model, build = load(folder)
+    examples = reply_examples(read_dialogues(f"{corpus}/dialogues.jsonl"), "last")
+    args = TrainingArguments(**settings(out, accumulation))
+    trainer = SftTrainer(
+        model=model, args=args, train_dataset=ScheduledDataset(8, 4 * STEPS, seed=0),
+        data_collator=SftCollator(examples, build, modality_dropout=0.3, clip_dropout=0.3),
+        optimizers=(torch.optim.SGD(model.parameters(), lr=args.learning_rate), None),
+        emotion_weight=0.5, learning_rates={},
+    )  # fmt: skip
+    trainer.train()
+    keep(trainer, Path(out) / f"sft-{dist.is_initialized()}")
+
+
+def train_epo(folder: str, corpus: str, out: str, accumulation: int) -> None:
+    """Train a LoRA on pairs."""
+    model, build = load(folder)
+    by_id = {dialogue.id: dialogue for dialogue in read_dialogues(f"{corpus}/dialogues.jsonl")}
+    pairs = pair_examples(read_pairs(f"{corpus}/pairs.jsonl", by_id), by_id, "train")
+    loss = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5], "max_length": None, "bf16": False}
+    lora: LoraConfig = lora_config(model, 4, 8, 0.0)
+    trainer = EpoTrainer(
+        model=model, args=DPOConfig(**settings(out, accumulation), **loss, gradient_checkpointing=False),
+        train_dataset=pair_rows(len(pairs)), data_collator=PairCollator(pairs, build),
+        processing_class=build.processor, peft_config=lora,
+    )  # fmt: skip
+    trainer.train()
+    keep(trainer, Path(out) / f"epo-{dist.is_initialized()}")
+
+
+def load(folder: str) -> tuple[EpoForConditionalGeneration, PromptBuilder]:
+    model = EpoForConditionalGeneration.from_pretrained(folder)
+    return model, PromptBuilder(EpoProcessor.from_pretrained(folder), ClipCache(None))
+
+
+def keep(trainer: Trainer, path: Path) -> None:
+    """Write losses, gradient norms and weights of rank 0."""
+    if trainer.is_world_process_zero():
+        logs = [[log["loss"], log["grad_norm"]] for log in trainer.state.log_history if "loss" in log]
+        path.with_suffix(".json").write_text(json.dumps(logs))
+        state = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        save_file({name: t.clone().contiguous() for name, t in state.items()}, path.with_suffix(".safetensors"))

@@ -1,0 +1,41 @@
+"""Two ranks are one run: reductions count rightly, a broken loss stops both, and the numbers are those of one rank."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def saved_model(make_model, tmp_path):
+    """The tiny model in a folder, its LoRA-free weights the same for every run."""
+    model, processor = make_model()
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_two_ranks_equal_one_with_accumulation(saved_model, corpus, tmp_path):
+    """Two ranks with two examples each against one rank with two times two; SFT of all weights, and EPO."""
+    import rank_bodies
+
+    folders = (saved_model, str(corpus), str(tmp_path))
+    mp.spawn(rank_bodies.start, (rank_bodies.check_and_train, str(tmp_path / "store"), 2, folders), 2)
+    rank_bodies.train_sft(*folders, accumulation=2)
+    rank_bodies.train_epo(*folders, accumulation=2)
+    before = load_file(Path(saved_model) / "model.safetensors")
+    for stage in ("sft", "epo"):
+        curves = [torch.tensor(json.loads((tmp_path / f"{stage}-{r}.json").read_text())) for r in (True, False)]
+        assert curves[0].shape == (rank_bodies.STEPS, 2)
+        torch.testing.assert_close(curves[0], curves[1], atol=1e-4, rtol=1e-4, msg=lambda m, s=stage: f"{s}: {m}")
+        two, one = (load_file(tmp_path / f"{stage}-{r}.safetensors") for r in (True, False))
+        gaps = {name: (two[name] - one[name]).abs().max().item() for name in one}
+        assert two.keys() == one.keys() and max(gaps.values()) < 1e-5, (stage, max(gaps, key=gaps.get))
+    moved = load_file(tmp_path / "sft-False.safetensors")
+    changes = [(moved[name] - tensor).abs().max().item() for name, tensor in before.items()]
+    assert max(changes) > 1e-3  # a hundred times the gap allowed
