@@ -13,6 +13,7 @@ import pytest
 # The ranks meet at the first node's name, so it must lead back to this machine.
 NODES = (socket.gethostname(), "zz-second")
 
+# MessageTimeout: on a busy machine a signal that timed out would be sent again a minute later, to the job's next start.
 _CONFIG = """
 ClusterName=test
 SlurmctldHost=localhost
@@ -35,6 +36,7 @@ JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
+MessageTimeout=60
 SchedulerParameters=batch_sched_delay=1,sched_interval=1
 NodeName={first} NodeHostname=localhost NodeAddr=127.0.0.1 Port={first_port} CPUs=1
 NodeName={second} NodeHostname=localhost NodeAddr=127.0.0.1 Port={second_port} CPUs=1
