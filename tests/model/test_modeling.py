@@ -101,26 +101,41 @@ def test_too_few_placeholders_are_refused(model, build, examples):
         model(**batch)
 
 
-def test_greedy_replies_are_the_same_alone_in_a_batch_and_without_cache(model, build, examples):
+def test_greedy_replies_are_the_same_alone_and_in_a_batch(model, build, examples):
     prompts = [build(example) for example in examples[:6]]
     together = generate_replies(model, build.processor, prompts, max_new_tokens=8)
     assert together == generate_replies(model, build.processor, prompts, batch_size=1, max_new_tokens=8)
     assert len(set(together)) > 1
-    model.generation_config.use_cache = False
-    assert together == generate_replies(model, build.processor, prompts, max_new_tokens=8)
 
 
-def test_generation_follows_the_most_likely_token(model, build, examples):
-    """Greedy decoding worked by hand: argmax of the last position, appended, again."""
-    prompt = build(examples[0])
+@pytest.mark.parametrize("index", [0, 1, 4])
+def test_generation_follows_the_most_likely_token(model, build, examples, index):
+    """Greedy decoding by hand, without a cache: argmax of the last position, appended, and all of it read again."""
+    prompt = build(examples[index])
     ids = torch.tensor([prompt.input_ids])
     context = build.processor.batch_context([prompt])
-    for _ in range(5):
+    for _ in range(6):
         with torch.no_grad():
             best = model(input_ids=ids, attention_mask=torch.ones_like(ids), **context).logits[:, -1:].argmax(dim=-1)
         ids = torch.cat([ids, best], dim=1)
     wanted = build.processor.tokenizer.decode(ids[0, len(prompt.input_ids) :], skip_special_tokens=True)
-    assert generate_replies(model, build.processor, [prompt], max_new_tokens=5) == [wanted]
+    assert generate_replies(model, build.processor, [prompt], max_new_tokens=6) == [wanted]
+
+
+def test_generation_reads_the_prompt_its_clip_and_history_once(model, build, examples):
+    """Also after training, which switches the cache off in the config."""
+    model.config.use_cache = model.generation_config.use_cache = False
+    lengths, encoded = [], []
+    backbone = model.model
+    backbone.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: lengths.append(kwargs["inputs_embeds"].size(1)), with_kwargs=True
+    )
+    for part in (backbone.extractor, backbone.compressor):
+        part.register_forward_hook(lambda *_: encoded.append(1))
+    prompt = build(examples[0])
+    generate_replies(model, build.processor, [prompt], max_new_tokens=4)
+    assert lengths == [len(prompt.input_ids), 1, 1, 1]
+    assert len(encoded) == 2
 
 
 def test_a_forced_beginning_stands_in_the_reply(model, build, examples):
