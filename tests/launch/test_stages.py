@@ -70,7 +70,7 @@ def part(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_stages_follow_each_other(run, part, corpus, tmp_path, capsys):
+def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     """All stages on twelve dialogues: each finishes, is not run twice, and hands its successor what it needs."""
     common = {"data": str(corpus / "dialogues.jsonl"), "pipeline": "tiny"}
     training, cache = common | _TRAINING, {"cache_dir": str(tmp_path / "cache")}

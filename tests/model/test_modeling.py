@@ -88,7 +88,6 @@ def test_a_batch_without_clips_or_histories_keeps_every_weight_in_the_graph(mode
     assert torch.isfinite(output.logits).all()
     (output.logits.square().mean() + emotion_loss(output.extractor, torch.tensor([-100, -100]))).backward()
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    # Neither is read when embeddings are given: the compressor looks words up by itself.
     assert [n for n, p in named if p.grad is None] == []
     assert [n for n, p in named if not p.grad.isfinite().all()] == []
 
