@@ -88,7 +88,8 @@ COLUMNS = (
         "Reward accuracy",
         3,
         "Share of held-out pairs where the policy prefers the gold reply over the counter-emotional one more than the "
-        "reference does. With shuffled clips 0.5 says that a pair cannot be told apart without its clip.",
+        "reference does. With shuffled clips (mean of five shuffles) 0.5 says that a pair cannot be told apart without "
+        "its clip; the reference itself scores 0.5 by definition.",
     ),
     Column("prompt_tokens", "Prompt tokens", 1, "Mean length of the whole prompt: system, memory, clip, transcript."),
     Column("history_tokens", "History tokens", 1, "Mean tokens that stand for the history: memory tokens or its text."),
