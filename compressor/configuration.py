@@ -14,6 +14,7 @@ class MambaCompressorConfig(PreTrainedConfig):
         output_size: width of the language model's embeddings.
         output_std: standard deviation of the language model's embeddings, which fresh memories start with; 1.0
             would drown out its words.
+        llm_fingerprint: of the language model's embeddings the compressor was trained for; empty where unknown.
     """
 
     model_type = "mamba_compressor"
@@ -23,6 +24,7 @@ class MambaCompressorConfig(PreTrainedConfig):
     num_memory_tokens: int = 2
     output_size: int = 128
     output_std: float = 0.02
+    llm_fingerprint: str = ""
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Turn a plain dict into the backbone's own config class; Mamba-2 where it names none."""

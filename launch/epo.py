@@ -15,6 +15,7 @@ from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample, pair_examples
 from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer, pair_rows
+from launch.clip_check import read_clips_first
 from launch.model import load_model
 from launch.recipe import RecipeError, read_recipe, save_resolved
 from launch.tracking import open_run
@@ -62,6 +63,8 @@ def run() -> None:
     # Policy and reference must see the very same clip: no random changes to it here.
     model.model.extractor.config.augmentation = 0.0
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
+    clips = (pair.example.current.clip for pair in (*train, *validation))
+    read_clips_first((clip for clip in clips if clip is not None), processor.clips, build.cache)
     with open_run("epo", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
         trainer = EpoTrainer(
             model=model,

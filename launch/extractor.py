@@ -11,11 +11,13 @@ from epo.data.cache import ClipCache
 from epo.data.dialogue import DataError
 from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
+from epo.model.extractor import EmotionExtractor
 from epo.training.collate import ClipCollator
 from epo.training.examples import labelled_clips
 from epo.training.sft import ExtractorTrainer
+from launch.clip_check import read_clips_first
 from launch.parts import build_extractor
-from launch.recipe import read_recipe, save_resolved
+from launch.recipe import RecipeError, read_recipe, save_resolved
 from launch.tracking import open_run
 from launch.training import (
     fit,
@@ -79,6 +81,8 @@ def run() -> None:
         feature_extractor, image_processor, recipe.max_audio_seconds, recipe.video_fps, recipe.max_frames
     )
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
+    _check_length(recipe, extractor)
+    read_clips_first((clip for clip, _ in (*train, *validation)), reader, cache)
     with open_run("extractor", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
         trainer = ExtractorTrainer(
             model=extractor,
@@ -98,6 +102,19 @@ def run() -> None:
                 )
                 tracked.log_metrics({f"validation/{name}": value for name, value in metrics.items()})
                 stage.mark_done(out, resolved, metrics)
+
+
+def _check_length(recipe: ExtractorRecipe, extractor: EmotionExtractor) -> None:
+    """Refuse more audio than the encoder has positions for, 50 a second.
+
+    Raises:
+        RecipeError: `max_audio_seconds` is too long.
+    """
+    longest = extractor.config.audio_config.max_source_positions / 50
+    if recipe.max_audio_seconds > longest:
+        raise RecipeError(
+            f"max_audio_seconds is {recipe.max_audio_seconds}, but {recipe.audio_encoder} reads {longest:g}"
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.processing import EpoProcessor, add_placeholders
-from launch.parts import DTYPES, load_llm, load_tokenizer
+from launch.parts import DTYPES, embedding_fingerprint, load_llm, load_tokenizer
 from launch.recipe import RecipeError
 
 
@@ -21,12 +21,18 @@ def join_parts(recipe: Any) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
         recipe: has `llm`, `extractor`, `compressor`, `dtype`, `max_prompt_tokens`, `system_prompt`.
 
     Raises:
-        RecipeError: a folder does not hold the part it should.
+        RecipeError: a folder does not hold the part it should, or the compressor was trained for another model.
         ModelFitError: the compressor was made for a language model of another width.
     """
     llm, tokenizer = load_llm(recipe.llm, recipe.dtype), load_tokenizer(recipe.llm, ())
     extractor = _part(recipe.extractor, EmotionExtractor, "launch/extractor.py")
     compressor = _part(recipe.compressor, MambaCompressor, "launch/compressor.py")
+    made_for = compressor.config.llm_fingerprint
+    if made_for and made_for != embedding_fingerprint(llm):
+        raise RecipeError(
+            f"{recipe.compressor}: was trained for another language model than {recipe.llm}, whose embeddings its "
+            "memories would not match; train it anew with launch/compressor.py"
+        )
     reader = ClipReader.load(Path(recipe.extractor))
     model = EpoForConditionalGeneration.from_parts(llm, extractor, compressor, tokenizer, add_placeholders(tokenizer))
     processor = EpoProcessor(

@@ -1,5 +1,6 @@
 """Parts of the model by name: a hub name or a folder is loaded, a `.json` file is a config to start from nothing."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -78,11 +79,18 @@ def build_compressor(part: str, num_memory_tokens: int, llm: PreTrainedModel) ->
             num_memory_tokens=num_memory_tokens,
             output_size=embedding.size(1),
             output_std=embedding.std().item(),
+            llm_fingerprint=embedding_fingerprint(llm),
         )
     )
     if not is_config_file(part):
         compressor.backbone = _pretrained(AutoModel, part)
     return compressor
+
+
+def embedding_fingerprint(llm: PreTrainedModel) -> str:
+    """Return a hash of the first thousand token embeddings, rounded so that float32 and bfloat16 copies agree."""
+    rows = llm.get_input_embeddings().weight.detach()[:1000].to("cpu", torch.bfloat16).view(torch.int16)
+    return hashlib.sha256(rows.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def is_config_file(part: str) -> bool:

@@ -17,6 +17,7 @@ from epo.training.collate import PromptBuilder, SftCollator, TextCollator
 from epo.training.examples import Example, ReplyChoice, pair_examples, reply_examples
 from epo.training.lora import freeze_all_but, inject_lora, lora_config, merge_lora, num_trainable
 from epo.training.sft import SftTrainer, TextTrainer
+from launch.clip_check import read_clips_first
 from launch.model import join_parts, load_model
 from launch.parts import load_llm, load_tokenizer
 from launch.recipe import RecipeError, read_recipe, save_resolved
@@ -192,6 +193,9 @@ def _tune_model(
         model, processor = load_model(recipe.model, recipe.dtype)
     else:
         model, processor = join_parts(recipe)
+    cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
+    clips = (example.current.clip for example in examples)
+    read_clips_first((clip for clip in clips if clip is not None), processor.clips, cache)
     inject_lora(model, lora_config(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout))
     freeze_all_but(model, tuple(recipe.trainable))
     if stage.rank() == 0:
@@ -203,7 +207,7 @@ def _tune_model(
         train_dataset=dataset,
         data_collator=SftCollator(
             examples,
-            PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))),
+            PromptBuilder(processor, cache),
             recipe.modality_dropout,
             recipe.clip_dropout,
         ),

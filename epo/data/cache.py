@@ -22,6 +22,11 @@ class ClipCache:
         self._folder = folder
         self._digests: dict[tuple[Path, int, int], str] = {}
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a folder, so that what is made once is found again."""
+        return self._folder is not None
+
     def load(self, clip: Clip, settings: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Return the arrays kept for a clip, or make and keep them.
 

@@ -5,9 +5,14 @@ import shutil
 import sys
 
 import pytest
+import torch
 import yaml
 
 from launch import compressor, epo, evaluate, extractor, sft, stage
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Clip, DataError
+from launch.clip_check import read_clips_first
+from launch.parts import embedding_fingerprint
 from launch.ranks import gather_shares, share
 from launch.recipe import RecipeError
 
@@ -276,3 +281,21 @@ def test_a_stage_is_done_for_the_very_same_recipe_only(tmp_path):
 def test_alone_a_rank_has_everything():
     assert (stage.rank(), stage.num_ranks()) == (0, 1)
     assert gather_shares(share([1, 2, 3])) == [1, 2, 3]
+
+
+def test_clips_that_cannot_be_read_are_found_before_training(tmp_path, corpus, reader):
+    broken = tmp_path / "cut.mp4"
+    broken.write_bytes(b"")
+    silent = tmp_path / "empty.wav"
+    silent.write_bytes(b"")
+    clips = [Clip(video=broken), Clip(audio=silent)]
+    for cache in (ClipCache(None), ClipCache(tmp_path / "cache")):
+        with pytest.raises(DataError, match=r"2 clips cannot be read; the first: .*cut\.mp4.*data\.py check"):
+            read_clips_first(clips, reader, cache)
+
+
+def test_a_compressor_of_another_language_model_is_known_by_its_embeddings(make_llm):
+    first, other = make_llm(), make_llm()
+    torch.nn.init.ones_(other.get_input_embeddings().weight)
+    assert embedding_fingerprint(first) == embedding_fingerprint(first.to(torch.bfloat16))
+    assert embedding_fingerprint(first) != embedding_fingerprint(other)

@@ -1,0 +1,43 @@
+"""Reading clips before training starts: all ranks together find what cannot be read, and the cache is filled."""
+
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+from launch import stage
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Clip, DataError
+from epo.data.probe import probe_media
+from epo.model.clip_reader import ClipReader
+from launch.ranks import gather_shares, share
+
+
+def read_clips_first(clips: Iterable[Clip], reader: ClipReader, cache: ClipCache) -> None:
+    """Read every clip once, each rank its share.
+
+    With a cache the clips are decoded into it, which the first epoch would have to do anyway; without one only the
+    files' headers are read.
+
+    Raises:
+        DataError: some clips cannot be read; raised on every rank, with the number of them and the first fault.
+    """
+    faults = []
+    for clip in tqdm(share(list(clips)), desc="reading clips", disable=None if stage.rank() == 0 else True):
+        try:
+            _read(clip, reader, cache)
+        except DataError as error:
+            faults.append(str(error))
+    found = sorted(gather_shares(faults))
+    if found:
+        raise DataError(
+            f"{len(found)} clips cannot be read; the first: {found[0]}. `python launch/data.py check` lists them all"
+        )
+
+
+def _read(clip: Clip, reader: ClipReader, cache: ClipCache) -> None:
+    if cache.is_kept:
+        reader.read(clip, cache)
+        return
+    for path in (clip.audio, clip.video):
+        if path is not None:
+            probe_media(path)
