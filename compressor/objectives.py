@@ -51,7 +51,7 @@ def memory_logits(llm: PreTrainedModel, input_ids: Tensor, memory_id: int, vecto
 
 
 def distillation(logits: Tensor, labels: Tensor, teacher_logits: Tensor, teacher_labels: Tensor) -> Tensor:
-    """KL divergence from the full-text reader to the memory reader, averaged over reply tokens.
+    """KL divergence from the full-text reader to the memory reader: mean over examples of the mean over reply tokens.
 
     The teacher is the same frozen language model with the history written out. Where the history does not matter
     (which of many ways a reply opens) both agree at once, so the gradient is left to what the memory must tell.
@@ -66,9 +66,12 @@ def distillation(logits: Tensor, labels: Tensor, teacher_logits: Tensor, teacher
     Returns:
         float32 scalar, in nats a token.
     """
-    student = logits[:, :-1][labels[:, 1:] != IGNORE].float().log_softmax(dim=-1)
+    is_reply = labels[:, 1:] != IGNORE
+    student = logits[:, :-1][is_reply].float().log_softmax(dim=-1)
     teacher = teacher_logits[:, :-1][teacher_labels[:, 1:] != IGNORE].float().log_softmax(dim=-1)
-    return functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
+    divergence = functional.kl_div(student, teacher, log_target=True, reduction="none").sum(dim=-1)
+    share = 1 / (is_reply.sum(dim=1) * len(is_reply)).clamp(min=1)
+    return (divergence * share.repeat_interleave(is_reply.sum(dim=1))).sum()
 
 
 def turn_memory(vectors: Tensor, target_turn: Tensor, num_memory_tokens: int) -> tuple[Tensor, Tensor]:

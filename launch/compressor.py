@@ -7,7 +7,7 @@ from typing import Literal
 from transformers import TrainingArguments, set_seed
 
 from launch import stage
-from compressor.curriculum import Curriculum, ScheduledDataset
+from compressor.curriculum import Curriculum
 from compressor.data import CompressionCollator, History, Utterance
 from compressor.evaluation import memory_report
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
@@ -18,12 +18,15 @@ from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.recipe import read_recipe, save_resolved
 from launch.tracking import open_run
 from launch.training import (
+    check_words,
     fit,
     gathered_state,
     load_models_whole,
     open_corpus,
+    placed_texts,
     plan_batches,
     save_weights,
+    schedule,
     split_of,
     whole_model,
 )
@@ -66,17 +69,20 @@ def run() -> None:
     load_models_whole()
     llm, llm_tokenizer = load_llm(recipe.llm, recipe.dtype), load_tokenizer(recipe.llm, ())
     memory_id = add_placeholders(llm_tokenizer)["memory_token_id"]
+    check_words(llm_tokenizer, placed_texts(recipe.data, dialogues))
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm)
-    tokenizer = load_tokenizer(recipe.backbone, (turn.text for dialogue in train for turn in dialogue.turns))
+    lines = (Utterance(turn.speaker, turn.text).line for dialogue in train for turn in dialogue.turns)
+    tokenizer = load_tokenizer(recipe.backbone, lines)
     collator = CompressionCollator(tokenizer, llm_tokenizer, compressor.vocab_size, recipe.num_memory_tokens)
-    histories = [_history(example, i % 2 == 0) for i, example in enumerate(reply_examples(train, recipe.replies))]
+    examples = reply_examples(train, recipe.replies)
+    histories = [_history(example, i % 2 == 0) for i, example in enumerate(examples)]
     curriculum = Curriculum(recipe.single_turns, recipe.short, recipe.medium)
     weights = ObjectiveWeights(recipe.next_reply_weight, recipe.reconstruction_weight, recipe.distillation_weight)
     with open_run("compressor", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
         trainer = CompressorTrainer(
             model=compressor,
             args=args,
-            train_dataset=ScheduledDataset(len(histories), num_samples, args.seed),
+            train_dataset=schedule(examples, num_samples, args.seed, recipe.global_batch_size),
             data_collator=CurriculumCollator(histories, curriculum, collator),
             callbacks=[tracked.callback()],
             llm=llm,

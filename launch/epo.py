@@ -9,7 +9,7 @@ from trl import DPOConfig
 
 from launch import stage
 from epo.data.cache import ClipCache
-from epo.evaluation.rewards import pair_logps, reward_report
+from epo.evaluation.rewards import adapter_logps, reward_report
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample, pair_examples
@@ -19,7 +19,7 @@ from launch.clip_check import read_clips_first
 from launch.model import load_model
 from launch.recipe import RecipeError, read_recipe, save_resolved
 from launch.tracking import open_run
-from launch.training import fit, load_models_whole, open_corpus, plan_batches, whole_model
+from launch.training import check_words, fit, load_models_whole, open_corpus, placed_texts, plan_batches, whole_model
 
 
 @dataclass
@@ -63,6 +63,11 @@ def run() -> None:
     # Policy and reference must see the very same clip: no random changes to it here.
     model.model.extractor.config.augmentation = 0.0
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
+    check_words(processor.tokenizer, placed_texts(recipe.data, by_id.values()))
+    check_words(
+        processor.tokenizer,
+        ((f"{recipe.pairs}: rejected reply of dialogue {p.dialogue_id!r}", p.rejected) for p in pairs),
+    )
     clips = (pair.example.current.clip for pair in (*train, *validation))
     read_clips_first((clip for clip in clips if clip is not None), processor.clips, build.cache)
     with open_run("epo", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
@@ -99,10 +104,8 @@ def _set_loss(recipe: EpoRecipe, args: DPOConfig) -> None:
 
 
 def _validate(policy: PeftModel, pairs: list[PairExample], build: PromptBuilder, beta: float) -> dict[str, float]:
-    """Score the validation pairs; the model without its LoRA is the reference."""
-    trained = pair_logps(policy, pairs, build)
-    with policy.disable_adapter():
-        return reward_report(trained, pair_logps(policy, pairs, build), pairs, beta)
+    """Score the validation pairs against the model without its LoRA."""
+    return reward_report(*adapter_logps(policy, pairs, build), pairs, beta)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from epo.evaluation.judge import WordJudge
 from epo.evaluation.metrics import chance_levels
 from epo.evaluation.recognition import recognise
 from epo.evaluation.report import Row, describe_hardware, format_table, write_report
-from epo.evaluation.rewards import pair_logps, reward_report
+from epo.evaluation.rewards import adapter_logps, pair_logps, reward_report
 from epo.evaluation.scoring import ReplyScorer
 from epo.model.processing import split_reply
 from epo.preferences.pair import read_pairs
@@ -177,16 +177,25 @@ def _reward_accuracy(
     for seed in range(recipe.seed, recipe.seed + contestant.num_draws):
         changed = contestant.variant([pair.example for pair in pairs], seed)
         drawn = [PairExample(e, p.rejected, p.rejected_emotion) for e, p in zip(changed, pairs, strict=True)]
-        policy, base = (_gathered_logps(model, drawn, build) for model in (contestant.model, reference))
+        policy, base = _gathered_logps(contestant.model, reference, drawn, build)
         draws.append(reward_report(policy, base, drawn, recipe.beta)["reward_accuracy"])
     return _mean(draws)
 
 
-def _gathered_logps(model: Any, pairs: list[PairExample], build: PromptBuilder) -> tuple[Tensor, Tensor]:
-    """Return the log-probabilities of chosen and rejected replies of all pairs, each rank having done its share."""
-    mine = torch.stack(pair_logps(model, share(pairs), build)).T.tolist()
-    chosen, rejected = torch.tensor(gather_shares(mine)).T
-    return chosen, rejected
+def _gathered_logps(
+    model: Any, reference: Any, pairs: list[PairExample], build: PromptBuilder
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return what policy and reference make of chosen and rejected replies, each rank having done its share."""
+    mine = share(pairs)
+    if isinstance(model, PeftModel):
+        policy, base = adapter_logps(model, mine, build)
+    else:
+        policy = pair_logps(model, mine, build)
+        base = policy if model is reference else pair_logps(reference, mine, build)
+    policy_chosen, policy_rejected, base_chosen, base_rejected = torch.tensor(
+        gather_shares(torch.stack([*policy, *base]).T.tolist())
+    ).T
+    return (policy_chosen, policy_rejected), (base_chosen, base_rejected)
 
 
 def _judge(dialogues: Sequence[Dialogue]) -> WordJudge:

@@ -47,6 +47,9 @@ class ExtractorRecipe:
     max_audio_seconds: float = field(default=30.0, metadata={"help": "longest audio read of a clip"})
     video_fps: float = field(default=4.0, metadata={"help": "frames sampled a second"})
     max_frames: int = field(default=8, metadata={"help": "most frames of a clip"})
+    face_detector: str = field(
+        default="", metadata={"help": "cut frames to the face: YuNet .onnx, cascade .xml, or a cascade OpenCV brings"}
+    )
     global_batch_size: int = field(default=16, metadata={"help": "clips an optimizer step, over all ranks"})
     cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
     pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
@@ -78,7 +81,12 @@ def run() -> None:
     }
     extractor, feature_extractor, image_processor = build_extractor(recipe.audio_encoder, recipe.vision_tower, sizes)
     reader = ClipReader(
-        feature_extractor, image_processor, recipe.max_audio_seconds, recipe.video_fps, recipe.max_frames
+        feature_extractor,
+        image_processor,
+        recipe.max_audio_seconds,
+        recipe.video_fps,
+        recipe.max_frames,
+        recipe.face_detector,
     )
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     _check_length(recipe, extractor)

@@ -48,6 +48,7 @@ def join_parts(recipe: Any) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
         max_audio_seconds=reader.max_audio_seconds,
         video_fps=reader.video_fps,
         max_frames=reader.max_frames,
+        face_detector=reader.face_detector,
     )
     return model, processor
 

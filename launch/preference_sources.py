@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from epo.emotions import Emotion
 from epo.preferences.builder import Source
@@ -11,6 +11,10 @@ from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.policy import Writer
 from epo.preferences.scores import Examiner
 from launch.recipe import RecipeError
+
+if TYPE_CHECKING:
+    from epo.preferences.endpoint import ChatClient
+    from epo.preferences.local_chat import LocalChat
 
 
 def make_source(recipe: Any, examiner: Examiner) -> Source:
@@ -37,11 +41,34 @@ def make_source(recipe: Any, examiner: Examiner) -> Source:
 
 def _llm(recipe: Any) -> Source:
     from epo.preferences.answer_cache import AnswerCache
-    from epo.preferences.endpoint import Endpoint
     from epo.preferences.llm import LlmSource, Volume
 
-    if recipe.llm_base_url is None or recipe.llm_model is None:
-        raise RecipeError("source llm wants llm_base_url and llm_model; docs/preferences.md shows a local server")
+    if recipe.llm_model is None:
+        raise RecipeError("source llm wants llm_model, and llm_base_url unless the model is to be loaded here")
+    chat = _local_chat(recipe) if recipe.llm_base_url is None else _chat_client(recipe)
+    cache = AnswerCache(Path(recipe.output_dir) / "llm_cache.jsonl")
+    volume = Volume(recipe.llm_concurrency, recipe.llm_max_requests)
+    return LlmSource(chat, volume, cache, recipe.context_turns, recipe.seed)
+
+
+def _local_chat(recipe: Any) -> "LocalChat":
+    """Load the model that rewrites replies in this process."""
+    import torch
+
+    from epo.preferences.local_chat import LocalChat
+    from launch.parts import load_llm, load_tokenizer
+
+    model = load_llm(recipe.llm_model, recipe.llm_dtype)
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    tokenizer = load_tokenizer(recipe.llm_model, ())
+    if tokenizer.chat_template is None:
+        raise RecipeError(f"llm_model {recipe.llm_model}: has no chat template; name an instruction-tuned model")
+    return LocalChat(recipe.llm_model, model, tokenizer, recipe.llm_temperature, recipe.llm_max_tokens)
+
+
+def _chat_client(recipe: Any) -> "ChatClient":
+    from epo.preferences.endpoint import ChatClient, Endpoint
+
     endpoint = Endpoint(
         recipe.llm_base_url,
         recipe.llm_model,
@@ -52,9 +79,7 @@ def _llm(recipe: Any) -> Source:
         recipe.llm_tries,
         recipe.llm_first_pause_s,
     )
-    cache = AnswerCache(Path(recipe.output_dir) / "llm_cache.jsonl")
-    volume = Volume(recipe.llm_concurrency, recipe.llm_max_requests)
-    return LlmSource(endpoint, volume, cache, recipe.context_turns, recipe.seed)
+    return ChatClient(endpoint, recipe.llm_concurrency)
 
 
 def _policy(recipe: Any) -> Source:

@@ -46,7 +46,10 @@ class PreferencesRecipe:
     )
     context_turns: int = field(default=5, metadata={"help": "retrieve, llm: turns before the reply that are looked at"})
     llm_base_url: str | None = field(default=None, metadata={"help": "such as http://127.0.0.1:8000/v1"})
-    llm_model: str | None = field(default=None, metadata={"help": "the model's name there"})
+    llm_model: str | None = field(
+        default=None, metadata={"help": "the model's name there; without llm_base_url, a folder or hub name to load"}
+    )
+    llm_dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of a model loaded here"})
     llm_key_variable: str = field(default="OPENAI_API_KEY", metadata={"help": "environment variable with the key"})
     llm_temperature: float = field(default=0.7, metadata={"help": "of sampling"})
     llm_max_tokens: int = field(default=256, metadata={"help": "longest rewritten reply"})

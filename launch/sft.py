@@ -23,12 +23,15 @@ from launch.parts import load_llm, load_tokenizer
 from launch.recipe import RecipeError, read_recipe, save_resolved
 from launch.tracking import TrackedRun, open_run
 from launch.training import (
+    check_words,
     fit,
     gathered_state,
     load_models_whole,
     open_corpus,
+    placed_texts,
     plan_batches,
     save_weights,
+    schedule,
     split_of,
     whole_model,
 )
@@ -89,9 +92,8 @@ def run() -> None:
     load_models_whole()
     with open_run(out.name, recipe.pipeline, recipe.experiment, out, resolved) as tracked:
         tune = _tune_text if recipe.input == "text" else _tune_model
-        results = tune(
-            recipe, args, examples, ScheduledDataset(len(examples), num_samples, args.seed), dialogues, tracked
-        )
+        dataset = schedule(examples, num_samples, args.seed, recipe.global_batch_size)
+        results = tune(recipe, args, examples, dataset, dialogues, tracked)
         if stage.rank() == 0:
             tracked.log_metrics({f"final/{name}": value for name, value in results.items()})
             stage.mark_done(out, resolved, results)
@@ -128,6 +130,7 @@ def _tune_text(
     # With their labels, so that emotion words become tokens too.
     texts = (reply_text(turn.text, turn.emotion) for d in dialogues if d.split == "train" for turn in d.turns)
     tokenizer = load_tokenizer(recipe.llm, texts)
+    check_words(tokenizer, placed_texts(recipe.data, dialogues))
     llm = load_llm(recipe.llm, recipe.dtype)
     curriculum = Curriculum() if recipe.curriculum else Curriculum(short=0, medium=0)
     trainer = TextTrainer(
@@ -193,6 +196,7 @@ def _tune_model(
         model, processor = load_model(recipe.model, recipe.dtype)
     else:
         model, processor = join_parts(recipe)
+    check_words(processor.tokenizer, placed_texts(recipe.data, dialogues))
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     clips = (example.current.clip for example in examples)
     read_clips_first((clip for clip in clips if clip is not None), processor.clips, cache)

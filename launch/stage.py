@@ -22,6 +22,7 @@ def main(run: Callable[[], None]) -> None:
 
     Every `ValueError` of the project's own classes is the user's: its message says where and what to do.
     """
+    _skip_unused_operator()
     try:
         run()
     except ValueError as error:
@@ -65,6 +66,14 @@ def rank() -> int:
 def num_ranks() -> int:
     """Return the number of processes in the job, 1 outside of one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _skip_unused_operator() -> None:
+    """Let DeepSpeed not compile, at its start on CPUs, a reduction that only tensor-parallel inference calls."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
+        from deepspeed.ops import __compatible_ops__
+
+        __compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _exit(code: int) -> None:

@@ -2,21 +2,24 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, Trainer, TrainingArguments
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.integrations import unset_hf_deepspeed_config
 from transformers.models.mamba.modeling_mamba import MambaMixer
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from trl.models.utils import unwrap_model_for_generation
 
 from launch import stage
+from compressor.curriculum import ScheduledDataset
 from epo.data.dialogue import DataError, Dialogue, Split, read_dialogues
 from epo.model.extractor import EmotionExtractor
+from epo.model.processing import refuse_tokens, special_tokens
+from epo.training.examples import Example
 from launch.recipe import RecipeError, accumulation_steps
 
 
@@ -32,6 +35,12 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
         global_batch_size, args.per_device_train_batch_size, stage.num_ranks()
     )
     return args.max_steps * global_batch_size
+
+
+def schedule(examples: Sequence[Example], num_samples: int, seed: int, global_batch_size: int) -> ScheduledDataset:
+    """Return the order of training on replies, those with histories of like length together."""
+    lengths = [sum(len(turn.text) for turn in example.history) for example in examples]
+    return ScheduledDataset(len(examples), num_samples, seed, lengths, global_batch_size)
 
 
 def load_models_whole() -> None:
@@ -115,6 +124,31 @@ def split_of(dialogues: list[Dialogue], split: Split, path: str) -> list[Dialogu
     if not found:
         raise DataError(f"{path}: no dialogue has split {split!r}; `python launch/data.py import` assigns splits")
     return found
+
+
+def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, str]]) -> None:
+    """Refuse texts with special tokens in them, before training starts.
+
+    Args:
+        tokenizer: the language model's.
+        texts: where each stands, such as "dialogues.jsonl: dialogue 'd1', turn 3", and the text.
+
+    Raises:
+        DataError: names the place and the token.
+    """
+    special = special_tokens(tokenizer)
+    for place, text in texts:
+        try:
+            refuse_tokens(text, special)
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from None
+
+
+def placed_texts(path: str, dialogues: Iterable[Dialogue]) -> Iterator[tuple[str, str]]:
+    """Yield where each turn stands, and its text."""
+    for dialogue in dialogues:
+        for number, turn in enumerate(dialogue.turns):
+            yield f"{path}: dialogue {dialogue.id!r}, turn {number}", turn.text
 
 
 def open_corpus(path: str) -> list[Dialogue]:

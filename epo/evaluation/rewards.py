@@ -1,38 +1,70 @@
 """Held-out rewards: how often the policy prefers the gold reply more than the reference does."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 
 from compressor.data import IGNORE
+from epo.model.modeling import encode_once
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample
 from epo.training.losses import implicit_reward, sequence_logps
 
+Logps = tuple[Tensor, Tensor]
+"""Log-probabilities of chosen and of rejected replies, float32 (N,) each, in nats."""
+
 
 @torch.no_grad()
-def pair_logps(
-    model: Any, pairs: Sequence[PairExample], build: PromptBuilder, batch_size: int = 25
-) -> tuple[Tensor, Tensor]:
-    """Return the log-probabilities of chosen and of rejected replies, float32 (N,) each, in nats."""
+def pair_logps(model: Any, pairs: Sequence[PairExample], build: PromptBuilder, batch_size: int = 25) -> Logps:
+    """Return the log-probabilities of the replies of pairs under one model."""
     model.eval()
+    return _joined([_logps(model, *batch) for batch in _batches(model, pairs, build, batch_size)])
+
+
+@torch.no_grad()
+def adapter_logps(
+    policy: PeftModel, pairs: Sequence[PairExample], build: PromptBuilder, batch_size: int = 25
+) -> tuple[Logps, Logps]:
+    """Return the log-probabilities under a policy, and under the policy without its LoRA, its reference.
+
+    Clips and histories are run once for both.
+    """
+    policy.eval()
+    with_lora, without = [], []
+    for inputs, labels in _batches(policy, pairs, build, batch_size):
+        shared = encode_once(policy.get_base_model(), inputs)
+        with_lora.append(_logps(policy, shared, labels))
+        with policy.disable_adapter():
+            without.append(_logps(policy, shared, labels))
+    return _joined(with_lora), _joined(without)
+
+
+def _batches(
+    model: Any, pairs: Sequence[PairExample], build: PromptBuilder, batch_size: int
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """Yield the model's inputs and the labels of the replies."""
     collate = PairCollator(pairs, build)
-    parts = []
     for start in range(0, len(pairs), batch_size):
         rows = [{"index": i} for i in range(start, min(start + batch_size, len(pairs)))]
         batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
         labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
-        parts.append(sequence_logps(model(**batch).logits, labels).cpu().view(2, -1))
+        yield batch, labels
+
+
+def _logps(model: Any, inputs: dict[str, Any], labels: Tensor) -> Tensor:
+    return sequence_logps(model(**inputs).logits, labels).cpu().view(2, -1)
+
+
+def _joined(parts: list[Tensor]) -> Logps:
     chosen, rejected = torch.cat(parts, dim=1) if parts else torch.zeros(2, 0)
     return chosen, rejected
 
 
-def reward_report(
-    policy: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], pairs: Sequence[PairExample], beta: float
-) -> dict[str, float]:
+def reward_report(policy: Logps, reference: Logps, pairs: Sequence[PairExample], beta: float) -> dict[str, float]:
     """Summarise rewards on held-out pairs.
 
     Args:

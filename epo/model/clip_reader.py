@@ -13,6 +13,7 @@ from transformers import AutoFeatureExtractor, CLIPImageProcessorPil, SiglipImag
 
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip
+from epo.data.face import crop_to_face
 from epo.data.media import MediaLimits, decode_clip
 
 
@@ -39,6 +40,7 @@ class ClipReader:
         max_audio_seconds: longest audio read of a clip.
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
+        face_detector: cuts frames to the face, see `epo.data.face.open_detector`; empty for whole frames.
     """
 
     feature_extractor: Any
@@ -46,12 +48,14 @@ class ClipReader:
     max_audio_seconds: float
     video_fps: float
     max_frames: int
+    face_detector: str = ""
 
     def read(self, clip: Clip | None, cache: ClipCache) -> ClipFeatures:
         """Decode a clip and compute what the encoders read, through the cache.
 
         Raises:
             MediaError: the clip cannot be decoded; the message names the file.
+            DataError: the face detector cannot be used.
         """
         if clip is None:
             return ClipFeatures()
@@ -86,7 +90,8 @@ class ClipReader:
         """Write the processors and limits into a folder, for `load`."""
         self.feature_extractor.save_pretrained(folder / "feature_extractor")
         self.image_processor.save_pretrained(folder / "image_processor")
-        limits = {name: getattr(self, name) for name in ("max_audio_seconds", "video_fps", "max_frames")}
+        names = ("max_audio_seconds", "video_fps", "max_frames", "face_detector")
+        limits = {name: getattr(self, name) for name in names}
         (folder / "clip_reader.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -112,7 +117,8 @@ class ClipReader:
             )
             arrays["audio"] = np.ascontiguousarray(output["input_features"][0], dtype=np.float32)
         if media.frames is not None:
-            output = self.image_processor(list(media.frames), return_tensors="np")
+            frames = crop_to_face(media.frames, self.face_detector) if self.face_detector else media.frames
+            output = self.image_processor(list(frames), return_tensors="np")
             arrays["video"] = np.ascontiguousarray(output["pixel_values"], dtype=np.float32)
         return arrays
 
@@ -125,7 +131,8 @@ class ClipReader:
         )
 
     def _settings(self) -> str:
-        return f"{self._limits()}|{self.feature_extractor.to_json_string()}|{self.image_processor.to_json_string()}"
+        processors = (self.feature_extractor.to_json_string(), self.image_processor.to_json_string())
+        return "|".join([str(self._limits()), self.face_detector, *processors])
 
     def _frame_size(self) -> tuple[int, int]:
         crop = getattr(self.image_processor, "crop_size", None)

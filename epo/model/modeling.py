@@ -54,6 +54,23 @@ class EncodedContext(ModelOutput):
     clips: ExtractorOutput | None = None
 
 
+def encode_once(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """Run a batch's clips and histories now, for several forwards over the same batch.
+
+    Right where these forwards share compressor and extractor, as a policy and its reference without the LoRA do.
+
+    Args:
+        model: `EpoForConditionalGeneration`.
+        batch: its inputs.
+
+    Returns:
+        The inputs with `context` in the place of `CONTEXT_KEYS`.
+    """
+    with torch.no_grad():
+        context = model.model.encode_context(**{key: batch[key] for key in CONTEXT_KEYS if key in batch})
+    return {key: value for key, value in batch.items() if key not in CONTEXT_KEYS} | {"context": context}
+
+
 class EpoPreTrainedModel(PreTrainedModel):
     """What backbone and model share with transformers."""
 

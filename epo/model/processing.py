@@ -49,16 +49,22 @@ def split_reply(reply: str) -> tuple[str | None, str]:
     return None, reply.strip()
 
 
-def refuse_placeholders(text: str) -> None:
-    """Refuse words in which a placeholder is written out: it would be taken for a clip or a memory.
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Return the placeholders and whatever else a tokenizer takes for a mark, not for words, wherever it is written."""
+    marks = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return tuple(dict.fromkeys([*PLACEHOLDERS, *marks]))
+
+
+def refuse_tokens(text: str, tokens: Sequence[str]) -> None:
+    """Refuse words in which a special token is written out: it would be taken for a clip or for the end of a turn.
 
     Raises:
-        DataError: quotes the text and the placeholder.
+        DataError: quotes the text and the token.
     """
-    for token in PLACEHOLDERS:
+    for token in tokens:
         if token in text:
             raise DataError(
-                f"the text {text[:60]!r} contains {token!r}, which stands for a clip or a memory; remove it"
+                f"the text {text[:60]!r} contains {token!r}, which the model takes for a mark, not for words; remove it"
             )
 
 
@@ -85,6 +91,7 @@ class EpoProcessor(ProcessorMixin):
         max_audio_seconds: longest audio read of a clip.
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
+        face_detector: see `ClipReader`.
     """
 
     def __init__(
@@ -101,6 +108,7 @@ class EpoProcessor(ProcessorMixin):
         max_audio_seconds: float = 30.0,
         video_fps: float = 4.0,
         max_frames: int = 8,
+        face_detector: str = "",
         **kwargs: Any,
     ) -> None:
         self.history_vocab_size = history_vocab_size
@@ -111,13 +119,19 @@ class EpoProcessor(ProcessorMixin):
         self.max_audio_seconds = max_audio_seconds
         self.video_fps = video_fps
         self.max_frames = max_frames
+        self.face_detector = face_detector
         super().__init__(feature_extractor, image_processor, tokenizer, history_tokenizer, **kwargs)
 
     @property
     def clips(self) -> ClipReader:
         """The reader of clips, with this processor's encoders and limits."""
         return ClipReader(
-            self.feature_extractor, self.image_processor, self.max_audio_seconds, self.video_fps, self.max_frames
+            self.feature_extractor,
+            self.image_processor,
+            self.max_audio_seconds,
+            self.video_fps,
+            self.max_frames,
+            self.face_detector,
         )
 
     def encode_prompt(
@@ -134,10 +148,11 @@ class EpoProcessor(ProcessorMixin):
             use_memory: False writes the history out as text, for comparison.
 
         Raises:
-            DataError: the current turn alone is too long, or a placeholder is written out in a turn.
+            DataError: the current turn alone is too long, or a special token is written out in a turn.
         """
+        special = special_tokens(self.tokenizer)
         for turn in (*history, current):
-            refuse_placeholders(turn.text)
+            refuse_tokens(turn.text, special)
         block = self._clip_placeholders(clip)
         bare = len(self._render([], block + current.text, use_memory))
         for first in range(len(history) + 1):
@@ -155,9 +170,9 @@ class EpoProcessor(ProcessorMixin):
         """Return the ids of a labelled reply, closed by the end-of-turn token.
 
         Raises:
-            DataError: a placeholder is written out in it.
+            DataError: a special token is written out in it.
         """
-        refuse_placeholders(text)
+        refuse_tokens(text, special_tokens(self.tokenizer))
         return encode_reply(self.tokenizer, reply_text(text, emotion))
 
     def batch_context(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:

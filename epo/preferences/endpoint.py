@@ -55,6 +55,12 @@ class ChatClient:
             EndpointError: the address is no http address, or would carry the key unencrypted to another machine.
         """
         self.endpoint = endpoint
+        self.name = f"{endpoint.base_url} ({endpoint.model})"
+        self.identity: dict[str, Any] = {
+            "model": endpoint.model,
+            "temperature": endpoint.temperature,
+            "max_tokens": endpoint.max_tokens,
+        }
         self._key = os.environ.get(endpoint.key_variable)
         _check_address(endpoint, self._key is not None)
         self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
@@ -78,22 +84,15 @@ class ChatClient:
             UnusableAnswer: it answered, but with nothing a reply could be read from.
             EndpointError: it cannot be reached, keeps failing, or refuses.
         """
-        where = f"{self.endpoint.base_url} ({self.endpoint.model})"
-        body: dict[str, Any] = {
-            "model": self.endpoint.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": self.endpoint.temperature,
-            "max_tokens": self.endpoint.max_tokens,
-            "seed": seed,
-        }
+        body = self.identity | {"messages": [{"role": "user", "content": prompt}], "seed": seed}
         try:
             answer = self._session.post(
                 self._url, json=body, auth=self._sign, timeout=self.endpoint.timeout_s, allow_redirects=False
             )
         except requests.RequestException as error:
-            raise EndpointError(f"{where}: no answer after {self.endpoint.tries} tries ({_kind(error)})") from None
+            raise EndpointError(f"{self.name}: no answer after {self.endpoint.tries} tries ({_kind(error)})") from None
         if answer.status_code != 200:
-            raise EndpointError(f"{where}: {self._explain(answer)}")
+            raise EndpointError(f"{self.name}: {self._explain(answer)}")
         return _read_reply(answer)
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -1,17 +1,18 @@
-"""Source `llm`: a model behind an OpenAI-compatible endpoint rewrites the gold reply for the counter emotion."""
+"""Source `llm`: a language model rewrites the gold reply for the counter emotion."""
 
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
 from epo.emotions import EMOTIONS, Emotion
 from epo.preferences.answer_cache import AnswerCache, question_key
-from epo.preferences.endpoint import ChatClient, Endpoint, EndpointError, UnusableAnswer
+from epo.preferences.endpoint import EndpointError, UnusableAnswer
 from epo.preferences.gold import GoldReply
 
 _PROMPT = "llm_prompt_v1.j2"
@@ -27,25 +28,35 @@ class Volume:
     max_requests: int = 10_000
 
 
+class Chat(Protocol):
+    """A model to ask: `ChatClient` or `LocalChat`."""
+
+    name: str
+    """Who is asked, for messages."""
+
+    identity: dict[str, Any]
+    """What its answers depend on besides prompt and seed."""
+
+    def ask(self, prompt: str, seed: int) -> str:
+        """Return the reply to one user message; threads may ask at the same time."""
+
+
 class LlmSource:
     """Asks for one rewritten reply each, and keeps every answer at once: a killed run goes on where it was."""
 
     name = "llm"
 
-    def __init__(self, endpoint: Endpoint, volume: Volume, cache: AnswerCache, context_turns: int, seed: int) -> None:
+    def __init__(self, chat: Chat, volume: Volume, cache: AnswerCache, context_turns: int, seed: int) -> None:
         """Prepare, without sending anything.
 
         Args:
-            endpoint: where to ask.
+            chat: whom to ask.
             volume: how much.
             cache: answers of earlier runs, and of this one.
             context_turns: turns before the reply that the prompt shows.
             seed: sent along; an endpoint may ignore it, the cache makes a second run the same all the same.
-
-        Raises:
-            EndpointError: the address cannot be used.
         """
-        self._client = ChatClient(endpoint, volume.concurrency)
+        self._chat = chat
         self._volume = volume
         self._cache = cache
         self._context_turns = context_turns
@@ -99,7 +110,7 @@ class LlmSource:
                 return
             self._count_request()
             try:
-                text = self._client.ask(prompt, self._seed + attempt)
+                text = self._chat.ask(prompt, self._seed + attempt)
             except EndpointError:
                 self._stopped.set()
                 raise
@@ -121,7 +132,7 @@ class LlmSource:
             self._nonsense_in_a_row += 1
             if self._nonsense_in_a_row >= _NONSENSE_IN_A_ROW:
                 raise EndpointError(
-                    f"{self._client.endpoint.base_url}: {_NONSENSE_IN_A_ROW} answers in a row were unusable, the last "
+                    f"{self._chat.name}: {_NONSENSE_IN_A_ROW} answers in a row were unusable, the last "
                     f"held {problem}; is it an OpenAI-compatible chat endpoint?"
                 ) from None
 
@@ -130,11 +141,4 @@ class LlmSource:
         return self._template.render(gold=reply, turns=turns, emotion=emotion).strip()
 
     def _key(self, prompt: str) -> str:
-        endpoint = self._client.endpoint
-        return question_key(
-            model=endpoint.model,
-            temperature=endpoint.temperature,
-            max_tokens=endpoint.max_tokens,
-            seed=self._seed,
-            prompt=prompt,
-        )
+        return question_key(**self._chat.identity, seed=self._seed, prompt=prompt)

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import torch
 from datasets import Dataset
 from trl import DPOTrainer
 
 from compressor.scheduled_trainer import require_finite
-from epo.model.modeling import CONTEXT_KEYS
+from epo.model.modeling import encode_once
 
 
 class ReferenceDriftError(ValueError):
@@ -51,10 +50,8 @@ class EpoTrainer(DPOTrainer):
         """Run compressor and extractor once for policy and reference: frozen, they give both the same."""
         if self.ref_model is not None:
             return inputs
-        backbone = self.accelerator.unwrap_model(self.model).get_base_model().model
-        with torch.no_grad(), self.compute_loss_context_manager():
-            context = backbone.encode_context(**{key: inputs[key] for key in CONTEXT_KEYS if key in inputs})
-        return {key: value for key, value in inputs.items() if key not in CONTEXT_KEYS} | {"context": context}
+        with self.compute_loss_context_manager():
+            return encode_once(self.accelerator.unwrap_model(self.model).get_base_model(), inputs)
 
 
 def pair_rows(num_pairs: int) -> Dataset:

@@ -27,7 +27,8 @@ KEY = "sk-very-secret"
 def make(stub, tmp_path, concurrency=4, max_requests=100, **changes):
     settings = {"timeout_s": 0.3, "tries": 4, "first_pause_s": 0.001, "key_variable": "TEST_KEY"} | changes
     cache = AnswerCache(tmp_path / "cache.jsonl")
-    return LlmSource(Endpoint(stub.url, "m", **settings), Volume(concurrency, max_requests), cache, 3, seed=0)
+    client = ChatClient(Endpoint(stub.url, "m", **settings), concurrency)
+    return LlmSource(client, Volume(concurrency, max_requests), cache, 3, seed=0)
 
 
 def ask(source, gold=GOLD):

@@ -1,0 +1,62 @@
+"""A Hugging Face chat model in this process, asked like an endpoint."""
+
+import threading
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from epo.preferences.endpoint import UnusableAnswer
+
+
+class LocalChat:
+    """Asks a loaded model, one question at a time; a server is faster where there are many (docs/preferences.md)."""
+
+    def __init__(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        temperature: float = 0.7,
+        max_tokens: int = 256,
+    ) -> None:
+        """Take a model that is where it should run.
+
+        Args:
+            name: what it was loaded from.
+            model: any causal language model.
+            tokenizer: the model's, with a chat template.
+            temperature: of sampling; 0 takes the most likely token.
+            max_tokens: longest answer.
+        """
+        self.name = name
+        settings = {"temperature": temperature, "max_tokens": max_tokens}
+        self.identity: dict[str, Any] = {"model": name, "dtype": str(model.dtype)} | settings
+        self._model, self._tokenizer = model.eval(), tokenizer
+        self._sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+        self._max_tokens = max_tokens
+        self._lock = threading.Lock()  # the seed is the whole process's
+
+    @torch.no_grad()
+    def ask(self, prompt: str, seed: int) -> str:
+        """Return the model's reply to one user message; the same for the same seed.
+
+        Raises:
+            UnusableAnswer: it said nothing.
+        """
+        batch = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        ).to(self._model.device)
+        pad = self._tokenizer.eos_token_id if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
+        with self._lock:
+            set_seed(seed)
+            ids = self._model.generate(
+                **batch,
+                **self._sampling,
+                max_new_tokens=self._max_tokens,
+                pad_token_id=pad,
+            )
+        text = self._tokenizer.decode(ids[0, batch["input_ids"].size(1) :], skip_special_tokens=True).strip()
+        if text == "":
+            raise UnusableAnswer("an empty reply")
+        return text
