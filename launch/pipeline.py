@@ -286,8 +286,8 @@ def _real_command(stage: Stage) -> list[str]:
 
 
 def _environment(parent_run_id: str) -> dict[str, str]:
-    """Return the environment of a stage: tools of the virtual environment (ninja) first, and its MLflow parent."""
-    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+    """Return the environment of a stage: tools of the virtual environment first, and its MLflow parent."""
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"}  # ranks share the cores
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     if parent_run_id != "":
         environment[PIPELINE_RUN_ID] = parent_run_id

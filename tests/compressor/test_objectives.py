@@ -65,6 +65,16 @@ def test_distillation_is_the_kl_divergence_over_reply_tokens():
     assert distillation(teacher, teacher_labels, teacher, teacher_labels).item() == pytest.approx(0.0, abs=1e-7)
 
 
+def test_distillation_is_a_mean_over_examples_of_means_over_tokens():
+    """Row 0 differs from its teacher at one of two tokens, by d; row 1 has one token, alike: (d / 2 + 0) / 2."""
+    far, half, quarter = [0.01, 0.99], [0.5, 0.5], [0.25, 0.75]
+    labels = torch.tensor([[IGNORE, 1, 0], [IGNORE, 1, IGNORE]])
+    student = logits_of([quarter, half, far], [half, far, far])
+    teacher = logits_of([half, half, far], [half, half, far])
+    d = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    assert distillation(student, labels, teacher, labels).item() == pytest.approx(d / 4)
+
+
 def test_memory_of_one_turn_is_picked():
     vectors = torch.arange(12.0).view(2, 6, 1)
     picked, mask = turn_memory(vectors, torch.tensor([2, 0]), num_memory_tokens=2)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from peft import get_peft_model
 
 from compressor.data import IGNORE
-from epo.evaluation.rewards import pair_logps, reward_report
+from epo.evaluation.rewards import adapter_logps, pair_logps, reward_report
 from epo.training.collate import PromptBuilder
+from epo.training.lora import lora_config
 from epo.training.losses import sequence_logps
 
 
@@ -26,6 +28,20 @@ def test_log_probabilities_are_those_of_each_reply_alone(model_and_processor, cl
             with torch.no_grad():
                 logits = model(input_ids=ids, **processor.batch_context([prompt])).logits
             assert logps[i].item() == pytest.approx(sequence_logps(logits, labels).item(), abs=1e-3)
+
+
+def test_policy_and_reference_together_give_what_each_gives_alone(make_model, clip_cache, pairs):
+    model, processor = make_model()
+    build = PromptBuilder(processor, clip_cache)
+    before = pair_logps(model, pairs, build)
+    policy = get_peft_model(model, lora_config(model, rank=4, alpha=8, dropout=0.0))
+    for name, weight in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    together, reference = adapter_logps(policy, pairs, build, batch_size=3)
+    for ours, alone in zip((*together, *reference), (*pair_logps(policy, pairs, build), *before), strict=True):
+        assert torch.allclose(ours, alone, atol=1e-3)
+    assert not torch.allclose(together[0], reference[0], atol=0.1)
 
 
 def test_no_pairs_give_nothing(model_and_processor, clip_cache):

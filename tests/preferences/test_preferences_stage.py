@@ -121,7 +121,7 @@ def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
         ({"context_turns": 0}, "context_turns is 0"),
         ({"require_clip": True}, "nothing to build pairs on for splits"),
         ({"min_similarity": 1.0, "splits": ["test"]}, "every reply was dropped: test: content too different 28 times"),
-        ({"source": "llm"}, "source llm wants llm_base_url and llm_model"),
+        ({"source": "llm"}, "source llm wants llm_model, and llm_base_url unless"),
         ({"source": "policy"}, "source policy wants policy_model"),
         ({"counter_emotoin": "random"}, "nearest known key is 'counter_emotion'"),
     ],
