@@ -14,6 +14,7 @@ from transformers import set_seed
 from launch import stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
+from epo.emotions import Emotion
 from epo.evaluation import variants
 from epo.evaluation.bert_score import bert_f1
 from epo.evaluation.generate import generate_replies
@@ -32,6 +33,10 @@ from launch.ranks import gather_shares, join_ranks, share
 from launch.recipe import read_recipe, save_resolved
 from launch.tracking import open_run
 from launch.training import open_corpus, split_of
+
+
+Labelled = list[tuple[str, Emotion]]
+"""Gold replies and the emotions they are written in."""
 
 
 @dataclass
@@ -91,9 +96,10 @@ def run() -> None:
     sft, processor = load_model(recipe.sft, recipe.dtype)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     contestants = _contestants(recipe, sft.to(device), device)
-    judge = _judge(dialogues)
+    training = _labelled(reply_examples(split_of(dialogues, "train", recipe.data), recipe.replies))
+    judge = _judge(training)
     scorer = ReplyScorer(examples, by_id, judge)
-    rows, replies = [_majority_row(dialogues, scorer, len(examples))], {}
+    rows, replies = [_majority_row(training, scorer, len(examples))], {}
     with open_run("evaluate", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
         for contestant in contestants:
             row, replies[contestant.name] = _row(contestant, sft, examples, pairs, scorer, build, recipe)
@@ -198,27 +204,18 @@ def _gathered_logps(
     return (policy_chosen, policy_rejected), (base_chosen, base_rejected)
 
 
-def _judge(dialogues: Sequence[Dialogue]) -> WordJudge:
-    """Fit the judge on all labelled assistant turns of the training split."""
-    turns = _labelled_replies(dialogues, "train")
-    return WordJudge.fit([turn.text for turn in turns], [turn.emotion for turn in turns])
+def _labelled(examples: Sequence[Example]) -> Labelled:
+    return [(example.reply, example.reply_emotion) for example in examples if example.reply_emotion is not None]
 
 
-def _labelled_replies(dialogues: Sequence[Dialogue], split: str) -> list[Any]:
-    return [
-        turn
-        for dialogue in dialogues
-        if dialogue.split == split
-        for turn in dialogue.turns[-1:]
-        if turn.speaker == "assistant" and turn.emotion is not None
-    ]
+def _judge(training: Labelled) -> WordJudge:
+    return WordJudge.fit([reply for reply, _ in training], [emotion for _, emotion in training])
 
 
-def _majority_row(dialogues: Sequence[Dialogue], scorer: ReplyScorer, count: int) -> Row:
+def _majority_row(training: Labelled, scorer: ReplyScorer, count: int) -> Row:
     """Score one and the same reply to everybody: a training reply in the commonest emotion."""
-    turns = _labelled_replies(dialogues, "train")
-    commonest = Counter(turn.emotion for turn in turns).most_common(1)[0][0]
-    reply = next(turn.text for turn in turns if turn.emotion == commonest)
+    commonest = Counter(emotion for _, emotion in training).most_common(1)[0][0]
+    reply = next(reply for reply, emotion in training if emotion == commonest)
     return scorer.row("majority", [reply] * count)
 
 
@@ -238,9 +235,9 @@ def _report(
     dialogues: list[Dialogue],
     build: PromptBuilder,
 ) -> dict[str, Any]:
-    wanted = [example.reply_emotion for example in examples if example.reply_emotion is not None]
+    gold = _labelled(examples)
+    wanted = [emotion for _, emotion in gold]
     majority, sum_p2 = chance_levels(wanted)
-    gold = _labelled_replies(dialogues, recipe.split)
     prompts = [build(example) for example in examples]
     as_text = [
         build.processor.encode_prompt(e.history, e.current, p.clip, use_memory=False)
@@ -250,7 +247,7 @@ def _report(
         "rows": [asdict(row) for row in rows],
         "emotion_recognition": recognition,
         "chance": {"majority": majority, "sum_p2": sum_p2},
-        "judge_accuracy": judge.accuracy([turn.text for turn in gold], [turn.emotion for turn in gold]),
+        "judge_accuracy": judge.accuracy([reply for reply, _ in gold], wanted),
         "history_tokens_as_text": _mean([prompt.num_history_tokens for prompt in as_text]),
         "prompt_tokens_as_text": _mean([len(prompt.input_ids) for prompt in as_text]),
         "history_reduction": _reduction(prompts, as_text, lambda prompt: prompt.num_history_tokens),

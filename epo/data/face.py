@@ -57,7 +57,7 @@ def open_detector(name: str) -> Callable[[np.ndarray], list[Box]]:
         import cv2
     except ImportError:
         raise DataError("face_detector needs OpenCV: pip install 'epo-trainer[faces]'") from None
-    path = Path(name) if name.endswith((".onnx", ".xml")) else Path(cv2.data.haarcascades) / f"{name}.xml"
+    path = Path(name) if name.endswith((".onnx", ".xml")) else Path(vars(cv2)["data"].haarcascades) / f"{name}.xml"
     if not path.is_file():
         raise DataError(
             f"face_detector {name!r}: no file {path}; name a YuNet .onnx, a cascade .xml, or "

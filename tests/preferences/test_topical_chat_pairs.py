@@ -1,4 +1,4 @@
-"""Pairs from real conversations, killed half-way by SIGKILL and resumed: the same file as an uninterrupted run writes."""
+"""Pairs from real conversations, killed half-way and resumed: the same file as an uninterrupted run writes."""
 
 import json
 import subprocess
