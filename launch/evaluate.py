@@ -34,7 +34,6 @@ from launch.recipe import read_recipe, save_resolved
 from launch.tracking import open_run
 from launch.training import open_corpus, split_of
 
-
 Labelled = list[tuple[str, Emotion]]
 """Gold replies and the emotions they are written in."""
 
