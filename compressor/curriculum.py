@@ -88,7 +88,7 @@ class ScheduledDataset(Dataset):
         """
         self._num_examples, self._num_samples, self._seed = num_examples, num_samples, seed
         self._lengths, self._batch = lengths, global_batch_size
-        self._permutations: dict[int, np.ndarray] = {}
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
         self._window: tuple[int, list[int]] = (-1, [])
 
     def __len__(self) -> int:
@@ -104,11 +104,9 @@ class ScheduledDataset(Dataset):
 
     def _shuffled(self, position: int) -> int:
         epoch, offset = divmod(position, self._num_examples)
-        if epoch not in self._permutations:
-            order = np.random.default_rng((self._seed, epoch)).permutation(self._num_examples)
-            # A window reaches into the next pass, so keep the one before too.
-            self._permutations = {e: p for e, p in self._permutations.items() if abs(e - epoch) == 1} | {epoch: order}
-        return int(self._permutations[epoch][offset])
+        if self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng((self._seed, epoch)).permutation(self._num_examples))
+        return int(self._order[1][offset])
 
     def _grouped(self, position: int) -> int:
         size = self._BATCHES_A_WINDOW * self._batch

@@ -12,8 +12,8 @@ from epo.model.clip_reader import ClipReader
 from launch.ranks import gather_shares, share
 
 
-def read_clips_first(clips: Iterable[Clip], reader: ClipReader, cache: ClipCache) -> None:
-    """Read every clip once, each rank its share.
+def read_clips_first(clips: Iterable[Clip | None], reader: ClipReader, cache: ClipCache) -> None:
+    """Read every clip there is once, each rank its share.
 
     With a cache the clips are decoded into it, which the first epoch would have to do anyway; without one only the
     files' headers are read.
@@ -21,16 +21,17 @@ def read_clips_first(clips: Iterable[Clip], reader: ClipReader, cache: ClipCache
     Raises:
         DataError: some clips cannot be read; raised on every rank, with the number of them and the first fault.
     """
+    present = [clip for clip in clips if clip is not None]
     faults = []
-    for clip in tqdm(share(list(clips)), desc="reading clips", disable=None if stage.rank() == 0 else True):
+    for clip in tqdm(share(present), desc="reading clips", disable=None if stage.rank() == 0 else True):
         try:
             _read(clip, reader, cache)
         except DataError as error:
             faults.append(str(error))
-    found = sorted(gather_shares(faults))
-    if found:
+    faults = sorted(gather_shares(faults))
+    if faults:
         raise DataError(
-            f"{len(found)} clips cannot be read; the first: {found[0]}. `python launch/data.py check` lists them all"
+            f"{len(faults)} clips cannot be read; the first: {faults[0]}. `python launch/data.py check` lists them all"
         )
 
 

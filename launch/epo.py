@@ -68,8 +68,7 @@ def run() -> None:
         processor.tokenizer,
         ((f"{recipe.pairs}: rejected reply of dialogue {p.dialogue_id!r}", p.rejected) for p in pairs),
     )
-    clips = (pair.example.current.clip for pair in (*train, *validation))
-    read_clips_first((clip for clip in clips if clip is not None), processor.clips, build.cache)
+    read_clips_first((pair.example.current.clip for pair in (*train, *validation)), processor.clips, build.cache)
     with open_run("epo", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
         trainer = EpoTrainer(
             model=model,

@@ -198,8 +198,7 @@ def _tune_model(
         model, processor = join_parts(recipe)
     check_words(processor.tokenizer, placed_texts(recipe.data, dialogues))
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
-    clips = (example.current.clip for example in examples)
-    read_clips_first((clip for clip in clips if clip is not None), processor.clips, cache)
+    read_clips_first((example.current.clip for example in examples), processor.clips, cache)
     inject_lora(model, lora_config(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout))
     freeze_all_but(model, tuple(recipe.trainable))
     if stage.rank() == 0:

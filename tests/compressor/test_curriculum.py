@@ -63,32 +63,35 @@ def test_another_seed_is_another_order():
     assert first != second
 
 
-def grouped(num_examples=60, num_samples=180, batch=3, lengths=None):
-    lengths = [(7 * i) % 60 for i in range(num_examples)] if lengths is None else lengths
-    return lengths, ScheduledDataset(num_examples, num_samples, seed=2, lengths=lengths, global_batch_size=batch)
+LENGTHS = [(7 * i) % 60 for i in range(60)]
+
+
+def grouped():
+    return ScheduledDataset(60, 180, seed=2, lengths=LENGTHS, global_batch_size=3)
+
+
+def mean_spread(dataset):
+    """Longest less shortest of each batch of three, on average."""
+    batches = np.array([LENGTHS[dataset[p]["index"]] for p in range(180)]).reshape(60, 3)
+    return np.mean(batches.max(axis=1) - batches.min(axis=1))
 
 
 def test_examples_of_like_length_share_batches():
-    lengths, dataset = grouped()
-    spread = [
-        max(part) - min(part) for part in np.array([lengths[dataset[p]["index"]] for p in range(180)]).reshape(60, 3)
-    ]
-    plain = ScheduledDataset(60, 180, seed=2)
-    wide = [max(part) - min(part) for part in np.array([lengths[plain[p]["index"]] for p in range(180)]).reshape(60, 3)]
-    assert np.mean(spread) < np.mean(wide) / 4
-    firsts = [lengths[dataset[3 * batch]["index"]] for batch in range(16)]
+    dataset = grouped()
+    assert mean_spread(dataset) < mean_spread(ScheduledDataset(60, 180, seed=2)) / 4
+    firsts = [LENGTHS[dataset[3 * batch]["index"]] for batch in range(16)]
     assert firsts != sorted(firsts)  # the batches of a window come in no order of length
 
 
 def test_grouping_reads_the_same_examples_as_often_and_whoever_asks():
-    _, dataset = grouped()
+    dataset = grouped()
     plain = ScheduledDataset(60, 180, seed=2)
     order = [dataset[p]["index"] for p in range(180)]
     # Windows of 16 batches of 3 hold what the plain order holds there, also where a window spans two passes.
     for start in range(0, 180, 48):
         window = range(start, min(start + 48, 180))
         assert sorted(order[p] for p in window) == sorted(plain[p]["index"] for p in window)
-    again = grouped()[1]
+    again = grouped()
     assert {p: again[p]["index"] for p in (170, 3, 90, 50, 4)} == {p: order[p] for p in (170, 3, 90, 50, 4)}
 
 
