@@ -11,11 +11,13 @@ from compressor.curriculum import Curriculum
 from compressor.data import CompressionCollator, History, Utterance
 from compressor.evaluation import memory_report
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
+from epo.data.dialogue import Dialogue
 from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
 from epo.training.examples import Example, ReplyChoice, reply_examples
 from launch.parts import build_compressor, load_llm, load_tokenizer
-from launch.recipe import read_recipe, save_resolved
+from launch.recipe import StageRecipe, read_recipe
+from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import (
     check_words,
@@ -32,8 +34,8 @@ from launch.training import (
 )
 
 
-@dataclass
-class CompressorRecipe:
+@dataclass(kw_only=True)
+class CompressorRecipe(StageRecipe):
     """Train a Mamba compressor so that a frozen language model answers from its memory tokens alone."""
 
     data: str = field(metadata={"help": "dialogues.jsonl"})
@@ -51,20 +53,32 @@ class CompressorRecipe:
     replies: ReplyChoice = field(default="last", metadata={"help": "learn each dialogue's last reply, or all"})
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
     global_batch_size: int = field(default=8, metadata={"help": "dialogues an optimizer step, over all ranks"})
-    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
-    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+    @property
+    def reads_clips(self) -> bool:
+        """Only words are compressed."""
+        return False
+
+
+RECIPES = [CompressorRecipe, TrainingArguments]
 
 
 def run() -> None:
     """Build the compressor, train it, report what its memories keep, save it with its tokenizer."""
-    recipe, args = read_recipe([CompressorRecipe, TrainingArguments])
+    recipe, args = read_recipe(RECIPES)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
-    train = split_of(dialogues, "train", recipe.data)
-    resolved = save_resolved(out, [recipe, args], [Path(recipe.data)])
-    if stage.is_done(out, resolved):
-        return
+    split_of(dialogues, "train", recipe.data)
+    with open_folder(out, [recipe, args]) as folder:
+        if not folder.is_done:
+            _train(recipe, args, dialogues, num_samples, folder)
+
+
+def _train(
+    recipe: CompressorRecipe, args: TrainingArguments, dialogues: list[Dialogue], num_samples: int, folder: StageFolder
+) -> None:
+    train, out = split_of(dialogues, "train", recipe.data), folder.path
     set_seed(args.seed)
     load_models_whole()
     llm, llm_tokenizer = load_llm(recipe.llm, recipe.dtype), load_tokenizer(recipe.llm, ())
@@ -78,7 +92,7 @@ def run() -> None:
     histories = [_history(example, i % 2 == 0) for i, example in enumerate(examples)]
     curriculum = Curriculum(recipe.single_turns, recipe.short, recipe.medium)
     weights = ObjectiveWeights(recipe.next_reply_weight, recipe.reconstruction_weight, recipe.distillation_weight)
-    with open_run("compressor", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
+    with open_run("compressor", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         trainer = CompressorTrainer(
             model=compressor,
             args=args,
@@ -98,7 +112,7 @@ def run() -> None:
                 held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
                 results |= memory_report(compressor, llm, [_history(e, True) for e in held_out], collator, memory_id)
                 tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
-                stage.mark_done(out, resolved, results)
+                folder.finish(results)
 
 
 def _history(example: Example, named_emotion: bool) -> History:

@@ -23,7 +23,8 @@ from epo.data.corpora.report import ImportReport, OnError
 from epo.data.corpora.topical_chat import read_topical_chat
 from epo.data.corpora.turns import Reader
 from epo.data.splits import SplitShares
-from launch.recipe import RecipeError, read_recipe, save_resolved
+from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.stage_folder import open_folder
 from launch.tracking import open_run
 
 _USAGE = """python launch/data.py VERB ...
@@ -53,8 +54,8 @@ _CORPORA: dict[str, tuple[Reader, str]] = {
 }
 
 
-@dataclass
-class ImportRecipe:
+@dataclass(kw_only=True)
+class ImportRecipe(StageRecipe):
     """Read a corpus as downloaded, or write the built-in one, into a folder with `dialogues.jsonl` and `media/`."""
 
     output_dir: str = field(metadata={"help": "folder to write; --out for short"})
@@ -71,8 +72,9 @@ class ImportRecipe:
         default="marked", metadata={"help": "who is in the left half of IEMOCAP's videos: marked, female or male"}
     )
     workers: int = field(default=2, metadata={"help": "processes that write the built-in corpus's clips"})
-    pipeline: str = field(default="data", metadata={"help": "name of the parent MLflow run"})
-    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+
+RECIPES = [ImportRecipe, BuiltinCorpus]
 
 
 def main() -> None:
@@ -90,24 +92,25 @@ def main() -> None:
 def run_import(argv: Sequence[str]) -> None:
     """Write the corpus that a recipe names, unless this very recipe was finished before."""
     argv = ["--output_dir" + argument[5:] if argument.split("=")[0] == "--out" else argument for argument in argv]
-    recipe, builtin = read_recipe([ImportRecipe, BuiltinCorpus], argv)
+    recipe, builtin = read_recipe(RECIPES, argv)
     _check_recipe(recipe, builtin)
     out = Path(recipe.output_dir)
-    resolved = save_resolved(out, [recipe, builtin], [])
-    if stage.is_done(out, resolved):
-        print(f"{out}: already written by this very recipe; delete the folder to write it anew")
-        return
-    with open_run("data", recipe.pipeline, recipe.experiment, out, resolved) as run:
-        if recipe.corpus == "builtin":
-            write_builtin_corpus(out, builtin, recipe.workers)
-            card = json.loads((out / "card.json").read_text(encoding="utf-8"))
-        else:
-            card = _import(recipe, builtin.seed, out)
-            run.log_metrics(
-                {f"{kind}/{split}": card[kind][split] for kind in ("dialogues", "turns") for split in card[kind]}
-            )
-        run.log_artifact(out / "card.json")
-    stage.mark_done(out, resolved, card)
+    # The built-in corpus takes minutes to write, and is taken up where it stopped; an import only links files.
+    kept = None if recipe.corpus == "builtin" else ["dialogues.jsonl"]
+    with open_folder(out, [recipe, builtin], argv, rewritten=kept) as folder:
+        if folder.is_done:
+            return
+        with open_run("data", recipe.pipeline, recipe.experiment, out, folder.resolved) as run:
+            if recipe.corpus == "builtin":
+                write_builtin_corpus(out, builtin, recipe.workers)
+                card = json.loads((out / "card.json").read_text(encoding="utf-8"))
+            else:
+                card = _import(recipe, builtin.seed, out)
+                run.log_metrics(
+                    {f"{kind}/{split}": card[kind][split] for kind in ("dialogues", "turns") for split in card[kind]}
+                )
+            run.log_artifact(out / "card.json")
+        folder.finish(card)
     print(f"wrote {out / 'dialogues.jsonl'}")
 
 

@@ -9,21 +9,23 @@ from trl import DPOConfig
 
 from launch import stage
 from epo.data.cache import ClipCache
+from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
-from epo.preferences.pair import read_pairs
+from epo.preferences.pair import PreferencePair, read_pairs
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample, pair_examples
 from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer, pair_rows
 from launch.clip_check import read_clips_first
 from launch.model import load_model
-from launch.recipe import RecipeError, read_recipe, save_resolved
+from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import check_words, fit, load_models_whole, open_corpus, placed_texts, plan_batches, whole_model
 
 
-@dataclass
-class EpoRecipe:
+@dataclass(kw_only=True)
+class EpoRecipe(StageRecipe):
     """Prefer the gold reply over the counter-emotional one: sigmoid DPO loss plus weighted NLL of the gold reply."""
 
     data: str = field(metadata={"help": "dialogues.jsonl"})
@@ -40,24 +42,35 @@ class EpoRecipe:
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
     global_batch_size: int = field(default=8, metadata={"help": "pairs an optimizer step, over all ranks"})
     cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
-    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
-    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+
+RECIPES = [EpoRecipe, DPOConfig]
 
 
 def run() -> None:
     """Read pairs and model, train the LoRA, report rewards on the validation pairs, save the adapter."""
-    recipe, args = read_recipe([EpoRecipe, DPOConfig])
+    recipe, args = read_recipe(RECIPES)
     _set_loss(recipe, args)
     out = Path(args.output_dir)
     plan_batches(args, recipe.global_batch_size)
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
     pairs = read_pairs(recipe.pairs, by_id)
-    train, validation = (pair_examples(pairs, by_id, split) for split in ("train", "validation"))
-    if not train:
+    if not pair_examples(pairs, by_id, "train"):
         raise RecipeError(f"{recipe.pairs}: no pair belongs to a training dialogue of {recipe.data}")
-    resolved = save_resolved(out, [recipe, args], [Path(recipe.data), Path(recipe.pairs)])
-    if stage.is_done(out, resolved):
-        return
+    with open_folder(out, [recipe, args]) as folder:
+        if not folder.is_done:
+            _train(recipe, args, pairs, by_id, folder)
+
+
+def _train(
+    recipe: EpoRecipe,
+    args: DPOConfig,
+    pairs: list[PreferencePair],
+    by_id: dict[str, Dialogue],
+    folder: StageFolder,
+) -> None:
+    train, validation = (pair_examples(pairs, by_id, split) for split in ("train", "validation"))
+    out = folder.path
     load_models_whole()
     model, processor = load_model(recipe.model, recipe.dtype)
     # Policy and reference must see the very same clip: no random changes to it here.
@@ -69,7 +82,7 @@ def run() -> None:
         ((f"{recipe.pairs}: rejected reply of dialogue {p.dialogue_id!r}", p.rejected) for p in pairs),
     )
     read_clips_first((pair.example.current.clip for pair in (*train, *validation)), processor.clips, build.cache)
-    with open_run("epo", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
+    with open_run("epo", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         trainer = EpoTrainer(
             model=model,
             args=args,
@@ -87,7 +100,7 @@ def run() -> None:
                 policy = trainer.accelerator.unwrap_model(trainer.model)
                 results |= _validate(policy, validation, build, args.beta)
                 tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
-                stage.mark_done(out, resolved, results)
+                folder.finish(results)
 
 
 def _set_loss(recipe: EpoRecipe, args: DPOConfig) -> None:

@@ -30,7 +30,8 @@ from epo.training.collate import PromptBuilder
 from epo.training.examples import Example, PairExample, ReplyChoice, labelled_clips, pair_examples, reply_examples
 from launch.model import load_model
 from launch.ranks import gather_shares, join_ranks, share
-from launch.recipe import read_recipe, save_resolved
+from launch.recipe import StageRecipe, read_recipe
+from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import open_corpus, split_of
 
@@ -38,8 +39,8 @@ Labelled = list[tuple[str, Emotion]]
 """Gold replies and the emotions they are written in."""
 
 
-@dataclass
-class EvaluateRecipe:
+@dataclass(kw_only=True)
+class EvaluateRecipe(StageRecipe):
     """Score replies of SFT, of SFT continued on the chosen replies, and of EPO, with the clip or memory changed."""
 
     data: str = field(metadata={"help": "dialogues.jsonl"})
@@ -59,8 +60,6 @@ class EvaluateRecipe:
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
     cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
     seed: int = field(default=0, metadata={"help": "of shuffling and sampling"})
-    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
-    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,12 @@ class Contestant:
     num_draws: int = 1  # of a random variant, over which reward accuracy is averaged
 
 
+RECIPES = [EvaluateRecipe]
+
+
 def run() -> None:
     """Load the models, answer the held-out dialogues, score, and write the report."""
-    (recipe,) = read_recipe([EvaluateRecipe])
+    (recipe,) = read_recipe(RECIPES)
     out = Path(recipe.output_dir)
     dialogues = open_corpus(recipe.data)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
@@ -88,10 +90,22 @@ def run() -> None:
         for pair in pair_examples(read_pairs(recipe.pairs, by_id), by_id, recipe.split)
         if pair.example.dialogue_id in kept
     ]
-    resolved = save_resolved(out, [recipe], [Path(recipe.data), Path(recipe.pairs)])
-    if stage.is_done(out, resolved):
-        return
     device = join_ranks()
+    with open_folder(out, [recipe], rewritten=[]) as folder:
+        if not folder.is_done:
+            _evaluate(recipe, dialogues, examples, pairs, device, folder)
+
+
+def _evaluate(
+    recipe: EvaluateRecipe,
+    dialogues: list[Dialogue],
+    examples: list[Example],
+    pairs: list[PairExample],
+    device: torch.device,
+    folder: StageFolder,
+) -> None:
+    out, by_id = folder.path, {dialogue.id: dialogue for dialogue in dialogues}
+    held_out = split_of(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
     sft, processor = load_model(recipe.sft, recipe.dtype)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     contestants = _contestants(recipe, sft.to(device), device)
@@ -99,7 +113,7 @@ def run() -> None:
     judge = _judge(training)
     scorer = ReplyScorer(examples, by_id, judge)
     rows, replies = [_majority_row(training, scorer, len(examples))], {}
-    with open_run("evaluate", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
+    with open_run("evaluate", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         for contestant in contestants:
             row, replies[contestant.name] = _row(contestant, sft, examples, pairs, scorer, build, recipe)
             rows.append(row)
@@ -111,7 +125,7 @@ def run() -> None:
             tracked.log_artifact(out / "report.json")
             tracked.log_artifact(out / "report.html")
             print(format_table(report))
-            stage.mark_done(out, resolved, {row.name: row.emotion_score for row in rows})
+            folder.finish({row.name: row.emotion_score for row in rows})
 
 
 def _contestants(recipe: EvaluateRecipe, sft: Any, device: torch.device) -> list[Contestant]:

@@ -8,7 +8,8 @@ from transformers import TrainingArguments, set_seed
 from launch import stage
 from compressor.curriculum import ScheduledDataset
 from epo.data.cache import ClipCache
-from epo.data.dialogue import DataError
+from epo.data.dialogue import Clip, DataError
+from epo.emotions import Emotion
 from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
@@ -17,7 +18,8 @@ from epo.training.examples import labelled_clips
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
 from launch.parts import build_extractor
-from launch.recipe import RecipeError, read_recipe, save_resolved
+from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import (
     fit,
@@ -30,9 +32,12 @@ from launch.training import (
     whole_model,
 )
 
+Clips = list[tuple[Clip, Emotion]]
+"""Labelled clips."""
 
-@dataclass
-class ExtractorRecipe:
+
+@dataclass(kw_only=True)
+class ExtractorRecipe(StageRecipe):
     """Train a Whisper-family encoder, a CLIP or SigLIP tower and their fusion to recognise the user's emotion."""
 
     data: str = field(metadata={"help": "dialogues.jsonl with clips and emotions"})
@@ -52,13 +57,14 @@ class ExtractorRecipe:
     )
     global_batch_size: int = field(default=16, metadata={"help": "clips an optimizer step, over all ranks"})
     cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
-    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
-    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+
+RECIPES = [ExtractorRecipe, TrainingArguments]
 
 
 def run() -> None:
     """Build the extractor, train it, report accuracy on the validation split, save it with its processors."""
-    recipe, args = read_recipe([ExtractorRecipe, TrainingArguments])
+    recipe, args = read_recipe(RECIPES)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
@@ -66,9 +72,20 @@ def run() -> None:
     validation = labelled_clips(d for d in dialogues if d.split == "validation")
     if not train:
         raise DataError(f"{recipe.data}: no training turn has both a clip and an emotion, so there is nothing to learn")
-    resolved = save_resolved(out, [recipe, args], [Path(recipe.data)])
-    if stage.is_done(out, resolved):
-        return
+    with open_folder(out, [recipe, args]) as folder:
+        if not folder.is_done:
+            _train(recipe, args, train, validation, num_samples, folder)
+
+
+def _train(
+    recipe: ExtractorRecipe,
+    args: TrainingArguments,
+    train: Clips,
+    validation: Clips,
+    num_samples: int,
+    folder: StageFolder,
+) -> None:
+    out = folder.path
     set_seed(args.seed)
     load_models_whole()
     sizes = {
@@ -91,7 +108,7 @@ def run() -> None:
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     _check_length(recipe, extractor)
     read_clips_first((clip for clip, _ in (*train, *validation)), reader, cache)
-    with open_run("extractor", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
+    with open_run("extractor", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         trainer = ExtractorTrainer(
             model=extractor,
             args=args,
@@ -109,7 +126,7 @@ def run() -> None:
                     extractor, [clip for clip, _ in validation], [e for _, e in validation], reader, cache
                 )
                 tracked.log_metrics({f"validation/{name}": value for name, value in metrics.items()})
-                stage.mark_done(out, resolved, metrics)
+                folder.finish(metrics)
 
 
 def _check_length(recipe: ExtractorRecipe, extractor: EmotionExtractor) -> None:

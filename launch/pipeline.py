@@ -17,9 +17,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import launch  # noqa: F401
+from launch.ends import MISTAKE
+from launch.folder_lock import hold
+from launch.orphan import DRIVER_PID
 from launch.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
 from launch.recipe import RecipeError, check_key, read_mapping
 from launch.stage import main
+from launch.stage_state import stage_state
 from launch.tracking import PIPELINE_RUN_ID, TrackedRun, open_pipeline
 
 Launcher = Literal["accelerate", "python"]
@@ -49,7 +53,12 @@ class Stage:
             start = [*accelerate, "launch"]
             start += [] if self.accelerate_config is None else ["--config_file", self.accelerate_config]
         verb = [] if self.verb is None else [self.verb]
-        return [*start, self.script, *verb, "--config", self.config, *self.args]
+        return [*start, self.script, *verb, *self.options]
+
+    @property
+    def options(self) -> list[str]:
+        """The recipe and what overrides it, as the script reads them."""
+        return ["--config", self.config, *self.args]
 
 
 @dataclass(frozen=True)
@@ -79,12 +88,15 @@ def run(argv: Sequence[str] | None = None) -> None:
     output_dir = Path(pipeline.output_dir)
     resolved = {"config": arguments.config, "stages": ", ".join(stage.name for stage in pipeline.stages)}
     start_s = time.monotonic()
+    output_dir.mkdir(parents=True, exist_ok=True)
     with (
+        hold(output_dir, ".pipeline.lock"),
         _Relay().installed() as relay,
         open_pipeline(pipeline.name, pipeline.experiment, output_dir, resolved) as tracked,
     ):
         records = _read_records(output_dir)
-        in_stages_s = sum(_run_stage(stage, pipeline, records, relay, tracked) for stage in chosen)
+        driver = _Driver(pipeline, records, relay, tracked, arguments.fresh)
+        in_stages_s = sum(driver.run_stage(stage) for stage in chosen)
         if in_stages_s > 0:
             _record(records, _DRIVER, time.monotonic() - start_s - in_stages_s, 0.0, is_done=True)
             _write_records(output_dir, records)
@@ -118,6 +130,8 @@ def _read_stage(row: Any, where: str) -> Stage:
     texts = {key: value for key, value in row.items() if key != "args"}
     for key, value in texts.items():
         _require(isinstance(value, str) and value != "", where, f"{key} is {value!r}, want text")
+    for number, arg in enumerate(args, 1):
+        _require(isinstance(arg, str | int | float), where, f"args: item {number} is {arg!r}, want a word or a number")
     stage = Stage(**texts, args=tuple(str(arg) for arg in args))
     is_plain = stage.launcher == "python"
     _require(not (is_plain and stage.accelerate_config), where, "accelerate_config has no use with launcher: python")
@@ -127,35 +141,51 @@ def _read_stage(row: Any, where: str) -> Stage:
     return stage
 
 
-def _run_stage(
-    stage: Stage, pipeline: Pipeline, records: dict[str, StageRecord], relay: "_Relay", tracked: TrackedRun
-) -> float:
-    """Run one stage and record what it cost; leave the driver with its exit code where it fails.
+@dataclass(frozen=True)
+class _Driver:
+    """Runs the stages of one pipeline and keeps account of what they cost."""
 
-    Returns:
-        Its seconds, 0 for a stage that was done before.
-    """
-    title = f"[{pipeline.stages.index(stage) + 1}/{len(pipeline.stages)}] {stage.name}"
-    shown = stage.command(_typed("python"), (_typed("accelerate"),))
-    print(f"\n{title}\n$ {shlex.join(shown)}", flush=True)
-    before, start_s = _done_stamp(stage), time.monotonic()
-    with PeakMemory().sampling() as memory:
-        code = relay.run(_real_command(stage), _environment(tracked.run_id))
-    seconds = time.monotonic() - start_s
-    was_skipped = code == 0 and before is not None and _done_stamp(stage) == before
-    if not was_skipped:
-        _record(records, stage.name, seconds, memory.peak_mib, is_done=code == 0)
-        _write_records(Path(pipeline.output_dir), records)
-        tracked.log_metrics({f"seconds/{stage.name}": seconds, f"peak_memory_mib/{stage.name}": memory.peak_mib})
-    if code != 0:
-        _stop(title, code, seconds)
-    end = "already done" if was_skipped else "done"
-    print(f"{title}: {end} in {seconds:.1f} s, peak memory {memory.peak_mib:,.0f} MiB", flush=True)
-    return 0.0 if was_skipped else seconds
+    pipeline: Pipeline
+    records: dict[str, StageRecord]
+    relay: "_Relay"
+    tracked: TrackedRun
+    fresh: bool
+
+    def run_stage(self, stage: Stage) -> float:
+        """Run one stage unless it is done; leave with its exit code where it fails.
+
+        Returns:
+            Its seconds, 0 for a stage that was done before.
+        """
+        title = f"[{self.pipeline.stages.index(stage) + 1}/{len(self.pipeline.stages)}] {stage.name}"
+        state = stage_state(stage.script, stage.options)  # before the launcher: a stage that is done costs nothing
+        if state.kind == "done" and not self.fresh:
+            print(f"{title}: already done", flush=True)
+            return 0.0
+        if self.fresh or state.kind == "changed":
+            stage = dataclasses.replace(stage, args=(*stage.args, "--fresh"))
+        shown = stage.command(_typed("python"), (_typed("accelerate"),))
+        print(f"\n{title}\n" + "".join(f"anew, because {reason}\n" for reason in state.reasons), end="")
+        print(f"$ {shlex.join(shown)}", flush=True)
+        start_s = time.monotonic()
+        with PeakMemory().sampling() as memory:
+            code = self.relay.run(_real_command(stage), _environment(self.tracked.run_id))
+        seconds = time.monotonic() - start_s
+        _record(self.records, stage.name, seconds, memory.peak_mib, is_done=code == 0)
+        _write_records(Path(self.pipeline.output_dir), self.records)
+        figures = {f"seconds/{stage.name}": seconds, f"peak_memory_mib/{stage.name}": memory.peak_mib}
+        self.tracked.log_metrics(figures)
+        if code != 0:
+            _stop(title, code, seconds)
+        print(f"{title}: done in {seconds:.1f} s, peak memory {memory.peak_mib:,.0f} MiB", flush=True)
+        return seconds
 
 
 def _stop(title: str, code: int, seconds: float) -> None:
     """Say what failed and how to go on, and exit with the stage's code."""
+    if code == MISTAKE:
+        print(f"{title}: stopped; mend what the line above says and give the same command again", file=sys.stderr)
+        raise SystemExit(code)
     again = shlex.join([_typed("python"), *sys.orig_argv[1:]])
     print(
         f"\n{title}: {_how_it_ended(code)} after {seconds:.1f} s; the messages above say why.\n"
@@ -193,7 +223,10 @@ def _finish(pipeline: Pipeline, records: Mapping[str, StageRecord], tracked: Tra
 
 
 class _Relay:
-    """Runs one command at a time and passes signals on to it: the first as it came, a second one as SIGKILL."""
+    """Runs one command at a time and passes signals on to it: the first as it came, a second one as SIGKILL.
+
+    SIGHUP is the end of the terminal that the driver was started from; under `nohup` it stays ignored.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -201,8 +234,10 @@ class _Relay:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator["_Relay"]:
-        """Take over SIGINT and SIGTERM while the block runs."""
-        before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Take over SIGINT, SIGTERM and SIGHUP while the block runs."""
+        wanted = [signal.SIGINT, signal.SIGTERM]
+        wanted += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+        before = {number: signal.signal(number, self._pass_on) for number in wanted}
         try:
             yield self
         finally:
@@ -247,6 +282,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="STAGE", help="leave out the stages before this one")
     which.add_argument("--only", metavar="STAGE", help="run this stage alone")
+    parser.add_argument(
+        "--fresh", action="store_true", help="run stages anew even where they are done; what was there is kept aside"
+    )
     return parser.parse_args(argv)
 
 
@@ -288,30 +326,11 @@ def _real_command(stage: Stage) -> list[str]:
 def _environment(parent_run_id: str) -> dict[str, str]:
     """Return the environment of a stage: tools of the virtual environment first, and its MLflow parent."""
     environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"}  # ranks share the cores
+    environment[DRIVER_PID] = str(os.getpid())
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     if parent_run_id != "":
         environment[PIPELINE_RUN_ID] = parent_run_id
     return environment
-
-
-def _done_stamp(stage: Stage) -> int | None:
-    """Return when the stage wrote `stage.json`, in nanoseconds; None where it has not or keeps none."""
-    folder = _option(stage.args, "--output_dir")
-    if folder is None:
-        folder = read_mapping(Path(stage.config)).get("output_dir")
-    path = None if folder is None else Path(folder) / "stage.json"
-    return path.stat().st_mtime_ns if path is not None and path.is_file() else None
-
-
-def _option(args: Sequence[str], name: str) -> str | None:
-    """Return the value of `--name value` or `--name=value`, the last one given."""
-    value = None
-    for index, arg in enumerate(args):
-        if arg == name and index + 1 < len(args):
-            value = args[index + 1]
-        elif arg.startswith(name + "="):
-            value = arg.partition("=")[2]
-    return value
 
 
 def _record(records: dict[str, StageRecord], name: str, seconds: float, peak_mib: float, is_done: bool) -> None:

@@ -20,11 +20,13 @@ from epo.preferences.pair import PreferencePair, write_pairs
 from epo.preferences.probe import probe_pairs
 from epo.preferences.scores import EmotionReader, Examiner, Thresholds
 from launch.preference_sources import make_source
-from launch.recipe import RecipeError, file_digest, read_recipe, save_resolved
+from launch.provenance import write_whole
+from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.stage_folder import open_folder
 
 
-@dataclass
-class PreferencesRecipe:
+@dataclass(kw_only=True)
+class PreferencesRecipe(StageRecipe):
     """Build preference pairs: the gold reply against one that says the like in a counter emotion."""
 
     data: str = field(metadata={"help": "dialogues.jsonl"})
@@ -71,38 +73,43 @@ class PreferencesRecipe:
     max_length_ratio: float = field(default=3.0, metadata={"help": "longer over shorter reply"})
     min_script_share: float = field(default=0.8, metadata={"help": "letters in the gold reply's script, 0 to 1"})
     seed: int = field(default=0, metadata={"help": "of every draw"})
-    pipeline: str = field(default="preferences", metadata={"help": "name of the parent MLflow run"})
-    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+    @property
+    def reads_clips(self) -> bool:
+        """Only a policy hears and sees what it answers to."""
+        return self.source == "policy"
+
+
+RECIPES = [PreferencesRecipe]
 
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Build the pairs a recipe names, unless the very same recipe has already been finished on the same data."""
     if stage.rank() != 0:
         return  # one process suffices; the others of an `accelerate launch` have nothing to wait for
-    (recipe,) = read_recipe([PreferencesRecipe], argv)
+    (recipe,) = read_recipe(RECIPES, argv)
     _check(recipe)
     out, data = Path(recipe.output_dir), Path(recipe.data)
     dialogues = {dialogue.id: dialogue for dialogue in read_dialogues(data)}
     gold_of = _collect(recipe, dialogues)
-    resolved = save_resolved(out, [recipe], [data]) | {"data_sha256": file_digest(data)}
-    if stage.is_done(out, resolved):
-        print(f"{out}: pairs already built by this very recipe; delete the folder to build them anew")
-        return
-    reader = _emotion_reader(recipe, [reply for gold in gold_of.values() for reply in gold])
-    examiner = Examiner(_limits(recipe), reader)
-    source = make_source(recipe, examiner)
-    from launch.tracking import open_run
+    with open_folder(out, [recipe], argv, rewritten=["pairs.jsonl"]) as folder:
+        if folder.is_done:
+            return
+        reader = _emotion_reader(recipe, [reply for gold in gold_of.values() for reply in gold])
+        examiner = Examiner(_limits(recipe), reader)
+        source = make_source(recipe, examiner)
+        from launch.tracking import open_run
 
-    with open_run("preferences", recipe.pipeline, recipe.experiment, out, resolved) as tracked:
-        report, pairs = _build(recipe, gold_of, source, examiner, reader, dialogues)
-        write_pairs(out / "pairs.jsonl", pairs)
-        _replace_text(out / "report.json", json.dumps(report, indent=2) + "\n")
-        _replace_text(out / "pairs.html", render_page(report, pairs, dialogues, recipe.seed))
-        tracked.log_metrics(_metrics(report))
-        for name in ("report.json", "pairs.html"):
-            tracked.log_artifact(out / name)
-    _print_report(report, out)
-    stage.mark_done(out, resolved, report)
+        with open_run("preferences", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
+            report, pairs = _build(recipe, gold_of, source, examiner, reader, dialogues)
+            write_pairs(out / "pairs.jsonl", pairs)
+            write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
+            write_whole(out / "pairs.html", render_page(report, pairs, dialogues, recipe.seed))
+            tracked.log_metrics(_metrics(report))
+            for name in ("report.json", "pairs.html"):
+                tracked.log_artifact(out / name)
+        _print_report(report, out)
+        folder.finish(report)
 
 
 def _check(recipe: PreferencesRecipe) -> None:
@@ -208,12 +215,6 @@ def _reasons(splits: Mapping[str, Any]) -> str:
         for split, summary in splits.items()
         for reason, count in summary["dropped"].items()
     )
-
-
-def _replace_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 if __name__ == "__main__":

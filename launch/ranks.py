@@ -1,34 +1,66 @@
-"""Sharing out work between the processes of a job that has no trainer to do so."""
+"""Sharing out work and decisions between the processes of a job."""
 
+import datetime
 import os
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from launch import stage
+from launch.ends import GRACE_S, MISTAKE, explain, leave
+from launch.stage import num_ranks, rank
+
+Result = TypeVar("Result")
+
+_PATIENCE = datetime.timedelta(hours=12)  # rank 0 may have terabytes to read before it decides
 
 
 def join_ranks() -> torch.device:
     """Let the job's processes talk, for a stage without a trainer, and return this one's device."""
-    if stage.num_ranks() > 1 and not dist.is_initialized():
+    if num_ranks() > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
 
 
+def from_rank_0(decide: Callable[[], Result]) -> Result:
+    """Return on every rank what rank 0 decides; a mistake it finds is raised there and ends the others in silence.
+
+    Every rank must call it, after the ranks were joined.
+    """
+    if num_ranks() == 1:
+        return decide()
+    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    box: list[Any] = [None, None]
+    error: Exception | None = None
+    if rank() == 0:
+        try:
+            box[0] = decide()
+        except Exception as caught:
+            error = caught
+            box[1] = explain(caught) or repr(caught)
+    dist.broadcast_object_list(box, src=0, group=group)
+    if error is not None:
+        raise error
+    if box[1] is not None:
+        time.sleep(GRACE_S)  # rank 0 says it; the launcher ends the others
+        leave(MISTAKE)
+    return box[0]
+
+
 def share(items: Sequence[Any]) -> list[Any]:
     """Return this rank's part of the items: every n-th one."""
-    return list(items[stage.rank() :: stage.num_ranks()])
+    return list(items[rank() :: num_ranks()])
 
 
 def gather_shares(mine: list[Any]) -> list[Any]:
     """Return all ranks' parts in the order `share` took them from. Every rank must call it."""
-    if stage.num_ranks() == 1:
+    if num_ranks() == 1:
         return mine
-    parts: list[list[Any]] = [[] for _ in range(stage.num_ranks())]
+    parts: list[list[Any]] = [[] for _ in range(num_ranks())]
     dist.all_gather_object(parts, mine)
     longest = max(len(part) for part in parts)
     return [part[i] for i in range(longest) for part in parts if i < len(part)]

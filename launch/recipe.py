@@ -2,14 +2,10 @@
 
 import dataclasses
 import difflib
-import hashlib
-import importlib.metadata
-import json
 import os
-import subprocess
 import sys
-import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -32,6 +28,22 @@ _TRAINING_DEFAULTS = {
 
 class RecipeError(ValueError):
     """A recipe that cannot be used as written; the message names the file, the key and the remedy."""
+
+
+@dataclass(kw_only=True)
+class StageRecipe:
+    """The keys of every stage."""
+
+    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
+    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+    fresh: bool = field(
+        default=False, metadata={"help": "start anew; what output_dir holds is kept in a folder beside it"}
+    )
+
+    @property
+    def reads_clips(self) -> bool:
+        """Whether recordings go into the result, and not only the words about them."""
+        return True
 
 
 def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
@@ -59,6 +71,7 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
         raise RecipeError(f"{_config_name(argv)}: {error}") from error
     for recipe in recipes:
         _check_values(recipe, _config_name(argv))
+        _check_seeds(recipe, _config_name(argv))
     return recipes
 
 
@@ -79,48 +92,33 @@ def accumulation_steps(global_batch_size: int, micro_batch_size: int, num_ranks:
     return global_batch_size // per_step
 
 
-def save_resolved(output_dir: Path, recipes: Iterable[Any], data_files: Iterable[Path]) -> dict[str, Any]:
-    """Write `recipe.yaml` and `provenance.json` into `output_dir` and return the resolved recipe.
+def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a recipe says, without making anything of it, and what it would say by default.
 
-    The first holds every key with its final value, the second the commit, the command, package versions and a
-    SHA-256 of each data file, so that a result can be traced to what made it.
+    Of the project's own classes every key is there; of transformers' and TRL's only what differs from their own
+    default, so that a new release with more keys changes nothing. Hardware is not asked, so that a machine which only
+    starts jobs gets what a rank gets.
 
-    Raises:
-        RecipeError: the folder holds checkpoints of another recipe, which training would silently go on from.
+    Args: those of `read_recipe`, which must have accepted them.
     """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(list(types))
+    fields = [(field, _is_foreign(type_)) for type_ in types for field in dataclasses.fields(type_) if field.init]
+    names = {field.name for field, _ in fields}
+    config = read_mapping(Path(_config_name(argv))) if "--config" in argv else {}
+    parser.set_defaults_with_config(**{k: v for k, v in (_TRAINING_DEFAULTS | config).items() if k in names})
+    values = vars(parser.parse_args(_without_config(argv)))
+    defaults = {field.name: _default(field) for field, _ in fields}
+    kept = [field.name for field, foreign in fields if not foreign or values[field.name] != defaults[field.name]]
+    return {name: values[name] for name in kept}, defaults
+
+
+def resolved_keys(recipes: Iterable[Any]) -> dict[str, Any]:
+    """Return every key of a recipe with its final value, as it is written beside the result."""
     resolved: dict[str, Any] = {}
     for recipe in recipes:
         resolved.update(_plain(recipe))
-    _refuse_other_checkpoints(output_dir, resolved)
-    provenance = {
-        "command": sys.argv,
-        "commit": _commit(),
-        "data": {str(path): file_digest(path) for path in data_files},
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl", "deepspeed")},
-    }
-    output_dir.mkdir(parents=True, exist_ok=True)
-    _replace_text(output_dir / "recipe.yaml", yaml.safe_dump(resolved, sort_keys=True))
-    _replace_text(output_dir / "provenance.json", json.dumps(provenance, indent=2) + "\n")
     return resolved
-
-
-def comparable(resolved: dict[str, Any]) -> dict[str, str]:
-    """Return a resolved recipe as text, without what may differ between two runs of the same thing."""
-    volatile = {"local_rank", "logging_dir", "run_name", "resume_from_checkpoint", "use_cpu", "ddp_backend"}
-    return {key: str(value) for key, value in sorted(resolved.items()) if key not in volatile}
-
-
-def _refuse_other_checkpoints(output_dir: Path, resolved: dict[str, Any]) -> None:
-    path = output_dir / "recipe.yaml"
-    if not path.is_file() or not any(output_dir.glob("checkpoint-*")):
-        return
-    old, new = comparable(read_mapping(path)), comparable(resolved)
-    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    if changed:
-        raise RecipeError(
-            f"{output_dir}: holds checkpoints of a run with another {', '.join(changed)}; delete the folder to train "
-            "anew, or set another output_dir"
-        )
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -132,9 +130,11 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; those that come with the project lie under recipes/")
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML ({error})") from error
+        raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(recipe, dict):
         raise RecipeError(f"{path}: want one `key: value` a line")
     return recipe
@@ -146,12 +146,6 @@ def check_key(key: str, known: list[str], where: str) -> None:
         return
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     raise RecipeError(f"{where}: unknown key {key!r}; the nearest known key is {near[0]!r}")
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _cpu_settings() -> dict[str, Any]:
@@ -182,6 +176,14 @@ def _check_values(recipe: Any, where: str) -> None:
         value = getattr(recipe, name)
         if not _fits(value, type_):
             raise RecipeError(f"{where}: {name} is {value!r}, want {' or '.join(_names(type_))}")
+
+
+def _check_seeds(recipe: Any, where: str) -> None:
+    """Refuse seeds that NumPy and torch would refuse later."""
+    for name in ("seed", "data_seed"):
+        value = getattr(recipe, name, None)
+        if isinstance(value, int) and not 0 <= value < 2**32:
+            raise RecipeError(f"{where}: {name} is {value}, want a whole number from 0 to {2**32 - 1}")
 
 
 def _fits(value: Any, type_: Any) -> bool:
@@ -223,6 +225,24 @@ def _check_flags(argv: Sequence[str], known: list[str]) -> None:
                 check_key(name, known, "command line")
 
 
+def _without_config(argv: Sequence[str]) -> list[str]:
+    if "--config" not in argv:
+        return list(argv)
+    index = list(argv).index("--config")
+    return [*argv[:index], *argv[index + 2 :]]
+
+
+def _is_foreign(type_: Any) -> bool:
+    """Tell transformers' TrainingArguments and its subclasses from the project's own dataclasses."""
+    return hasattr(type_, "to_sanitized_dict")
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
 def _config_name(argv: Sequence[str]) -> str:
     if "--config" not in argv:
         return "command line"
@@ -238,30 +258,13 @@ def _plain(recipe: Any) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(recipe).items()}
 
 
-def _commit() -> str | None:
-    """Return the commit of this checkout, with `+dirty` where it was edited, or None outside a checkout."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    git = ["git", "-C", root]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head.stdout.strip() + ("+dirty" if dirty.stdout.strip() else "")
-
-
-def _replace_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # its own, since every rank writes
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 __all__ = [
     "RecipeError",
     "accumulation_steps",
     "check_key",
-    "file_digest",
     "read_mapping",
+    "StageRecipe",
+    "declared",
     "read_recipe",
-    "save_resolved",
+    "resolved_keys",
 ]

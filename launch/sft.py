@@ -20,7 +20,8 @@ from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
 from launch.model import join_parts, load_model
 from launch.parts import load_llm, load_tokenizer
-from launch.recipe import RecipeError, read_recipe, save_resolved
+from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.stage_folder import open_folder
 from launch.tracking import TrackedRun, open_run
 from launch.training import (
     check_words,
@@ -37,8 +38,8 @@ from launch.training import (
 )
 
 
-@dataclass
-class SftRecipe:
+@dataclass(kw_only=True)
+class SftRecipe(StageRecipe):
     """Tune on gold replies: `input: text` a language model alone, `input: audio_visual` the whole model."""
 
     data: str = field(metadata={"help": "dialogues.jsonl"})
@@ -73,30 +74,36 @@ class SftRecipe:
     )
     global_batch_size: int = field(default=16, metadata={"help": "replies an optimizer step, over all ranks"})
     cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
-    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
-    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+
+    @property
+    def reads_clips(self) -> bool:
+        """Text alone is read where the input is text."""
+        return self.input == "audio_visual"
+
+
+RECIPES = [SftRecipe, TrainingArguments]
 
 
 def run() -> None:
     """Read the recipe and tune what it names, unless that very run was finished before."""
-    recipe, args = read_recipe([SftRecipe, TrainingArguments])
+    recipe, args = read_recipe(RECIPES)
     _check(recipe)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
     examples = _examples(recipe, dialogues)
-    resolved = save_resolved(out, [recipe, args], [Path(p) for p in (recipe.data, recipe.pairs) if p is not None])
-    if stage.is_done(out, resolved):
-        return
-    set_seed(args.seed)
-    load_models_whole()
-    with open_run(out.name, recipe.pipeline, recipe.experiment, out, resolved) as tracked:
-        tune = _tune_text if recipe.input == "text" else _tune_model
-        dataset = schedule(examples, num_samples, args.seed, recipe.global_batch_size)
-        results = tune(recipe, args, examples, dataset, dialogues, tracked)
-        if stage.rank() == 0:
-            tracked.log_metrics({f"final/{name}": value for name, value in results.items()})
-            stage.mark_done(out, resolved, results)
+    with open_folder(out, [recipe, args]) as folder:
+        if folder.is_done:
+            return
+        set_seed(args.seed)
+        load_models_whole()
+        with open_run(out.name, recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
+            tune = _tune_text if recipe.input == "text" else _tune_model
+            dataset = schedule(examples, num_samples, args.seed, recipe.global_batch_size)
+            results = tune(recipe, args, examples, dataset, dialogues, tracked)
+            if stage.rank() == 0:
+                tracked.log_metrics({f"final/{name}": value for name, value in results.items()})
+                folder.finish(results)
 
 
 def _check(recipe: SftRecipe) -> None:

@@ -1,5 +1,6 @@
 """MediaFolder: brings the clips of a corpus below the output folder, where the paths of the JSONL may point."""
 
+import filecmp
 import os
 import shutil
 from collections.abc import Callable
@@ -75,7 +76,7 @@ class MediaFolder:
 def _is_same(source: Path, target: Path) -> bool:
     if not target.is_file():
         return False
-    return os.path.samefile(source, target) or source.stat().st_size == target.stat().st_size
+    return os.path.samefile(source, target) or filecmp.cmp(source, target, shallow=False)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -1,0 +1,90 @@
+"""How a run ends: a user's mistake or a fault of the surroundings is one line and exit code 2, a crash a traceback."""
+
+import errno
+import os
+import sys
+import time
+import traceback
+
+MISTAKE = 2
+"""Exit code of what only the user can mend: starting again without a change would end the same way."""
+CRASH = 1
+
+GRACE_S = 10.0
+"""How long a rank that may only suffer from another's end waits before it speaks: its launcher ends it meanwhile."""
+
+_BY_NUMBER = {
+    errno.ENOSPC: "the disk is full; free some space, or set output_dir (and cache_dir) on another file system",
+    errno.EDQUOT: "your disk quota is used up; free some space, or set output_dir on another file system",
+    errno.EROFS: "the file system cannot be written to; set output_dir on another one",
+    errno.EACCES: "permission denied; change the file's permissions, or name another path",
+    errno.EPERM: "permission denied; change the file's permissions, or name another path",
+    errno.ENOTDIR: "a part of this path is a file and no folder; name another path",
+    errno.EISDIR: "this is a folder, want a file; name another path",
+    errno.ENAMETOOLONG: "the path is too long for this file system; name a shorter one",
+    errno.EMFILE: "too many open files; raise the limit with `ulimit -n 65536`",
+    errno.ENFILE: "too many open files on this machine; ask its administrator",
+    errno.EADDRINUSE: "the port is taken; give `accelerate launch --main_process_port` another one",
+}
+
+# What libraries make of the same faults, by words in their messages.
+_BY_WORDS = {
+    "No space left on device": errno.ENOSPC,
+    "inline_container.cc": errno.ENOSPC,  # torch's writer: "enforce fail at", "unexpected pos", "file write failed"
+    "database or disk is full": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "Read-only file system": errno.EROFS,
+    "EADDRINUSE": errno.EADDRINUSE,
+}
+
+_PEER_IS_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "Broken pipe")
+
+
+def explain(error: BaseException) -> str | None:
+    """Return the line that tells a user what to do about an error, None where it is no user's matter but a crash."""
+    if isinstance(error, ValueError) and _is_ours(error):
+        return str(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        line = _surroundings(cause)
+        if line is not None:
+            return line
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def report(error: BaseException, rank: int) -> int:
+    """Print how the run ended and return the exit code.
+
+    One rank speaks for all where all met the same fault: the others wait until their launcher ends them, and speak
+    only if it does not.
+    """
+    line = explain(error)
+    if rank > 0 or any(words in str(error) for words in _PEER_IS_GONE):
+        time.sleep(GRACE_S)
+    if line is None:
+        traceback.print_exception(error)
+        return CRASH
+    print(f"error: {line}", file=sys.stderr)
+    return MISTAKE
+
+
+def leave(code: int) -> None:
+    """Leave at once: a rank that waited for its peers' clean-up would hang where they are waiting for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Tell whether an error is one of the project's own classes, whose messages are written for the user."""
+    return type(error).__module__.split(".")[0] in ("epo", "compressor", "launch")
+
+
+def _surroundings(error: BaseException) -> str | None:
+    """Return the line for a fault of disk, permissions or network, None for anything else."""
+    if isinstance(error, OSError) and error.errno in _BY_NUMBER:
+        return f"{error.filename or 'writing a file'}: {_BY_NUMBER[error.errno]}"
+    text = str(error)
+    number = next((number for words, number in _BY_WORDS.items() if words in text), None)
+    return None if number is None else f"writing a file: {_BY_NUMBER[number]} ({type(error).__name__})"

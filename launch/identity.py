@@ -1,0 +1,98 @@
+"""Identity of a stage: the settings that matter, what its files hold and which parts it was built on."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launch.digests import clips_digest, corpus_digest, file_digest, part_digest
+from launch.roles import role_of
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What made a result. Two runs with the same identity make the same thing.
+
+    Attributes:
+        settings: keys that matter, as text.
+        layout: keys that spread a batch over ranks and memory, as text.
+        defaults: what these keys are when nobody sets them, so that a key the project got since changes nothing.
+        inputs: by key what it names (`path`), what that holds (`content`) and, where they matter, its `clips`.
+    """
+
+    settings: dict[str, str]
+    layout: dict[str, str]
+    defaults: dict[str, str]
+    inputs: dict[str, dict[str, str]]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain dicts; `Identity(**row)` is the inverse."""
+        return dataclasses.asdict(self)
+
+
+def identify(values: Mapping[str, Any], defaults: Mapping[str, Any], num_ranks: int, reads_clips: bool) -> Identity:
+    """Return the identity of a stage.
+
+    Args:
+        values: its declared settings, of `launch.recipe.declared`.
+        defaults: what each of them is where nobody sets it.
+        num_ranks: processes it runs on.
+        reads_clips: whether the recordings that its dialogues name go into its result.
+
+    Raises:
+        OSError: an input that exists cannot be read.
+    """
+    settings, layout, inputs = {}, {"num_ranks": str(num_ranks)}, {}
+    for key, value in values.items():
+        role = role_of(key)
+        if role == "matters":
+            settings[key] = str(value)
+        elif role == "layout":
+            layout[key] = str(value)
+        elif role != "cosmetic" and value is not None:
+            inputs[key] = {"path": str(value)} | _digests(role, str(value), values, reads_clips and key == "data")
+    kept = {key: str(value) for key, value in defaults.items() if key in settings or key in layout}
+    return Identity(settings, layout, kept, inputs)
+
+
+def changes(old: Identity, new: Identity) -> list[str]:
+    """Return, one phrase each, why `new` would be another result than `old`; nothing where it would be the same."""
+    found = _setting_changes(old.settings, new.settings, old.defaults | new.defaults)
+    for key in sorted(old.inputs.keys() | new.inputs.keys()):
+        found += _input_changes(key, old.inputs.get(key), new.inputs.get(key))
+    return found
+
+
+def layout_changes(old: Identity, new: Identity) -> list[str]:
+    """Return, one phrase each, why `new` cannot go on from a checkpoint of `old`."""
+    return _setting_changes(old.layout, new.layout, old.defaults | new.defaults)
+
+
+def _digests(role: str, value: str, values: Mapping[str, Any], with_clips: bool) -> dict[str, str]:
+    if role == "part":
+        return {"content": part_digest(value)}
+    if role == "corpus":
+        return {"content": corpus_digest(Path(value), without=Path(str(values["output_dir"])))}
+    content = {"content": file_digest(Path(value))}
+    return content | {"clips": clips_digest(Path(value))} if with_clips else content
+
+
+def _setting_changes(old: Mapping[str, str], new: Mapping[str, str], defaults: Mapping[str, str]) -> list[str]:
+    """Compare settings; one that only one side knows is compared with its default."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = (values.get(key, defaults.get(key, "not set")) for values in (old, new))
+        if before != after:
+            found.append(f"{key}: {before} -> {after}")
+    return found
+
+
+def _input_changes(key: str, old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> list[str]:
+    if old is None or new is None:
+        return [f"{key}: {'none' if old is None else old['path']} -> {'none' if new is None else new['path']}"]
+    if old["content"] != new["content"]:
+        return [f"{key}: {new['path']} has changed"]
+    if "clips" in old and "clips" in new and old["clips"] != new["clips"]:
+        return [f"{key}: a recording named in {new['path']} has changed"]
+    return []

@@ -1,0 +1,63 @@
+"""What each recipe key means for a result: the one table behind "done", "resume" and "changed"."""
+
+from typing import Literal
+
+Role = Literal["matters", "file", "part", "corpus", "layout", "cosmetic"]
+"""Role of a key.
+
+matters: another value is another result.
+file: names a file of data; its content matters, not its name.
+part: names a trained part (a folder, a config file, or a hub name); its content matters, not its name.
+corpus: names a folder to import from; what lies in it matters, not its name.
+layout: how a batch is spread over ranks and memory. The result is the same up to rounding, so a finished stage stays
+    finished; but a checkpoint is resumed only in the layout that wrote it.
+cosmetic: where results go, what is shown and how fast: changes nothing that is learnt.
+"""
+
+_FILES = ("data", "pairs")
+
+_PARTS = (
+    "llm", "extractor", "compressor", "model", "sft", "control", "epo",
+    "audio_encoder", "vision_tower", "backbone", "face_detector",
+    "policy_model", "llm_model", "embedding_model", "emotion_classifier", "bert_score_model",
+)  # fmt: skip
+
+_LAYOUT = (
+    "num_ranks", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "gradient_checkpointing", "gradient_checkpointing_kwargs", "activation_checkpointing", "activation_offloading",
+    "deepspeed", "fsdp", "fsdp_config", "accelerator_config", "parallelism_config",
+    "use_cpu", "local_rank", "ddp_backend", "ddp_find_unused_parameters", "ddp_bucket_cap_mb",
+    "ddp_broadcast_buffers", "ddp_timeout", "ddp_static_graph", "tpu_num_cores",
+    "torch_compile", "torch_compile_backend", "torch_compile_mode", "share_prompts", "batch_size", "policy_batch_size",
+)  # fmt: skip
+
+_COSMETIC = (
+    # of the project's own recipes
+    "output_dir", "fresh", "pipeline", "experiment", "cache_dir", "workers",
+    "llm_key_variable", "llm_timeout_s", "llm_tries", "llm_first_pause_s", "llm_concurrency", "llm_max_requests",
+    # of transformers' TrainingArguments and TRL's DPOConfig
+    "run_name", "project", "report_to", "trackio_space_id", "disable_tqdm", "resume_from_checkpoint",
+    "log_level", "log_level_replica", "log_on_each_node",
+    "logging_dir", "logging_strategy", "logging_first_step", "logging_steps", "logging_nan_inf_filter",
+    "save_strategy", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node",
+    "restore_callback_states_from_checkpoint", "enable_jit_checkpoint",
+    "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "do_train", "do_eval", "do_predict",
+    "per_device_eval_batch_size", "eval_accumulation_steps", "eval_do_concat_batches", "eval_use_gather_object",
+    "prediction_loss_only", "batch_eval_metrics", "include_for_metrics", "include_num_input_tokens_seen",
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+    "dataset_num_proc", "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo",
+    "hub_always_push", "hub_revision", "skip_memory_metrics", "debug", "torch_empty_cache_steps",
+)  # fmt: skip
+
+ROLES: dict[str, Role] = {
+    **dict.fromkeys(_FILES, "file"),
+    **dict.fromkeys(_PARTS, "part"),
+    "root": "corpus",
+    **dict.fromkeys(_LAYOUT, "layout"),
+    **dict.fromkeys(_COSMETIC, "cosmetic"),
+}
+
+
+def role_of(key: str) -> Role:
+    """Return the role of a recipe key; what the table does not name matters."""
+    return ROLES.get(key, "matters")

@@ -1,0 +1,43 @@
+"""How far a stage is, seen from outside: what the pipeline driver asks before it starts anything."""
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.identity import identify
+from launch.recipe import declared
+from launch.stage_folder import State, state_of
+
+_HERE = Path(__file__).resolve().parent
+
+
+def recipe_types(script: str) -> list[Any] | None:
+    """Return the dataclasses that a stage's script reads its recipe into, None for a script of somebody else's."""
+    path = Path(script).resolve()
+    if path.parent != _HERE:
+        return None
+    return getattr(importlib.import_module(f"launch.{path.stem}"), "RECIPES", None)
+
+
+def stage_state(script: str, options: Sequence[str]) -> State:
+    """Compare what a stage's folder holds with what its recipe asks for, as the stage itself would.
+
+    A stage whose inputs are not there yet, and a script of somebody else's, count as new.
+
+    Args:
+        script: path of the stage's script.
+        options: its command line: `--config`, the recipe, and what overrides it.
+    """
+    types = recipe_types(script)
+    if types is None:
+        return State("new")
+    values, defaults = declared(types, options)
+    names = {field.name for field in dataclasses.fields(types[0])}
+    recipe = types[0](**{name: value for name, value in values.items() if name in names})
+    try:
+        identity = identify(values, defaults, num_ranks=1, reads_clips=recipe.reads_clips)
+    except FileNotFoundError:
+        return State("new")
+    return state_of(Path(values["output_dir"]), identity)
