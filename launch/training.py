@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from epo.model.extractor import EmotionExtractor
 from epo.model.processing import refuse_tokens, special_tokens
 from epo.training.examples import Example
 from launch.recipe import RecipeError, accumulation_steps
+from launch.space import require_space
 
 
 def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
@@ -55,6 +57,8 @@ def load_models_whole() -> None:
 def fit(trainer: Trainer) -> dict[str, float]:
     """Train, from the last complete checkpoint in the output folder if there is one, and return final metrics."""
     _gather_together(trainer.model)
+    if stage.rank() == 0:
+        require_space(Path(trainer.args.output_dir), _bytes_to_write(trainer))
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
     if checkpoint is not None and stage.rank() == 0:
         print(f"resuming from {checkpoint}")
@@ -73,10 +77,27 @@ def _gather_together(model: nn.Module) -> None:
             set_z3_leaf_module(module, True)
 
 
+def _bytes_to_write(trainer: Trainer) -> int:
+    """Return about how much a run writes: its weights, and checkpoints of them with AdamW's state, one more than kept.
+
+    A weight that trains takes its two moments and, where weights are bfloat16 or sharded, a float32 copy: 12 bytes.
+    """
+    args = trainer.args
+    weights = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    num_saves = args.max_steps // max(int(args.save_steps), 1) if args.save_strategy == "steps" else 1
+    num_kept = min(num_saves, (args.save_total_limit or num_saves) + 1)
+    return num_kept * (weights + 12 * trained) + weights
+
+
 def last_checkpoint(output_dir: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end; `trainer_state.json` comes last."""
+    """Return the newest checkpoint that was written to its end; `trainer_state.json` comes last.
+
+    Folders that a user named otherwise, such as checkpoint-best or checkpoint-200.bak, are none.
+    """
     complete = [path.parent for path in output_dir.glob("checkpoint-*/trainer_state.json")]
-    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+    steps = {path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in complete}
+    return max((p for p, step in steps.items() if step), key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def gathered_state(trainer: Trainer) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_the_builtin_corpus_is_written_from_the_quickstart_recipe(tmp_path, caps
     before = os.stat(tmp_path / "corpus" / "dialogues.jsonl").st_mtime_ns
     capsys.readouterr()
     run_import(argv)
-    assert "already written by this very recipe" in capsys.readouterr().out
+    assert "already done, and nothing it was made from has changed" in capsys.readouterr().out
     assert os.stat(tmp_path / "corpus" / "dialogues.jsonl").st_mtime_ns == before
 
 

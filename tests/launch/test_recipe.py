@@ -1,15 +1,13 @@
 """Recipes: read strictly, every one that comes with the project, and told apart from what they are not."""
 
-import hashlib
+import dataclasses
 import importlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
-import yaml
 from transformers import TrainingArguments
 from trl import DPOConfig
 
@@ -18,11 +16,12 @@ from launch.pipeline import read_pipeline
 from launch.recipe import (
     RecipeError,
     accumulation_steps,
-    file_digest,
+    declared,
     read_mapping,
     read_recipe,
-    save_resolved,
+    resolved_keys,
 )
+from launch.roles import ROLES, role_of
 
 ROOT = Path(__file__).parents[2]
 # A stage's own dataclass, and what it reads beside it.
@@ -47,6 +46,14 @@ class Toy:
     kind: Literal["a", "b"] = "a"
     is_loud: bool = False
     names: list[str] | None = None
+
+
+@dataclass
+class Small:
+    """A recipe beside which TrainingArguments stand."""
+
+    beta: float = 0.1
+    kind: Literal["a", "b"] = "a"
 
 
 @pytest.fixture
@@ -169,24 +176,46 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_do(batch, micro, ra
         accumulation_steps(batch, micro, ranks)
 
 
-def test_what_was_run_is_kept_beside_its_result(tmp_path):
-    data = tmp_path / "data.jsonl"
-    data.write_text("one line\n")
-    resolved = save_resolved(tmp_path / "out", [Toy("out", beta=0.25)], [data])
-    assert resolved["beta"] == 0.25
-    assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text()) == resolved
-    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
-    assert (
-        provenance["data"] == {str(data): hashlib.sha256(b"one line\n").hexdigest()} == {str(data): file_digest(data)}
-    )
-    assert set(provenance) == {"command", "commit", "data", "versions"}
-    assert list((tmp_path / "out").glob("*.partial")) == []
-
-
 def test_a_token_for_the_hub_is_not_written_down(tmp_path):
     args = TrainingArguments(output_dir=str(tmp_path), hub_token="hf_secret_value", use_cpu=True)
-    save_resolved(tmp_path, [args], [])
-    assert "hf_secret_value" not in (tmp_path / "recipe.yaml").read_text()
+    assert "hf_secret_value" not in str(resolved_keys([args]))
+
+
+def test_what_is_declared_is_what_was_said_and_our_own_defaults(recipe):
+    argv = [*recipe("beta: 0.25\nlearning_rate: 5e-7\nmax_grad_norm: 1.0\n"), "--output_dir", "o", "--seed", "3"]
+    values, defaults = declared([Small, TrainingArguments], argv)
+    assert (values["beta"], values["kind"], values["learning_rate"], values["seed"]) == (0.25, "a", 5e-7, 3)
+    # transformers' own defaults stay out, whether they were said or not: a new release adds some
+    assert "max_grad_norm" not in values and "adam_beta1" not in values
+    assert (defaults["beta"], defaults["kind"]) == (0.1, "a")
+
+
+def test_every_key_of_the_table_of_roles_is_a_key():
+    """Of a recipe class, or of transformers or TRL in one of their versions."""
+    classes = [getattr(importlib.import_module(f"launch.{name}"), own) for name, (own, _) in _STAGES.items()]
+    ours = {field.name for type_ in (*classes, BuiltinCorpus) for field in dataclasses.fields(type_)}
+    theirs = {field.name for field in dataclasses.fields(DPOConfig)}
+    elsewhere = {"num_ranks", "activation_checkpointing", "gradient_checkpointing", "logging_dir"}  # some versions'
+    assert ROLES.keys() - ours - theirs - elsewhere <= {
+        "activation_offloading", "parallelism_config", "ddp_timeout", "tpu_num_cores", "trackio_space_id", "project",
+        "enable_jit_checkpoint", "hub_revision", "use_cpu",
+    }  # fmt: skip
+    assert {role_of(key) for key in ("beta", "max_steps", "bf16", "replies", "lora_rank", "optim")} == {"matters"}
+    assert (role_of("data"), role_of("llm"), role_of("root")) == ("file", "part", "corpus")
+    assert {role_of(key) for key in ("save_steps", "logging_steps", "output_dir", "cache_dir")} == {"cosmetic"}
+
+
+@pytest.mark.parametrize("seed", ["5000000000", "-1"])
+def test_a_seed_that_numpy_would_refuse_is_refused_first(recipe, seed):
+    with pytest.raises(RecipeError, match=f"seed is {seed}, want a whole number from 0 to 4294967295"):
+        read_recipe([Small, TrainingArguments], [*recipe("beta: 0.2\n"), "--output_dir", "o", f"--seed={seed}"])
+
+
+def test_a_recipe_that_is_not_utf8_is_named(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("# für\nbeta: 0.2\n".encode("latin-1"))
+    with pytest.raises(RecipeError, match="latin.yaml: not UTF-8 .* save it as UTF-8"):
+        read_mapping(path)
 
 
 def command_of(path):

@@ -87,7 +87,7 @@ def test_stage_writes_pairs_report_and_page_once(tmp_path, data, capsys):
     assert "told apart by" in capsys.readouterr().out
     before = (out / "pairs.jsonl").stat().st_mtime_ns
     run(tmp_path, data, counter_emotion="random")
-    assert "already built by this very recipe" in capsys.readouterr().out
+    assert "already done, and nothing it was made from has changed" in capsys.readouterr().out
     assert (out / "pairs.jsonl").stat().st_mtime_ns == before
 
 
