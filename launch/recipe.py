@@ -17,6 +17,8 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 import yaml
 from trl import TrlParser
 
+from launch.credentials import receive_credentials, redact_command, redact_mapping
+
 # What every stage needs of transformers' TrainingArguments, where its own default would not do.
 _TRAINING_DEFAULTS = {
     "report_to": "none",  # launch/tracking.py logs; a second reporter would double every run
@@ -59,6 +61,7 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
         raise RecipeError(f"{_config_name(argv)}: {error}") from error
     for recipe in recipes:
         _check_values(recipe, _config_name(argv))
+        receive_credentials(recipe)
     return recipes
 
 
@@ -90,10 +93,10 @@ def save_resolved(output_dir: Path, recipes: Iterable[Any], data_files: Iterable
     """
     resolved: dict[str, Any] = {}
     for recipe in recipes:
-        resolved.update(_plain(recipe))
+        resolved.update(redact_mapping(_plain(recipe)))
     _refuse_other_checkpoints(output_dir, resolved)
     provenance = {
-        "command": sys.argv,
+        "command": redact_command(sys.argv),
         "commit": _commit(),
         "data": {str(path): file_digest(path) for path in data_files},
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl", "deepspeed")},

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from launch.credentials import guard_streams
 from launch.recipe import RecipeError, comparable
 
 # Before trl or transformers are imported by a stage: neither may phone home from a training job.
@@ -22,6 +23,7 @@ def main(run: Callable[[], None]) -> None:
 
     Every `ValueError` of the project's own classes is the user's: its message says where and what to do.
     """
+    guard_streams()
     _skip_unused_operator()
     try:
         run()
