@@ -13,6 +13,8 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 import yaml
 from trl import TrlParser
 
+from launch.credentials import receive_credentials, redact_mapping
+
 # What every stage needs of transformers' TrainingArguments, where its own default would not do.
 _TRAINING_DEFAULTS = {
     "report_to": "none",  # launch/tracking.py logs; a second reporter would double every run
@@ -72,6 +74,7 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
     for recipe in recipes:
         _check_values(recipe, _config_name(argv))
         _check_seeds(recipe, _config_name(argv))
+        receive_credentials(recipe)
     return recipes
 
 
@@ -117,7 +120,7 @@ def resolved_keys(recipes: Iterable[Any]) -> dict[str, Any]:
     """Return every key of a recipe with its final value, as it is written beside the result."""
     resolved: dict[str, Any] = {}
     for recipe in recipes:
-        resolved.update(_plain(recipe))
+        resolved.update(redact_mapping(_plain(recipe)))
     return resolved
 
 

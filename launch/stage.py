@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 
 from launch import ends
+from launch.credentials import guard_streams
 from launch.orphan import end_with_launcher
 
 # Before trl or transformers are imported by a stage: neither may phone home from a training job.
@@ -13,6 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 def main(run: Callable[[], None]) -> None:
     """Run a stage; print a user's mistake as one line and exit 2, anything else with its traceback and exit 1."""
+    guard_streams()
     _skip_unused_operator()
     end_with_launcher()
     try:
