@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from compressor import seams
 from launch.recipe import RecipeError, comparable
 
 # Before trl or transformers are imported by a stage: neither may phone home from a training job.
@@ -23,6 +24,7 @@ def main(run: Callable[[], None]) -> None:
     Every `ValueError` of the project's own classes is the user's: its message says where and what to do.
     """
     _skip_unused_operator()
+    seams.silence_renames()
     try:
         run()
     except ValueError as error:
@@ -70,10 +72,7 @@ def num_ranks() -> int:
 
 def _skip_unused_operator() -> None:
     """Let DeepSpeed not compile, at its start on CPUs, a reduction that only tensor-parallel inference calls."""
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
-        from deepspeed.ops import __compatible_ops__
-
-        __compatible_ops__["deepspeed_shm_comm"] = False
+    seams.skip_unused_operator()
 
 
 def _exit(code: int) -> None:
