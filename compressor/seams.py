@@ -97,7 +97,7 @@ SEAMS = {
     ),
     "first_iteration": Seam(
         "transformers",
-        "generate() calls prepare_inputs_for_generation with is_first_iteration and use_cache",
+        "generate() gives prepare_inputs_for_generation use_cache, and is_first_iteration at the first step",
         "epo.model.modeling",
     ),
     "named_inputs": Seam(

@@ -23,7 +23,7 @@ def main(run: Callable[[], None]) -> None:
 
     Every `ValueError` of the project's own classes is the user's: its message says where and what to do.
     """
-    _skip_unused_operator()
+    seams.skip_unused_operator()
     seams.silence_renames()
     try:
         run()
@@ -68,11 +68,6 @@ def rank() -> int:
 def num_ranks() -> int:
     """Return the number of processes in the job, 1 outside of one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _skip_unused_operator() -> None:
-    """Let DeepSpeed not compile, at its start on CPUs, a reduction that only tensor-parallel inference calls."""
-    seams.skip_unused_operator()
 
 
 def _exit(code: int) -> None:
