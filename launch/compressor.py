@@ -13,7 +13,7 @@ from compressor.evaluation import memory_report
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
-from epo.training.examples import Example, ReplyChoice, reply_examples
+from epo.training.examples import Example, ReplyChoice, dialogues_of_split, examples_of_split, reply_examples
 from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.recipe import read_recipe, save_resolved
 from launch.tracking import open_run
@@ -27,7 +27,6 @@ from launch.training import (
     plan_batches,
     save_weights,
     schedule,
-    split_of,
     whole_model,
 )
 
@@ -61,7 +60,8 @@ def run() -> None:
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
-    train = split_of(dialogues, "train", recipe.data)
+    train = dialogues_of_split(dialogues, "train", recipe.data)
+    examples = examples_of_split(train, "train", recipe.data, recipe.replies)
     resolved = save_resolved(out, [recipe, args], [Path(recipe.data)])
     if stage.is_done(out, resolved):
         return
@@ -74,7 +74,6 @@ def run() -> None:
     lines = (Utterance(turn.speaker, turn.text).line for dialogue in train for turn in dialogue.turns)
     tokenizer = load_tokenizer(recipe.backbone, lines)
     collator = CompressionCollator(tokenizer, llm_tokenizer, compressor.vocab_size, recipe.num_memory_tokens)
-    examples = reply_examples(train, recipe.replies)
     histories = [_history(example, i % 2 == 0) for i, example in enumerate(examples)]
     curriculum = Curriculum(recipe.single_turns, recipe.short, recipe.medium)
     weights = ObjectiveWeights(recipe.next_reply_weight, recipe.reconstruction_weight, recipe.distillation_weight)

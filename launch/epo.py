@@ -12,7 +12,7 @@ from epo.data.cache import ClipCache
 from epo.evaluation.rewards import adapter_logps, reward_report
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PairCollator, PromptBuilder
-from epo.training.examples import PairExample, pair_examples
+from epo.training.examples import PairExample, pair_examples, pairs_to_learn
 from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer, pair_rows
 from launch.clip_check import read_clips_first
@@ -52,9 +52,8 @@ def run() -> None:
     plan_batches(args, recipe.global_batch_size)
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
     pairs = read_pairs(recipe.pairs, by_id)
-    train, validation = (pair_examples(pairs, by_id, split) for split in ("train", "validation"))
-    if not train:
-        raise RecipeError(f"{recipe.pairs}: no pair belongs to a training dialogue of {recipe.data}")
+    train = pairs_to_learn(pairs, by_id, recipe.pairs, recipe.data)
+    validation = pair_examples(pairs, by_id, "validation")
     resolved = save_resolved(out, [recipe, args], [Path(recipe.data), Path(recipe.pairs)])
     if stage.is_done(out, resolved):
         return

@@ -27,12 +27,21 @@ from epo.evaluation.scoring import ReplyScorer
 from epo.model.processing import split_reply
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder
-from epo.training.examples import Example, PairExample, ReplyChoice, labelled_clips, pair_examples, reply_examples
+from epo.training.examples import (
+    Example,
+    PairExample,
+    ReplyChoice,
+    dialogues_of_split,
+    examples_of_split,
+    labelled_clips,
+    labelled_replies,
+    pair_examples,
+)
 from launch.model import load_model
 from launch.ranks import gather_shares, join_ranks, share
 from launch.recipe import read_recipe, save_resolved
 from launch.tracking import open_run
-from launch.training import open_corpus, split_of
+from launch.training import open_corpus
 
 Labelled = list[tuple[str, Emotion]]
 """Gold replies and the emotions they are written in."""
@@ -80,8 +89,11 @@ def run() -> None:
     out = Path(recipe.output_dir)
     dialogues = open_corpus(recipe.data)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
-    held_out = split_of(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
-    examples = reply_examples(held_out, recipe.replies)
+    held_out = dialogues_of_split(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
+    examples = examples_of_split(held_out, recipe.split, recipe.data, recipe.replies)
+    learnt = examples_of_split(dialogues, "train", recipe.data, recipe.replies)
+    training = labelled_replies(learnt, "train", recipe.data, min_emotions=2)
+    gold = labelled_replies(examples, recipe.split, recipe.data, min_emotions=1)
     kept = {example.dialogue_id for example in examples}
     pairs = [
         pair
@@ -95,7 +107,6 @@ def run() -> None:
     sft, processor = load_model(recipe.sft, recipe.dtype)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     contestants = _contestants(recipe, sft.to(device), device)
-    training = _labelled(reply_examples(split_of(dialogues, "train", recipe.data), recipe.replies))
     judge = _judge(training)
     scorer = ReplyScorer(examples, by_id, judge)
     rows, replies = [_majority_row(training, scorer, len(examples))], {}
@@ -105,7 +116,7 @@ def run() -> None:
             rows.append(row)
         if stage.rank() == 0:
             recognition = _recognition(sft, held_out, build)
-            report = _report(recipe, rows, replies, examples, recognition, judge, held_out, build)
+            report = _report(recipe, rows, replies, examples, gold, recognition, judge, held_out, build)
             write_report(out, report)
             tracked.log_metrics(_metrics(report))
             tracked.log_artifact(out / "report.json")
@@ -203,10 +214,6 @@ def _gathered_logps(
     return (policy_chosen, policy_rejected), (base_chosen, base_rejected)
 
 
-def _labelled(examples: Sequence[Example]) -> Labelled:
-    return [(example.reply, example.reply_emotion) for example in examples if example.reply_emotion is not None]
-
-
 def _judge(training: Labelled) -> WordJudge:
     return WordJudge.fit([reply for reply, _ in training], [emotion for _, emotion in training])
 
@@ -229,12 +236,12 @@ def _report(
     rows: list[Row],
     replies: dict[str, list[str]],
     examples: list[Example],
+    gold: Labelled,
     recognition: dict[str, Any],
     judge: WordJudge,
     dialogues: list[Dialogue],
     build: PromptBuilder,
 ) -> dict[str, Any]:
-    gold = _labelled(examples)
     wanted = [emotion for _, emotion in gold]
     majority, sum_p2 = chance_levels(wanted)
     prompts = [build(example) for example in examples]

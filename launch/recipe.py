@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -34,32 +34,47 @@ class RecipeError(ValueError):
     """A recipe that cannot be used as written; the message names the file, the key and the remedy."""
 
 
-def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+def read_recipe(
+    types: Sequence[Any], argv: Sequence[str] | None = None, others: Collection[str] = ()
+) -> tuple[Any, ...]:
     """Read `--config FILE [--key value ...]` into one instance of each dataclass.
 
     Args:
         types: dataclasses whose fields are the known keys, together.
         argv: the arguments without the program's name; None takes them from the command line.
+        others: further keys that may be given; they are passed over.
 
     Raises:
         RecipeError: the file is missing or no mapping, a key is unknown (the nearest known one is named), or a
             value does not convert.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    known = sorted({field.name for type_ in types for field in dataclasses.fields(type_) if field.init})
+    fields = {field.name for type_ in types for field in dataclasses.fields(type_) if field.init}
+    known = sorted(fields.union(others))
     if "--config" in argv:
         _check_file(argv, known)
     _check_flags(argv, known)
     parser = _Parser(list(types), description=(types[0].__doc__ or "").strip())
-    defaults = _TRAINING_DEFAULTS | (_cpu_settings() if "use_cpu" in known else {})
-    parser.set_defaults_with_config(**{key: value for key, value in defaults.items() if key in known})
+    defaults = _TRAINING_DEFAULTS | (_cpu_settings() if "use_cpu" in fields else {})
+    parser.set_defaults_with_config(**{key: value for key, value in defaults.items() if key in fields})
     try:
-        recipes = tuple(parser.parse_args_and_config(argv))
+        recipes = tuple(parser.parse_args_and_config(argv, return_remaining_strings=len(others) > 0))[: len(types)]
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{_config_name(argv)}: {error}") from error
     for recipe in recipes:
         _check_values(recipe, _config_name(argv))
+        _check_seed(recipe, _config_name(argv))
     return recipes
+
+
+def require_max_steps(max_steps: int) -> None:
+    """Refuse a training run without its length.
+
+    Raises:
+        RecipeError: `max_steps` is not set.
+    """
+    if max_steps <= 0:
+        raise RecipeError("max_steps: set the number of optimizer steps; the schedule and the curriculum depend on it")
 
 
 def accumulation_steps(global_batch_size: int, micro_batch_size: int, num_ranks: int) -> int:
@@ -184,6 +199,13 @@ def _check_values(recipe: Any, where: str) -> None:
             raise RecipeError(f"{where}: {name} is {value!r}, want {' or '.join(_names(type_))}")
 
 
+def _check_seed(recipe: Any, where: str) -> None:
+    """Refuse a seed that numpy, and with it every stage, cannot start from."""
+    seed = getattr(recipe, "seed", 0)
+    if not 0 <= seed < 2**32:
+        raise RecipeError(f"{where}: seed is {seed}, want a whole number from 0 to {2**32 - 1}")
+
+
 def _fits(value: Any, type_: Any) -> bool:
     origin, parts = get_origin(type_), get_args(type_)
     if origin is Literal:
@@ -263,5 +285,6 @@ __all__ = [
     "file_digest",
     "read_mapping",
     "read_recipe",
+    "require_max_steps",
     "save_resolved",
 ]

@@ -14,7 +14,7 @@ from epo.evaluation.text_recall import text_recall
 from epo.model.processing import reply_text
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
-from epo.training.examples import Example, ReplyChoice, pair_examples, reply_examples
+from epo.training.examples import Example, ReplyChoice, examples_of_split, pairs_to_learn, reply_examples
 from epo.training.lora import freeze_all_but, inject_lora, lora_config, merge_lora, num_trainable
 from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
@@ -32,7 +32,6 @@ from launch.training import (
     plan_batches,
     save_weights,
     schedule,
-    split_of,
     whole_model,
 )
 
@@ -109,11 +108,11 @@ def _check(recipe: SftRecipe) -> None:
 
 
 def _examples(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Example]:
-    train = split_of(dialogues, "train", recipe.data)
     if recipe.pairs is None:
-        return reply_examples(train, recipe.replies, recipe.require_clip)
+        return examples_of_split(dialogues, "train", recipe.data, recipe.replies, recipe.require_clip)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
-    return [pair.example for pair in pair_examples(read_pairs(Path(recipe.pairs), by_id), by_id, "train")]
+    pairs = read_pairs(recipe.pairs, by_id)
+    return [pair.example for pair in pairs_to_learn(pairs, by_id, recipe.pairs, recipe.data)]
 
 
 def _tune_text(
