@@ -71,9 +71,10 @@ class _Source:
             targets = getattr(node, "targets", [getattr(node, "target", None)])
             if name == getattr(node, "name", None) or name in [getattr(target, "id", None) for target in targets]:
                 return self, node
-        for node in ast.walk(self._tree):  # also below `if TYPE_CHECKING`, where lazy packages say what they hold
-            for alias in node.names if isinstance(node, ast.ImportFrom) else ():
-                path = _module_path(node, self.path) if name == (alias.asname or alias.name) else None
+        # Also below `if TYPE_CHECKING`, where lazy packages say what they hold.
+        for found in (node for node in ast.walk(self._tree) if isinstance(node, ast.ImportFrom)):
+            for alias in found.names:
+                path = _module_path(found, self.path) if name == (alias.asname or alias.name) else None
                 if path is not None:
                     return _source(path).definition(alias.name)
         return None
@@ -119,10 +120,9 @@ class _Source:
 
 def _fields(source: _Source, name: str) -> Iterator[tuple[str, _Source, ast.AnnAssign]]:
     """Yield the fields of a dataclass and its bases that `__init__` takes: name, module, statement."""
-    found = source.definition(name)
-    if found is None or not isinstance(found[1], ast.ClassDef):
+    place, definition = source.definition(name) or (source, None)
+    if not isinstance(definition, ast.ClassDef):
         return
-    place, definition = found
     own = {
         statement.target.id: statement
         for statement in definition.body

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import launch  # noqa: F401
+from launch.preflight import check_pipeline, format_briefly, format_checks, refuse
 from launch.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
-from launch.recipe import RecipeError, check_key, read_mapping
+from launch.recipe import RecipeError, check_key, flag_value, read_mapping
 from launch.stage import main
 from launch.tracking import PIPELINE_RUN_ID, TrackedRun, open_pipeline
 
@@ -76,15 +77,27 @@ def run(argv: Sequence[str] | None = None) -> None:
     arguments = _parse(argv)
     pipeline = read_pipeline(Path(arguments.config))
     chosen = _choose(pipeline, arguments.first, arguments.only)
+    start_s = time.monotonic()
+    checks = check_pipeline(chosen)
+    is_fine = not any(check.errors for check in checks)
+    print(format_briefly(checks) if is_fine and not arguments.check else format_checks(checks), flush=True)
+    refuse(checks)
+    if arguments.check:
+        return
     output_dir = Path(pipeline.output_dir)
     resolved = {"config": arguments.config, "stages": ", ".join(stage.name for stage in pipeline.stages)}
-    start_s = time.monotonic()
     with (
         _Relay().installed() as relay,
         open_pipeline(pipeline.name, pipeline.experiment, output_dir, resolved) as tracked,
     ):
         records = _read_records(output_dir)
-        in_stages_s = sum(_run_stage(stage, pipeline, records, relay, tracked) for stage in chosen)
+        in_stages_s = 0.0
+        for number, stage in enumerate(chosen):
+            in_stages_s += _run_stage(stage, pipeline, records, relay, tracked)
+            if any(check.waits_for == stage.name for check in checks[number + 1 :]):
+                checks[number + 1 :] = check_pipeline(chosen[number + 1 :])
+                print(format_briefly(checks[number + 1 :]), flush=True)
+                refuse(checks[number + 1 :])
         if in_stages_s > 0:
             _record(records, _DRIVER, time.monotonic() - start_s - in_stages_s, 0.0, is_done=True)
             _write_records(output_dir, records)
@@ -244,6 +257,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="a recipe such as recipes/quickstart/pipeline.yaml"
     )
+    parser.add_argument("--check", action="store_true", help="show what each stage would have, and start none")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="STAGE", help="leave out the stages before this one")
     which.add_argument("--only", metavar="STAGE", help="run this stage alone")
@@ -296,22 +310,11 @@ def _environment(parent_run_id: str) -> dict[str, str]:
 
 def _done_stamp(stage: Stage) -> int | None:
     """Return when the stage wrote `stage.json`, in nanoseconds; None where it has not or keeps none."""
-    folder = _option(stage.args, "--output_dir")
+    folder = flag_value(stage.args, "--output_dir")
     if folder is None:
         folder = read_mapping(Path(stage.config)).get("output_dir")
     path = None if folder is None else Path(folder) / "stage.json"
     return path.stat().st_mtime_ns if path is not None and path.is_file() else None
-
-
-def _option(args: Sequence[str], name: str) -> str | None:
-    """Return the value of `--name value` or `--name=value`, the last one given."""
-    value = None
-    for index, arg in enumerate(args):
-        if arg == name and index + 1 < len(args):
-            value = args[index + 1]
-        elif arg.startswith(name + "="):
-            value = arg.partition("=")[2]
-    return value
 
 
 def _record(records: dict[str, StageRecord], name: str, seconds: float, peak_mib: float, is_done: bool) -> None:

@@ -163,6 +163,17 @@ def check_key(key: str, known: list[str], where: str) -> None:
     raise RecipeError(f"{where}: unknown key {key!r}; the nearest known key is {near[0]!r}")
 
 
+def flag_value(argv: Sequence[str], name: str) -> str | None:
+    """Return the value of `--name value` or `--name=value`, the last one given."""
+    value = None
+    for index, argument in enumerate(argv):
+        if argument == name and index + 1 < len(argv):
+            value = argv[index + 1]
+        elif argument.startswith(name + "="):
+            value = argument.partition("=")[2]
+    return value
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -283,6 +294,7 @@ __all__ = [
     "accumulation_steps",
     "check_key",
     "file_digest",
+    "flag_value",
     "read_mapping",
     "read_recipe",
     "require_max_steps",

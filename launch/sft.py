@@ -21,6 +21,7 @@ from launch.clip_check import read_clips_first
 from launch.model import join_parts, load_model
 from launch.parts import load_llm, load_tokenizer
 from launch.recipe import RecipeError, read_recipe, save_resolved
+from launch.stage_files import require_parts_named
 from launch.tracking import TrackedRun, open_run
 from launch.training import (
     check_words,
@@ -79,7 +80,7 @@ class SftRecipe:
 def run() -> None:
     """Read the recipe and tune what it names, unless that very run was finished before."""
     recipe, args = read_recipe([SftRecipe, TrainingArguments])
-    _check(recipe)
+    require_parts_named(recipe)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
@@ -96,15 +97,6 @@ def run() -> None:
         if stage.rank() == 0:
             tracked.log_metrics({f"final/{name}": value for name, value in results.items()})
             stage.mark_done(out, resolved, results)
-
-
-def _check(recipe: SftRecipe) -> None:
-    if recipe.input == "text" and recipe.llm is None:
-        raise RecipeError("llm: name the language model to tune")
-    if recipe.input == "audio_visual" and recipe.model is None:
-        missing = [name for name in ("llm", "extractor", "compressor") if getattr(recipe, name) is None]
-        if missing:
-            raise RecipeError(f"{', '.join(missing)}: name all three parts, or `model`, a whole one to go on with")
 
 
 def _examples(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Example]:

@@ -116,9 +116,10 @@ def labelled_replies(
     found = [(example.reply, example.reply_emotion) for example in examples if example.reply_emotion is not None]
     emotions = sorted({emotion for _, emotion in found})
     if len(emotions) < min_emotions:
+        labels = ", ".join(emotions) if emotions else "no emotion"
         raise DataError(
-            f"{path}: replies of split {split!r} are labelled with {', '.join(emotions) if emotions else 'no emotion'}; "
-            f"scoring emotions needs {min_emotions} or more there: label the assistant turns"
+            f"{path}: the replies of split {split!r} are labelled with {labels}; to score emotions, "
+            f"{min_emotions} or more must occur there: label the assistant turns"
         )
     return found
 
