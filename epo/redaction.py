@@ -28,8 +28,8 @@ _QUALIFIER = re.compile(r"( (read|write|ro|rw|prod|dev|test|default|value|\d+))+
 _TEXT_TOKEN = frozenset(
     "memory audio video image emotion media sound speech vision bos eos eot eom bot boi eoi pad padding unk cls sep "
     "mask special start end stop begin next last first middle previous prompt placeholder decoder prefix suffix "
-    "separator control added fallback fake per a an the one each new num text word sub multi single input output label response "
-    "reply gold chosen rejected turn user assistant system tool think model language".split()
+    "separator control added fallback fake per a an the one each new num text word sub multi single input output label "
+    "response reply gold chosen rejected turn user assistant system tool think model language".split()
 )
 
 _USER_INFO = re.compile(r"""(?<=://)[^\s/?#'"<>]*@""")

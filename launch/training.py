@@ -11,11 +11,11 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer, Tra
 from launch import stage
 from compressor.curriculum import ScheduledDataset
 from compressor.seams import gather_together, gathered_state, load_models_whole, whole_model  # noqa: F401, for stages
-from epo.data.dialogue import DataError, Dialogue, Split, read_dialogues
+from epo.data.dialogue import DataError, Dialogue, read_dialogues
 from epo.model.extractor import EmotionExtractor
 from epo.model.processing import refuse_tokens, special_tokens
 from epo.training.examples import Example
-from launch.recipe import RecipeError, accumulation_steps
+from launch.recipe import accumulation_steps, require_max_steps
 from launch.space import require_space
 
 
@@ -25,8 +25,7 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
     Raises:
         RecipeError: the batch does not divide, or `max_steps` is not set.
     """
-    if args.max_steps <= 0:
-        raise RecipeError("max_steps: set the number of optimizer steps; the schedule and the curriculum depend on it")
+    require_max_steps(args.max_steps)
     args.gradient_accumulation_steps = accumulation_steps(
         global_batch_size, args.per_device_train_batch_size, stage.num_ranks()
     )
@@ -81,18 +80,6 @@ def save_weights(config: PreTrainedConfig, state: dict[str, Any], folder: Path) 
     if getattr(config, "tie_word_embeddings", False):
         state = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}
     save_torch_state_dict(state, folder)
-
-
-def split_of(dialogues: list[Dialogue], split: Split, path: str) -> list[Dialogue]:
-    """Return the dialogues of a split.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = [dialogue for dialogue in dialogues if dialogue.split == split]
-    if not found:
-        raise DataError(f"{path}: no dialogue has split {split!r}; `python launch/data.py import` assigns splits")
-    return found
 
 
 def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, str]]) -> None:

@@ -88,6 +88,25 @@ def import_corpus(
     return content
 
 
+def missing_splits(card: dict[str, Any], shares: SplitShares) -> list[str]:
+    """Return a line for each split that an imported corpus leaves empty: what that costs, and what to do.
+
+    Args:
+        card: as `import_corpus` returns it.
+        shares: those of the import.
+    """
+    num_dialogues = sum(card["dialogues"].values())
+    advice = f"with {num_dialogues} dialogues {{}}, or write `split` into the corpus"
+    lines = {
+        "train": "no train dialogues: nothing can be learnt; " + advice.format("lower validation_share and test_share"),
+        "validation": "no validation dialogues: training stages will have no held-out numbers; "
+        + advice.format(f"raise validation_share, now {shares.validation}"),
+        "test": "no test dialogues: launch/evaluate.py cannot do without; "
+        + advice.format(f"raise test_share, now {shares.test}"),
+    }
+    return [lines[split] for split in SPLITS if card["dialogues"][split] == 0]
+
+
 def _prepare(
     dialogues: Iterable[Dialogue], shares: SplitShares, report: ImportReport, card: Card
 ) -> Iterator[Dialogue]:
@@ -137,4 +156,4 @@ def _clip_seconds(clip: Clip, file_seconds: float | None) -> float:
     return max(0.0, min(ends) - clip.start_s) if ends else 0.0
 
 
-__all__ = ["Card", "import_corpus"]
+__all__ = ["Card", "import_corpus", "missing_splits"]

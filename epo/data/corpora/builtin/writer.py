@@ -83,6 +83,11 @@ def _claim(out: Path, settings: BuiltinCorpus) -> None:
         raise DataError(f"{note}: this folder holds a corpus of other settings; remove it or choose another folder")
 
 
+def plan_builtin_corpus(out: Path, settings: BuiltinCorpus) -> list[Dialogue]:
+    """Return the dialogues that `write_builtin_corpus` would write, their clips not yet there."""
+    return _plan(out, settings)[0]
+
+
 def _plan(out: Path, settings: BuiltinCorpus) -> tuple[list[Dialogue], list[_ClipJob]]:
     dialogues, jobs = [], []
     for split in SPLITS:
