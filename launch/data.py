@@ -141,7 +141,8 @@ def _import(recipe: ImportRecipe, seed: int, out: Path) -> dict[str, Any]:
     print(*report.summary(), sep="\n")
     for kind in ("dialogues", "turns"):
         print(f"{kind}: " + ", ".join(f"{count} {split}" for split, count in card[kind].items()))
-    print(*missing_splits(card, shares), sep="\n")
+    for line in missing_splits(card, shares):
+        print(line)
     return card
 
 

@@ -57,14 +57,15 @@ def format_checks(checks: Sequence[StageCheck]) -> str:
 
 def format_briefly(checks: Sequence[StageCheck]) -> str:
     """Return what each stage will have in one line, and the warnings below it."""
-    counts = [f"{check.stage} {_number(check, _main_count(check))} {check.unit}" for check in checks]
-    known = [text for text, check in zip(counts, checks, strict=True) if _main_count(check) is not None]
-    waiting = [
-        f"{check.stage} after {check.waits_for}" for check in checks if check.waits_for and not check.is_upper_bound
-    ]
-    lines = [
-        f"{title}: {', '.join(names)}" for title, names in (("counted", known), ("to be counted", waiting)) if names
-    ]
+    known, waiting = [], []
+    for check in checks:
+        count = _main_count(check)
+        if count is not None and not check.is_provisional:
+            known.append(f"{check.stage} {_number(check, count)} {check.unit}")
+        elif check.waits_for not in (None, check.stage):
+            waiting.append(f"{check.stage} after {check.waits_for}")
+    lines = [f"counted: {', '.join(known)}"] if known else []
+    lines += [f"to be counted: {', '.join(waiting)}"] if waiting else []
     return "\n".join([*lines, *_warnings(checks)])
 
 
@@ -76,11 +77,13 @@ def _check(stage: "Stage", files: StageFiles) -> StageCheck:
         return check
     args = ["--output_dir" + arg[5:] if arg.split("=")[0] == "--out" else arg for arg in stage.args]
     recipe = check.attempt(_read, stage, args)
-    output_dir = flag_value(args, "--output_dir") or read_mapping(Path(stage.config)).get("output_dir")
-    if isinstance(output_dir, str):  # also where the recipe is faulty, so that the stages after it are not blamed
-        files.add(Writer(stage.name, script.name, recipe), output_dir)
-    if recipe is not None:
-        check_stage(check, script.name, recipe, _num_ranks(stage), files)
+    if recipe is None:  # what it writes is noted all the same, so that the stages after it are not blamed
+        output_dir = flag_value(args, "--output_dir")
+        output_dir = read_mapping(Path(stage.config)).get("output_dir") if output_dir is None else output_dir
+        files.add(Writer(stage.name, script.name, None), str(output_dir))
+        return check
+    files.add(Writer(stage.name, script.name, recipe), recipe.output_dir)
+    check_stage(check, script.name, recipe, _num_ranks(stage), files)
     return check
 
 

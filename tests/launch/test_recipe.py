@@ -139,6 +139,23 @@ def test_nothing_and_whole_numbers_are_fine_where_declared(recipe):
     assert toy == Toy("out", beta=1, names=None)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_cannot_start_from_is_refused(tmp_path, seed):
+    argv = ["--output_dir", str(tmp_path), "--use_cpu", "--seed"]
+    (args,) = read_recipe([TrainingArguments], [*argv, str(2**32 - 1)])
+    assert args.seed == 2**32 - 1
+    with pytest.raises(RecipeError, match=f"command line: seed is {seed}, want a whole number from 0 to 4294967295"):
+        read_recipe([TrainingArguments], [*argv, str(seed)])
+
+
+def test_keys_that_are_known_by_name_alone_are_passed_over(recipe):
+    argv = recipe("output_dir: out\nalpha: 1\n")
+    (toy,) = read_recipe([Toy], [*argv, "--gamma", "2", "--beta", "0.5"], others=["alpha", "gamma"])
+    assert toy == Toy("out", beta=0.5)
+    with pytest.raises(RecipeError, match="unknown key 'gama'; the nearest known key is 'gamma'"):
+        read_recipe([Toy], [*argv, "--gama", "2"], others=["alpha", "gamma"])
+
+
 def test_a_missing_file_says_where_recipes_lie(tmp_path):
     with pytest.raises(
         RecipeError, match="gone.yaml: no such recipe; those that come with the project lie under recipes"

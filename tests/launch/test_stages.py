@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -221,6 +222,47 @@ def test_a_recipe_that_cannot_be_run_is_refused(run, corpus, tmp_path, keys, mes
     with pytest.raises(RecipeError, match=message):
         run(sft, "sft", data=str(corpus / "dialogues.jsonl"), **recipe)
     assert not (tmp_path / "out").exists()
+
+
+_DATA = {"data": "data.jsonl", **_TRAINING}
+
+
+@pytest.mark.parametrize(
+    ("module", "keys", "message"),
+    [
+        (sft, {"input": "text", "llm": "x", **_DATA}, "none of its 3 dialogues of split 'train' has a reply to a user"),
+        (sft, {"model": "x", **_DATA}, "the first reply of a dialogue is not learnt"),
+        (sft, {"model": "x", "pairs": "pairs.jsonl", **_DATA}, "pairs.jsonl: none of its 1 pairs belongs to"),
+        (compressor, {"llm": "x", "backbone": "x", **_DATA}, "none of its 3 dialogues of split 'train' has a reply"),
+        (extractor, {"audio_encoder": "x", "vision_tower": "x", **_DATA}, "has a user turn with both a clip and an"),
+        (epo, {"model": "x", "pairs": "pairs.jsonl", **_DATA}, "let launch/preferences.py build pairs on that split"),
+        (evaluate, {"sft": "x", "epo": "x", "pairs": "pairs.jsonl", "data": "data.jsonl"}, "none of its 1 dialogues"),
+        (sft, {"model": "x", "seed": 2**32, **_DATA}, "sft.yaml: seed is 4294967296, want a whole number from 0"),
+    ],
+)  # fmt: skip
+def test_nothing_to_learn_from_is_said_before_anything_is_written(run, tmp_path, monkeypatch, module, keys, message):
+    """Dialogues of two turns: their only reply has no history."""
+    monkeypatch.chdir(tmp_path)
+    turns = [{"speaker": "user", "text": "Hello."}, {"speaker": "assistant", "text": "Hi.", "emotion": "happy"}]
+    rows = [{"id": f"d{i}", "split": split, "turns": turns} for i, split in enumerate(["train"] * 3 + ["test"])]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair = {"dialogue_id": "d3", "turn": 1, "chosen": "Hi.", "chosen_emotion": "happy", "rejected": "Go."}
+    Path("pairs.jsonl").write_text(json.dumps(pair | {"rejected_emotion": "angry", "source": "test"}) + "\n")
+    with pytest.raises((DataError, RecipeError), match=message):
+        run(module, module.__name__.split(".")[-1], **keys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_that_is_asked_for_and_missing_is_said(run, corpus, tmp_path):
+    rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
+    for row in rows:
+        for turn in row["turns"]:
+            turn.pop("clip", None)
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        DataError, match="of its 8 dialogues .* whose last reply answers a turn with a clip, as require"
+    ):
+        run(sft, "sft", data=str(tmp_path / "data.jsonl"), model="x", require_clip=True, **_TRAINING)
 
 
 def test_the_loss_of_epo_is_not_a_setting(run, corpus):
