@@ -90,6 +90,7 @@ def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[d
         values = vars(parser.parse_args(_without_config(argv)))
     except ValueError as error:
         raise RecipeError(f"{_config_name(argv)}: {error}") from error
+    _check_seeds(values, _config_name(argv))
     kept: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     for type_ in types:
@@ -214,7 +215,7 @@ class _Parser(TrlParser):
 
 def _check_values(recipe: Any, where: str) -> None:
     """Refuse seeds, and values of another type than declared: argparse checks those of flags, not those of the file."""
-    _check_seeds(recipe, where)
+    _check_seeds(vars(recipe), where)
     if hasattr(recipe, "to_sanitized_dict"):  # transformers' TrainingArguments checks and converts its own
         return
     for name, type_ in get_type_hints(type(recipe)).items():  # the parser rewrites the fields' own types
@@ -223,10 +224,10 @@ def _check_values(recipe: Any, where: str) -> None:
             raise RecipeError(f"{where}: {name} is {value!r}, want {' or '.join(_names(type_))}")
 
 
-def _check_seeds(recipe: Any, where: str) -> None:
+def _check_seeds(values: Mapping[str, Any], where: str) -> None:
     """Refuse seeds that NumPy and torch would refuse later."""
     for name in ("seed", "data_seed"):
-        value = getattr(recipe, name, None)
+        value = values.get(name)
         if isinstance(value, int) and not 0 <= value < 2**32:
             raise RecipeError(f"{where}: {name} is {value}, want a whole number from 0 to {2**32 - 1}")
 

@@ -1,33 +1,18 @@
 """The check before a pipeline: what each stage would have, and every reason for which one could not run."""
 
 import dataclasses
-import importlib
 import json
 import shutil
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 import yaml
-from transformers import TrainingArguments
-from trl import DPOConfig
 
 from launch import pipeline
-from epo.data.corpora.builtin import BuiltinCorpus
-from launch.declared_keys import declared_keys
 from launch.preflight import PreflightError, check_pipeline, format_briefly, format_checks, refuse
 from launch.recipe import RecipeError
 
 ROOT = Path(__file__).parents[2]
-_CLASSES = {
-    "extractor": ("ExtractorRecipe", TrainingArguments),
-    "compressor": ("CompressorRecipe", TrainingArguments),
-    "sft": ("SftRecipe", TrainingArguments),
-    "epo": ("EpoRecipe", DPOConfig),
-    "evaluate": ("EvaluateRecipe", None),
-    "preferences": ("PreferencesRecipe", None),
-    "data": ("ImportRecipe", BuiltinCorpus),
-}
 _TRAINING = {"global_batch_size": 4, "per_device_train_batch_size": 4, "max_steps": 2}
 _MODEL = {"input": "audio_visual", "model": "runs/model"}
 
@@ -88,32 +73,6 @@ def write_pairs(dialogues=(0, 6, 8), path="pairs.jsonl"):
 
 def counts(check):
     return check.training, check.validation, check.test, check.clips, check.labels
-
-
-@pytest.mark.parametrize("script", _CLASSES)
-def test_the_keys_read_off_the_source_are_those_of_the_stage(script):
-    """Names, types and defaults, against the classes themselves."""
-    name, beside = _CLASSES[script]
-    own = getattr(importlib.import_module(f"launch.{script}"), name)
-    found = declared_keys(ROOT / "launch" / f"{script}.py")
-    is_library = beside in (TrainingArguments, DPOConfig)
-    real = {
-        f.name: f for cls in (own, *([] if is_library or beside is None else [beside])) for f in dataclasses.fields(cls)
-    }
-    hints = get_type_hints(own) | (get_type_hints(beside) if beside is BuiltinCorpus else {})
-    declared = {field.name: field for field in dataclasses.fields(found.recipe)}
-    for key, field in real.items():
-        assert declared[key].type == hints[key], key
-        assert declared[key].default == field.default, key
-        factories = (declared[key].default_factory, field.default_factory)
-        assert dataclasses.MISSING in factories or factories[0]() == factories[1](), key
-    library = {f.name for f in dataclasses.fields(beside) if f.init} if is_library else set()
-    assert (declared.keys() | found.others) - real.keys() == library - real.keys()
-    assert declared.keys() - real.keys() <= {"output_dir", "max_steps", "per_device_train_batch_size", "seed"}
-
-
-def test_a_script_without_a_recipe_has_no_keys():
-    assert declared_keys(ROOT / "launch" / "pipeline.py") is None
 
 
 def test_the_quickstart_is_counted_before_anything_is_written(project):
@@ -380,7 +339,7 @@ def test_an_import_is_counted_as_soon_as_it_is_done(project, capfd):
 
 
 def test_the_errors_of_a_pipeline_are_a_users_mistake(project, capsys, monkeypatch):
-    monkeypatch.setattr("launch.stage._exit", lambda code: print("exit", code))
+    monkeypatch.setattr("launch.ends.leave", lambda code: print("exit", code))
     argv = write_pipeline(stage("lm", "sft", data="gone.jsonl", input="text", llm="gpt2"))
     pipeline.main(lambda: pipeline.run([*argv, "--check"]))
     printed = capsys.readouterr()

@@ -148,14 +148,6 @@ def test_a_seed_that_numpy_cannot_start_from_is_refused(tmp_path, seed):
         read_recipe([TrainingArguments], [*argv, str(seed)])
 
 
-def test_keys_that_are_known_by_name_alone_are_passed_over(recipe):
-    argv = recipe("output_dir: out\nalpha: 1\n")
-    (toy,) = read_recipe([Toy], [*argv, "--gamma", "2", "--beta", "0.5"], others=["alpha", "gamma"])
-    assert toy == Toy("out", beta=0.5)
-    with pytest.raises(RecipeError, match="unknown key 'gama'; the nearest known key is 'gamma'"):
-        read_recipe([Toy], [*argv, "--gama", "2"], others=["alpha", "gamma"])
-
-
 def test_a_missing_file_says_where_recipes_lie(tmp_path):
     with pytest.raises(
         RecipeError, match="gone.yaml: no such recipe; those that come with the project lie under recipes"
