@@ -50,8 +50,9 @@ def test_a_model_is_loaded_whole_and_sharded_by_the_trainer(ranks):
 
 
 @pytest.mark.seam("leaf_modules")
-def test_a_mixer_trains_though_it_reads_weights_of_modules_it_does_not_call(ranks):
-    assert ranks[0]["leaf_moved"]
+def test_a_mixer_is_gathered_as_one_and_trains(ranks):
+    assert ranks[0]["size_at_first_call"] == ranks[0]["size_mixer"] > 1000
+    assert ranks[0]["mixer_moved"]
 
 
 @pytest.mark.seam("state_dict")

@@ -34,8 +34,15 @@ def main(folder):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba2", **SIZES))
     found["size_loaded"] = sizes(model)
-    before = model.backbone.layers[0].mixer.conv1d.weight.detach().clone()
+    mixer = model.backbone.layers[0].mixer
+    found["size_mixer"] = sizes(mixer)
+    before = mixer.conv1d.weight.detach().clone()
     gather_together(model, ())
+
+    def note_size(*_):
+        found.setdefault("size_at_first_call", sizes(mixer))
+
+    mixer.in_proj.register_forward_pre_hook(note_size)
     row = {"input_ids": list(range(5, 13)), "labels": list(range(5, 13))}
     trainer = Trainer(model=model, args=args, train_dataset=[row] * 2)
     trainer.train()
@@ -49,7 +56,7 @@ def main(folder):
     state = gathered_state(trainer)
     found["state"] = {name: list(tensor.shape) for name, tensor in state.items()}
     weight = state.get("backbone.layers.0.mixer.conv1d.weight", before)
-    found["leaf_moved"] = not weight.equal(before)
+    found["mixer_moved"] = not weight.equal(before)
     with whole_model(trainer):
         found["hook_is_left"] = hook.id in hook.hooks_dict_ref()
         found["size_whole"] = sizes(model)
