@@ -39,8 +39,8 @@ _CUDA_HEADER = """\
 # Written by `make lock`.
 """
 
-# What pip prints when something fails, and what to tell the user; the first that is found counts. A lost connection comes
-# before a missing file, since pip reports the first as the second.
+# What pip prints when something fails, and what to tell the user; the first that is found counts. A lost connection
+# comes before a missing file, since pip reports the first as the second.
 _CAUSES = (
     (r"No space left on device", "the disk is full ({free}); .venv takes 2 GB, 8 GB with torch's CUDA build"),
     (r"Read-only file system|Permission denied: '([^']+)'", "not allowed to write {0}; make it writable"),
@@ -52,12 +52,21 @@ _CAUSES = (
         r"NewConnectionError|ProxyError|NameResolutionError|[Mm]ax retries exceeded|ConnectTimeout|ReadTimeout|"
         r"[Rr]ead timed out|Temporary failure in name resolution|Connection refused|Network is unreachable|"
         r"Failed to connect|Connection (?:reset|aborted|broken)",
-        "no connection to the package index; check the network, HTTPS_PROXY and PIP_INDEX_URL, then give the command again",
+        "no connection to the package index; check the network, HTTPS_PROXY and PIP_INDEX_URL, then repeat the command",
     ),
     (
-        r"No matching distribution found for ([^\s(]+)|Could not find a version that satisfies the requirement ([^\s(]+)",
-        "the package index has no {0} for Python {python} on {machine}; "
-        "ask it for that version, or see `python3 -m pip config list` for another index or a limit",
+        r"satisfies the requirement ([^\s(]+).*\(from versions: none\)",
+        "no file of {0} for Python {python} on {machine} was found; either the package index cannot be reached, or "
+        "`python3 -m pip config list` names one that has none",
+    ),
+    (
+        r"No matching distribution found for ([^\s(]+)",
+        "the package index has no {0} for Python {python} on {machine}; use an index that has it "
+        "(`python3 -m pip config list` shows the present one and its limits), or another of the project's Pythons",
+    ),
+    (
+        r"ensurepip is not available",
+        "Python's venv module is not whole; install it (Debian, Ubuntu: apt install python3-venv)",
     ),
     (
         r"ResolutionImpossible|conflicting dependencies",
@@ -185,7 +194,7 @@ def lower_bounds(pyproject: str) -> dict[str, str]:
     extras = project["optional-dependencies"]
     bounds = {}
     for line in [*project["dependencies"], *extras["dev"], *extras["metrics"], *extras["faces"]]:
-        name = re.match(r"[\w.-]+", line)[0]
+        name = re.split(r"[^\w.-]", line)[0]
         if name == _OWN_NAME:
             continue
         bound = re.search(r">=\s*([\w.]+)", line)
@@ -244,34 +253,26 @@ def _make_venv(folder: Path, log: Path) -> Path:
         version = ".".join(found.split())
         raise EnvironmentFault(f"{folder} holds Python {version}, which the lock does not fit; remove that folder")
     if found is None:
-        code, output = _run([sys.executable, "-I", "-m", "venv", "--clear", str(folder)], None)
-        if code != 0:
-            raise EnvironmentFault(f"{folder.name} could not be made: {_explain_here(output, folder)}")
+        command = [sys.executable, "-I", "-m", "venv", "--clear", str(folder)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode != 0:
+            raise EnvironmentFault(f"{folder.name} could not be made: {_explain_here(done.stdout, folder)}")
     log.write_text("")
     return python
 
 
 def _pip(python: Path, log: Path, *arguments: str) -> None:
-    """Run the environment's pip; raise what its output means where it fails."""
+    """Run the environment's pip and add what it prints to the log; raise what that means where pip fails."""
     # Isolated: neither PYTHONPATH nor the user's own packages take part.
-    code, output = _run([str(python), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments], log)
+    command = [str(python), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    with open(log, "a+", encoding="utf-8", errors="replace") as file:
+        start = file.tell()
+        code = subprocess.call(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        file.seek(start)
+        output = file.read()
     if code != 0:
-        where = os.path.relpath(log, ROOT)
         reason = f"pip was ended by signal {-code}" if code < 0 else _explain_here(output, log.parent)
-        raise EnvironmentFault(f"{reason} (pip's output: {where})")
-
-
-def _run(command: list[str], log: Path | None) -> tuple[int, str]:
-    """Run a command; return its exit code and what it printed, which also goes to the log as it comes."""
-    lines: list[str] = []
-    with open(os.devnull if log is None else log, "a", encoding="utf-8") as file, subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:  # fmt: skip
-        for line in process.stdout:
-            file.write(line)
-            file.flush()
-            lines.append(line)
-    return process.returncode, "".join(lines)
+        raise EnvironmentFault(f"{reason} (pip's output: {os.path.relpath(log, ROOT)})")
 
 
 def _output(command: list[str]) -> str | None:
