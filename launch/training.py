@@ -20,6 +20,7 @@ from epo.data.dialogue import DataError, Dialogue, Split, read_dialogues
 from epo.model.extractor import EmotionExtractor
 from epo.model.processing import refuse_tokens, special_tokens
 from epo.training.examples import Example
+from launch.progress import show_own_progress
 from launch.recipe import RecipeError, accumulation_steps
 
 
@@ -55,7 +56,9 @@ def load_models_whole() -> None:
 def fit(trainer: Trainer) -> dict[str, float]:
     """Train, from the last complete checkpoint in the output folder if there is one, and return final metrics."""
     _gather_together(trainer.model)
-    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    output_dir = Path(trainer.args.output_dir)
+    show_own_progress(trainer, output_dir.name)
+    checkpoint = last_checkpoint(output_dir)
     if checkpoint is not None and stage.rank() == 0:
         print(f"resuming from {checkpoint}")
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
