@@ -15,6 +15,7 @@ from epo.data.dialogue import DataError, Dialogue, read_dialogues
 from epo.model.extractor import EmotionExtractor
 from epo.model.processing import refuse_tokens, special_tokens
 from epo.training.examples import Example
+from launch.progress import show_own_progress
 from launch.recipe import accumulation_steps, require_max_steps
 from launch.space import require_space
 
@@ -42,9 +43,11 @@ def fit(trainer: Trainer) -> dict[str, float]:
     """Train, from the last complete checkpoint in the output folder if there is one, and return final metrics."""
     # Mamba mixers and the extractor both read weights of modules that they do not call.
     gather_together(trainer.model, (EmotionExtractor,))
+    output_dir = Path(trainer.args.output_dir)
     if stage.rank() == 0:
-        require_space(Path(trainer.args.output_dir), _bytes_to_write(trainer))
-    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+        require_space(output_dir, _bytes_to_write(trainer))
+    show_own_progress(trainer, output_dir.name)
+    checkpoint = last_checkpoint(output_dir)
     if checkpoint is not None and stage.rank() == 0:
         print(f"resuming from {checkpoint}")
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from compressor.progress import show_progress
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.turns import Reader
@@ -78,7 +77,7 @@ def import_corpus(
         raise DataError(f"{root}: no such folder; give the corpus as --root")
     card = Card()
     dialogues = read(root, MediaFolder(out, root, report), report)
-    counted = _prepare(tqdm(dialogues, unit=" dialogues", desc="import", disable=None), shares, report, card)
+    counted = _prepare(show_progress(dialogues, "import", "dialogues"), shares, report, card)
     if write_dialogues(out / "dialogues.jsonl", counted) == 0:
         raise DataError(f"{root}: not one usable dialogue; " + "; ".join(report.summary()))
     content = {**facts, **card.as_json(), "irregularities": report.as_json()}
