@@ -30,7 +30,9 @@ class ShowProgress(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Show the numbers of a logging step."""
-        if logs is None or "loss" not in logs:  # what is logged at the end is for MLflow
+        if logs is None or "loss" not in logs:
+            if self._is_first_log and logs is not None and "train_loss" in logs:  # a run shorter than a logging step
+                self._progress.note(f"mean loss {logs['train_loss']:.4g}")
             return
         self._progress.note(", ".join(f"{name} {logs[key]:.4g}" for key, name in _SHOWN.items() if key in logs))
         if state.global_step < state.max_steps:
