@@ -43,7 +43,7 @@ _CUDA_HEADER = """\
 # comes before a missing file, since pip reports the first as the second.
 _CAUSES = (
     (r"No space left on device", "the disk is full ({free}); .venv takes 2 GB, 8 GB with torch's CUDA build"),
-    (r"Read-only file system|Permission denied: '([^']+)'", "not allowed to write {0}; make it writable"),
+    (r"(?:Read-only file system|Permission denied): '([^']+)'", "not allowed to write {0}; make it writable"),
     (
         r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|SSLError",
         "the package index's certificate was refused; name your network's certificate file in PIP_CERT",
