@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TextIO, TypeVar
 
 from tqdm import tqdm
@@ -99,7 +99,7 @@ def show_progress(
     items: Iterable[Item], label: str, unit: str, *, total: int | None = None, is_shown: bool = True
 ) -> Iterator[Item]:
     """Yield the items and show how many have been dealt with; their number is asked of them where none is given."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     progress = Progress(label, total, unit, is_shown=is_shown)
     try:
