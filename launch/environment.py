@@ -42,7 +42,7 @@ _CUDA_HEADER = """\
 # What pip prints when something fails, and what to tell the user; the first that is found counts. A lost connection
 # comes before a missing file, since pip reports the first as the second.
 _CAUSES = (
-    (r"No space left on device", "the disk is full ({free}); .venv takes 2 GB, 8 GB with torch's CUDA build"),
+    (r"No space left on device", "the disk is full ({free}); .venv takes 2.3 GB, 6.1 GB with torch's CUDA build"),
     (r"(?:Read-only file system|Permission denied): '([^']+)'", "not allowed to write {0}; make it writable"),
     (
         r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError",

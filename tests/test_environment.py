@@ -227,7 +227,7 @@ def test_a_failing_pip_ends_in_one_line_that_names_its_log(fresh_clone, settings
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("OSError: [Errno 28] No space left on device", "the disk is full (1 GB free); .venv takes 2 GB"),
+        ("OSError: [Errno 28] No space left on device", "the disk is full (1 GB free); .venv takes 2.3 GB"),
         ("ERROR: [Errno 30] Read-only file system: '/x/.venv'", "not allowed to write /x/.venv; make it writable"),
         ("error: [Errno 13] Permission denied: '/x/.venv/bin'", "not allowed to write /x/.venv/bin; make it writable"),
         (
