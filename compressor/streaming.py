@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from compressor.modeling import MambaCompressor
+from compressor.seams import cache_name
 
 
 class MemoryStream:
@@ -31,6 +32,7 @@ class MemoryStream:
         """
         model = self._compressor
         ids = torch.tensor([turn_ids], device=model.device)
-        output = model.backbone(inputs_embeds=model.embed(ids), use_cache=True, cache_params=self._state)
-        self._state = output.cache_params
+        cache = cache_name(model.backbone)
+        output = model.backbone(inputs_embeds=model.embed(ids), use_cache=True, **{cache: self._state})
+        self._state = output[cache]
         return model.project(output.last_hidden_state[ids >= model.vocab_size])

@@ -1,5 +1,6 @@
 """The dialogue model: a causal language model that reads memories of the past and hears and sees the present."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import embed_tokens, fill_placeholders
+from compressor.seams import cache_name
 from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
@@ -25,19 +28,17 @@ class ModelFitError(ValueError):
 
 
 @dataclass
-class EpoOutput(ModelOutput):
+class EpoOutput(CausalLMOutputWithPast):
     """Output of backbone and model; fields that do not apply are None.
+
+    Logits, (B, T, V), and the language model's cache are fields of transformers, which renames the cache at times.
 
     Attributes:
         last_hidden_state: (B, T, D), lined up with `input_ids`.
-        logits: (B, T, V).
-        past_key_values: the language model's cache.
         extractor: `ExtractorOutput` of the clips, where clips were given.
     """
 
     last_hidden_state: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
     extractor: ExtractorOutput | None = None
 
 
@@ -130,7 +131,6 @@ class EpoModel(EpoPreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
         use_cache: bool = False,
         prompt_lengths: Tensor | None = None,
         history_ids: Tensor | None = None,
@@ -148,8 +148,7 @@ class EpoModel(EpoPreTrainedModel):
             input_ids: int64 (B, T), with placeholders; 2B rows of pairs where `prompt_lengths` is given.
             attention_mask: int64 of the same shape, 1 on real tokens.
             position_ids: int64, as transformers' generation makes them.
-            past_key_values: the language model's cache.
-            use_cache: whether to return one.
+            use_cache: whether to return the language model's cache.
             prompt_lengths: int64 (B,); given, rows are pairs sharing prompts, each prompt and its media being read
                 once (`epo.model.shared_prompt`). Outputs still have 2B rows.
             history_ids: int64 (B, Th), turns in the compressor's vocabulary with memory slots.
@@ -159,7 +158,7 @@ class EpoModel(EpoPreTrainedModel):
             num_video_frames: int64 (B,), 0 where there is no video.
             context: of `encode_context`, instead of the five inputs before it.
             inputs_embeds: None; named because PEFT passes it, and what the language model gets is made here.
-            kwargs: passed to the language model.
+            kwargs: passed to the language model; the cache is among them, by the name it has there.
 
         Raises:
             PlaceholderError: placeholders and memories or clip tokens differ in number.
@@ -180,15 +179,15 @@ class EpoModel(EpoPreTrainedModel):
             inputs_embeds=embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             use_cache=use_cache,
             **kwargs,
         )
         hidden = output.last_hidden_state
+        cache = cache_name(self.language_model)
         return EpoOutput(
             last_hidden_state=hidden if packed is None else packed.unpack(hidden),
-            past_key_values=output.past_key_values,
             extractor=context.clips,
+            **{cache: output.get(cache)},
         )
 
     def encode_context(
@@ -290,7 +289,6 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
         history_ids: Tensor | None = None,
         input_features: Tensor | None = None,
         num_mel_frames: Tensor | None = None,
@@ -308,7 +306,6 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
             input_ids: int64 (B, T).
             attention_mask: int64 (B, T), 1 on real tokens.
             position_ids: int64 (B, T).
-            past_key_values: the language model's cache.
             history_ids: int64 (B, Th).
             input_features: float (B, mels, Tm).
             num_mel_frames: int64 (B,).
@@ -322,7 +319,6 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             history_ids=history_ids,
             input_features=input_features,
             num_mel_frames=num_mel_frames,
@@ -334,6 +330,8 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
         output.logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep > 0 else hidden)
         return output
 
+    # With the signature of what it overrides, since `generate()` takes a user's cache only by a name that stands there.
+    @functools.wraps(GenerationMixin.prepare_inputs_for_generation, assigned=())
     def prepare_inputs_for_generation(self, *args: Any, is_first_iteration: bool = False, **kwargs: Any) -> dict:
         """Give history and clips to the first step only: the cache holds them afterwards."""
         inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from peft import LoraConfig
-from peft.tuners.lora import LoraModel
+from peft import LoraConfig, LoraModel
 from torch import Tensor, nn
 
 

@@ -1,0 +1,291 @@
+"""Every reliance on the insides of TRL, transformers, PEFT, accelerate and DeepSpeed: what it is, and the code for it.
+
+A library may change whatever its documentation does not promise, in any release. So such things are done here; where
+a subclass has to override a method, or a model to read another one's parts, `SEAMS` lists it. tests/test_seams.py
+tries each against the installed libraries, and a failing test carries the seam's package and text as its name.
+
+Importing this file costs nothing: what is heavy or optional is imported where it is used.
+"""
+
+import contextlib
+import inspect
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import Trainer
+
+_HERE = "compressor.seams"
+
+
+@dataclass(frozen=True)
+class Seam:
+    """One thing that no documentation promises and the project stands on.
+
+    Attributes:
+        package: whose inside it is.
+        text: what must stay as it is.
+        used_in: the module that breaks otherwise.
+    """
+
+    package: str
+    text: str
+    used_in: str = _HERE
+
+
+SEAMS = {
+    # TRL
+    "prepare_dataset": Seam(
+        "trl",
+        "DPOTrainer._prepare_dataset is called with (dataset, processing_class, args, dataset_name)",
+        "epo.training.trainer",
+    ),
+    "signature_columns": Seam(
+        "trl",
+        "DPOTrainer._set_signature_columns_if_needed fills _signature_columns, the columns a collator gets",
+        "epo.training.trainer",
+    ),
+    "dpo_compute_loss": Seam(
+        "trl",
+        "DPOTrainer.compute_loss takes (model, inputs, return_outputs, num_items_in_batch)",
+        "epo.training.trainer",
+    ),
+    "text_path": Seam(
+        "trl",
+        "DPOTrainer._is_vlm is set by a ProcessorMixin, and without an image column rows and collator stay ours",
+        "epo.training.trainer",
+    ),
+    "batch_keys": Seam(
+        "trl",
+        "DPOTrainer passes every key of a batch but completion_mask to policy and reference",
+        "epo.training.collate",
+    ),
+    "chosen_first": Seam(
+        "trl", "DPOTrainer takes the first half of a batch as chosen, the second as rejected", "epo.training.collate"
+    ),
+    "loss_types": Seam(
+        "trl",
+        "DPOTrainer._compute_loss sums the loss types sigmoid (DPO) and sft (chosen NLL) by loss_weights",
+        "launch.epo",
+    ),
+    "fused_head": Seam(
+        "trl",
+        "add_fused_lm_head calls base_model(**batch) and scores last_hidden_state with get_output_embeddings()",
+        "epo.model.modeling",
+    ),
+    "fused_text_config": Seam(
+        "trl",
+        "add_fused_lm_head reads the logits' scale and soft cap from config.get_text_config()",
+        "epo.model.configuration",
+    ),
+    "unwrap_for_generation": Seam(
+        "trl", "unwrap_model_for_generation(model, accelerator) gathers a ZeRO-3 model for as long as it is open"
+    ),
+    "parser_defaults": Seam(
+        "trl", "TrlParser.set_defaults_with_config(**defaults) gives way to the file and to flags", "launch.recipe"
+    ),
+    # transformers: models
+    "cache_name": Seam("transformers", "a model's cache is named alike among its forward's arguments and outputs"),
+    "cache_in_generate": Seam(
+        "transformers",
+        "generate() gives forward the cache by the name it has in CausalLMOutputWithPast, and takes it from there",
+        "epo.model.modeling",
+    ),
+    "first_iteration": Seam(
+        "transformers",
+        "generate() calls prepare_inputs_for_generation with is_first_iteration and use_cache",
+        "epo.model.modeling",
+    ),
+    "named_inputs": Seam(
+        "transformers",
+        "generate() passes on what the signatures of forward and prepare_inputs_for_generation name",
+        "epo.model.modeling",
+    ),
+    "tied_weights": Seam(
+        "transformers", "PreTrainedModel._tied_weights_keys maps a tied weight to its source", "epo.model.modeling"
+    ),
+    "init_weights": Seam(
+        "transformers", "PreTrainedModel._init_weights is called for each module of a fresh model", "epo.model.modeling"
+    ),
+    "config_post_init": Seam(
+        "transformers",
+        "PreTrainedConfig is a dataclass whose __post_init__ takes what is no field",
+        "epo.model.configuration",
+    ),
+    "mask_4d": Seam(
+        "transformers", "an additive mask (B, 1, T, T) reaches attention as it is", "epo.model.shared_prompt"
+    ),
+    "mamba_mixers": Seam("transformers", "the layers of Mamba and Mamba-2 models are MambaMixer and Mamba2Mixer"),
+    "mamba_state": Seam(
+        "transformers",
+        "a Mamba-2 model goes on from its cache, several tokens at a time",
+        "compressor.streaming",
+    ),
+    "whisper_encoder": Seam(
+        "transformers",
+        "WhisperEncoder is conv1, conv2, embed_positions, dropout, layers(hidden, mask), layer_norm",
+        "epo.model.extractor",
+    ),
+    "tower_patches": Seam(
+        "transformers", "CLIP and SigLIP towers give the patches last, row by row", "epo.model.extractor"
+    ),
+    "tower_weights": Seam(
+        "transformers", "CLIP and SigLIP models hold their tower, with its own names, as vision_model", "launch.parts"
+    ),
+    "pil_processors": Seam(
+        "transformers",
+        "CLIPImageProcessorPil and SiglipImageProcessorPil need no torchvision and save a type that begins with CLIP "
+        "or Siglip",
+        "epo.model.clip_reader",
+    ),
+    # transformers: Trainer
+    "compute_loss": Seam(
+        "transformers",
+        "Trainer.compute_loss takes (model, inputs, return_outputs, num_items_in_batch)",
+        "compressor.scheduled_trainer",
+    ),
+    "loss_kwargs": Seam(
+        "transformers",
+        "Trainer divides the loss by the accumulation steps where model_accepts_loss_kwargs is False",
+        "compressor.scheduled_trainer",
+    ),
+    "train_sampler": Seam(
+        "transformers",
+        "Trainer._get_train_sampler(train_dataset) says the order of training",
+        "compressor.scheduled_trainer",
+    ),
+    "log": Seam(
+        "transformers",
+        "Trainer.log(logs, start_time) is given the loss of a step and writes what is added to it",
+        "compressor.scheduled_trainer",
+    ),
+    "prediction_step": Seam(
+        "transformers",
+        "Trainer.prediction_step(model, inputs, prediction_loss_only, ignore_keys) may return (loss, None, None)",
+        "compressor.scheduled_trainer",
+    ),
+    "create_optimizer": Seam(
+        "transformers", "Trainer.create_optimizer(model) makes self.optimizer and returns it", "epo.training.sft"
+    ),
+    "state_written_last": Seam(
+        "transformers", "Trainer writes trainer_state.json last into a checkpoint", "launch.training"
+    ),
+    "training_args_bin": Seam("transformers", "Trainer.save_model writes training_args.bin", "launch.epo"),
+    "deepspeed_config": Seam("transformers", "unset_hf_deepspeed_config() lets models load whole under ZeRO-3"),
+    "checkpointing_name": Seam(
+        "transformers", "gradient_checkpointing is known, and where it has a newer name it is an alias of that"
+    ),
+    # PEFT
+    "lora_names": Seam(
+        "peft",
+        "LoraModel keeps a layer's weights as base_layer, lora_A.default and lora_B.default",
+        "epo.training.lora",
+    ),
+    "peft_embeds": Seam("peft", "PeftModelForCausalLM.forward passes inputs_embeds on", "epo.model.modeling"),
+    # accelerate
+    "use_deepspeed": Seam("accelerate", "accelerate launch says ACCELERATE_USE_DEEPSPEED=true to its ranks"),
+    "state_dict": Seam(
+        "accelerate", "Accelerator.get_state_dict gives the whole ZeRO-3 model to rank 0, None to the others"
+    ),
+    # DeepSpeed
+    "step_hook": Seam(
+        "deepspeed", "parameter_offload.fwd_pre_hook is what TRL leaves of a ZeRO-3 model's hooks, and can be removed"
+    ),
+    "leaf_modules": Seam("deepspeed", "set_z3_leaf_module lets ZeRO-3 gather a module as one"),
+    "shm_operator": Seam(
+        "deepspeed", "ops.__compatible_ops__['deepspeed_shm_comm'] = False keeps it from compiling an operator"
+    ),
+}
+
+
+def cache_name(model: "nn.Module") -> str:
+    """Return what a model of transformers calls its cache, in its forward's arguments and in its outputs.
+
+    `cache` from transformers 5.24 on, `past_key_values` before, `cache_params` in Mamba models before.
+    """
+    names = inspect.signature(model.forward).parameters
+    return next(name for name in ("cache", "past_key_values", "cache_params") if name in names)
+
+
+def silence_renames() -> None:
+    """Keep quiet about a new name that no one here can use yet.
+
+    transformers 5.24 renamed `gradient_checkpointing`; TRL 1.16 asks by the old name at every step, and recipes say it
+    because it is the one that all supported versions know.
+    """
+    warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing", FutureWarning)
+
+
+def load_models_whole() -> None:
+    """Let no model be sharded before it is trained: parts are measured and joined first.
+
+    Under ZeRO-3 `TrainingArguments` makes transformers shard each model as it is loaded; the trainer shards what it
+    trains all the same, later.
+    """
+    from transformers.integrations import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+
+
+def is_under_deepspeed() -> bool:
+    """Tell whether `accelerate launch` started this process for DeepSpeed."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+
+
+def skip_unused_operator() -> None:
+    """Let DeepSpeed not compile, at its start on CPUs, a reduction that only tensor-parallel inference calls."""
+    if is_under_deepspeed():
+        from deepspeed.ops import __compatible_ops__
+
+        __compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def gather_together(model: "nn.Module", kinds: "tuple[type[nn.Module], ...]") -> None:
+    """Let ZeRO-3 gather modules of some kinds whole, and Mamba mixers: they read weights of modules they do not call.
+
+    Args:
+        model: before it is sharded.
+        kinds: classes of modules beside the mixers.
+    """
+    if not is_under_deepspeed():
+        return
+    from deepspeed.utils import set_z3_leaf_module
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+    for module in model.modules():
+        if isinstance(module, (MambaMixer, Mamba2Mixer, *kinds)):
+            set_z3_leaf_module(module, True)
+
+
+def gathered_state(trainer: "Trainer") -> dict[str, Any]:
+    """Return the full state dict on rank 0, gathered where ZeRO-3 spread it, and anything elsewhere.
+
+    Every rank must call it.
+    """
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if state is None:  # ZeRO-3 gives it to rank 0 alone
+        return {}
+    # ZeRO-3 also hands out pieces of one large buffer, which safetensors would take for tied weights.
+    return {name: tensor if _owns_storage(tensor) else tensor.clone() for name, tensor in state.items()}
+
+
+def _owns_storage(tensor: "Tensor") -> bool:
+    return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+@contextlib.contextmanager
+def whole_model(trainer: "Trainer") -> Iterator[None]:
+    """Let one rank alone use the trained model, gathered where ZeRO-3 spread it. Every rank must enter."""
+    from trl.models.utils import unwrap_model_for_generation
+
+    offload = getattr(getattr(trainer.model_wrapped, "optimizer", None), "parameter_offload", None)
+    if offload is not None:  # ZeRO-3: TRL leaves one hook, by which ranks compare notes at each forward
+        offload.fwd_pre_hook.remove()
+    load_models_whole()  # the trainer set it again; `generate` would wait for the other ranks at each token
+    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator):
+        yield
