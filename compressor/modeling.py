@@ -10,6 +10,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from compressor.configuration import MambaCompressorConfig
+from compressor.scan import replace_reference
+
+replace_reference()
 
 
 @dataclass
