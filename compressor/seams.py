@@ -1,8 +1,8 @@
 """Every reliance on the insides of TRL, transformers, PEFT, accelerate and DeepSpeed: what it is, and the code for it.
 
 A library may change whatever its documentation does not promise, in any release. So such things are done here; where
-a subclass has to override a method, or a model to read another one's parts, `SEAMS` lists it. tests/test_seams.py
-tries each against the installed libraries, and a failing test carries the seam's package and text as its name.
+a subclass has to override a method, or a model to read another one's parts, `SEAMS` lists it. tests/seams/ tries each
+against the installed libraries, and a failing test carries the seam's package and text as its name.
 
 Importing this file costs nothing: what is heavy or optional is imported where it is used.
 """
@@ -97,7 +97,7 @@ SEAMS = {
     ),
     "first_iteration": Seam(
         "transformers",
-        "generate() calls prepare_inputs_for_generation with is_first_iteration and use_cache",
+        "generate() gives prepare_inputs_for_generation use_cache, and is_first_iteration at the first step",
         "epo.model.modeling",
     ),
     "named_inputs": Seam(

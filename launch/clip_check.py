@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 
-from tqdm import tqdm
-
-from launch import stage
+from compressor.progress import show_progress
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
 from epo.data.probe import probe_media
@@ -23,7 +21,7 @@ def read_clips_first(clips: Iterable[Clip | None], reader: ClipReader, cache: Cl
     """
     present = [clip for clip in clips if clip is not None]
     faults = []
-    for clip in tqdm(share(present), desc="reading clips", disable=None if stage.rank() == 0 else True):
+    for clip in show_progress(share(present), "reading clips", "clips"):
         try:
             _read(clip, reader, cache)
         except DataError as error:

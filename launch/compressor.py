@@ -14,7 +14,7 @@ from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveW
 from epo.data.dialogue import Dialogue
 from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
-from epo.training.examples import Example, ReplyChoice, reply_examples
+from epo.training.examples import Example, ReplyChoice, examples_of_split, reply_examples
 from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
@@ -29,7 +29,6 @@ from launch.training import (
     plan_batches,
     save_weights,
     schedule,
-    split_of,
     whole_model,
 )
 
@@ -69,26 +68,35 @@ def run() -> None:
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
-    split_of(dialogues, "train", recipe.data)
+    examples = examples_of_split(dialogues, "train", recipe.data, recipe.replies)
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
-            _train(recipe, args, dialogues, num_samples, folder)
+            _train(recipe, args, dialogues, examples, num_samples, folder)
 
 
 def _train(
-    recipe: CompressorRecipe, args: TrainingArguments, dialogues: list[Dialogue], num_samples: int, folder: StageFolder
+    recipe: CompressorRecipe,
+    args: TrainingArguments,
+    dialogues: list[Dialogue],
+    examples: list[Example],
+    num_samples: int,
+    folder: StageFolder,
 ) -> None:
-    train, out = split_of(dialogues, "train", recipe.data), folder.path
+    out = folder.path
     set_seed(args.seed)
     load_models_whole()
     llm, llm_tokenizer = load_llm(recipe.llm, recipe.dtype), load_tokenizer(recipe.llm, ())
     memory_id = add_placeholders(llm_tokenizer)["memory_token_id"]
     check_words(llm_tokenizer, placed_texts(recipe.data, dialogues))
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm)
-    lines = (Utterance(turn.speaker, turn.text).line for dialogue in train for turn in dialogue.turns)
+    lines = (
+        Utterance(turn.speaker, turn.text).line
+        for dialogue in dialogues
+        if dialogue.split == "train"
+        for turn in dialogue.turns
+    )
     tokenizer = load_tokenizer(recipe.backbone, lines)
     collator = CompressionCollator(tokenizer, llm_tokenizer, compressor.vocab_size, recipe.num_memory_tokens)
-    examples = reply_examples(train, recipe.replies)
     histories = [_history(example, i % 2 == 0) for i, example in enumerate(examples)]
     curriculum = Curriculum(recipe.single_turns, recipe.short, recipe.medium)
     weights = ObjectiveWeights(recipe.next_reply_weight, recipe.reconstruction_weight, recipe.distillation_weight)

@@ -14,7 +14,7 @@ import launch  # noqa: F401
 from launch import stage
 from epo.data.corpora.builtin import BuiltinCorpus, write_builtin_corpus
 from epo.data.corpora.iemocap import LeftActor, read_iemocap
-from epo.data.corpora.importing import import_corpus
+from epo.data.corpora.importing import import_corpus, missing_splits
 from epo.data.corpora.jsonl import read_own
 from epo.data.corpora.m3ed import read_m3ed
 from epo.data.corpora.meld import read_meld, read_meld_dyadic
@@ -93,7 +93,7 @@ def run_import(argv: Sequence[str]) -> None:
     """Write the corpus that a recipe names, unless this very recipe was finished before."""
     argv = ["--output_dir" + argument[5:] if argument.split("=")[0] == "--out" else argument for argument in argv]
     recipe, builtin = read_recipe(RECIPES, argv)
-    _check_recipe(recipe, builtin)
+    check_recipe(recipe, builtin)
     out = Path(recipe.output_dir)
     # The built-in corpus takes minutes to write, and is taken up where it stopped; an import only links files.
     kept = None if recipe.corpus == "builtin" else ["dialogues.jsonl"]
@@ -114,8 +114,8 @@ def run_import(argv: Sequence[str]) -> None:
     print(f"wrote {out / 'dialogues.jsonl'}")
 
 
-def _check_recipe(recipe: ImportRecipe, builtin: BuiltinCorpus) -> None:
-    """Refuse settings that the chosen corpus would ignore."""
+def check_recipe(recipe: ImportRecipe, builtin: BuiltinCorpus) -> None:
+    """Refuse settings that the chosen corpus would ignore, and a corpus folder that is not there."""
     if recipe.corpus == "builtin":
         if recipe.root is not None:
             raise RecipeError("root: the built-in corpus is generated, not read; leave root out or name a corpus")
@@ -141,6 +141,8 @@ def _import(recipe: ImportRecipe, seed: int, out: Path) -> dict[str, Any]:
     print(*report.summary(), sep="\n")
     for kind in ("dialogues", "turns"):
         print(f"{kind}: " + ", ".join(f"{count} {split}" for split, count in card[kind].items()))
+    for line in missing_splits(card, shares):
+        print(line)
     return card
 
 

@@ -13,7 +13,7 @@ from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
 from epo.preferences.pair import PreferencePair, read_pairs
 from epo.training.collate import PairCollator, PromptBuilder
-from epo.training.examples import PairExample, pair_examples
+from epo.training.examples import PairExample, pair_examples, pairs_to_learn
 from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer, pair_rows
 from launch.clip_check import read_clips_first
@@ -55,8 +55,7 @@ def run() -> None:
     plan_batches(args, recipe.global_batch_size)
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
     pairs = read_pairs(recipe.pairs, by_id)
-    if not pair_examples(pairs, by_id, "train"):
-        raise RecipeError(f"{recipe.pairs}: no pair belongs to a training dialogue of {recipe.data}")
+    pairs_to_learn(pairs, by_id, recipe.pairs, recipe.data)
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
             _train(recipe, args, pairs, by_id, folder)

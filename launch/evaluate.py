@@ -27,13 +27,22 @@ from epo.evaluation.scoring import ReplyScorer
 from epo.model.processing import split_reply
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder
-from epo.training.examples import Example, PairExample, ReplyChoice, labelled_clips, pair_examples, reply_examples
+from epo.training.examples import (
+    Example,
+    PairExample,
+    ReplyChoice,
+    dialogues_of_split,
+    examples_of_split,
+    labelled_clips,
+    labelled_replies,
+    pair_examples,
+)
 from launch.model import load_model
 from launch.ranks import gather_shares, join_ranks, share
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import open_corpus, split_of
+from launch.training import open_corpus
 
 Labelled = list[tuple[str, Emotion]]
 """Gold replies and the emotions they are written in."""
@@ -73,6 +82,25 @@ class Contestant:
     num_draws: int = 1  # of a random variant, over which reward accuracy is averaged
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is answered and compared.
+
+    Attributes:
+        dialogues: held out.
+        examples: their replies to give.
+        pairs: their preference pairs.
+        training: labelled replies that the judge of emotions learns from.
+        gold: labelled replies of `examples`.
+    """
+
+    dialogues: list[Dialogue]
+    examples: list[Example]
+    pairs: list[PairExample]
+    training: Labelled
+    gold: Labelled
+
+
 RECIPES = [EvaluateRecipe]
 
 
@@ -82,44 +110,43 @@ def run() -> None:
     out = Path(recipe.output_dir)
     dialogues = open_corpus(recipe.data)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
-    held_out = split_of(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
-    examples = reply_examples(held_out, recipe.replies)
+    held_out = dialogues_of_split(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
+    examples = examples_of_split(held_out, recipe.split, recipe.data, recipe.replies)
+    learnt = examples_of_split(dialogues, "train", recipe.data, recipe.replies)
     kept = {example.dialogue_id for example in examples}
     pairs = [
         pair
         for pair in pair_examples(read_pairs(recipe.pairs, by_id), by_id, recipe.split)
         if pair.example.dialogue_id in kept
     ]
+    task = Task(
+        held_out,
+        examples,
+        pairs,
+        training=labelled_replies(learnt, "train", recipe.data, min_emotions=2),
+        gold=labelled_replies(examples, recipe.split, recipe.data, min_emotions=1),
+    )
     device = join_ranks()
     with open_folder(out, [recipe], rewritten=[]) as folder:
         if not folder.is_done:
-            _evaluate(recipe, dialogues, examples, pairs, device, folder)
+            _evaluate(recipe, task, device, folder)
 
 
-def _evaluate(
-    recipe: EvaluateRecipe,
-    dialogues: list[Dialogue],
-    examples: list[Example],
-    pairs: list[PairExample],
-    device: torch.device,
-    folder: StageFolder,
-) -> None:
-    out, by_id = folder.path, {dialogue.id: dialogue for dialogue in dialogues}
-    held_out = split_of(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
+def _evaluate(recipe: EvaluateRecipe, task: Task, device: torch.device, folder: StageFolder) -> None:
+    out, by_id = folder.path, {dialogue.id: dialogue for dialogue in task.dialogues}
     sft, processor = load_model(recipe.sft, recipe.dtype)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     contestants = _contestants(recipe, sft.to(device), device)
-    training = _labelled(reply_examples(split_of(dialogues, "train", recipe.data), recipe.replies))
-    judge = _judge(training)
-    scorer = ReplyScorer(examples, by_id, judge)
-    rows, replies = [_majority_row(training, scorer, len(examples))], {}
+    judge = _judge(task.training)
+    scorer = ReplyScorer(task.examples, by_id, judge)
+    rows, replies = [_majority_row(task.training, scorer, len(task.examples))], {}
     with open_run("evaluate", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         for contestant in contestants:
-            row, replies[contestant.name] = _row(contestant, sft, examples, pairs, scorer, build, recipe)
+            row, replies[contestant.name] = _row(contestant, sft, task.examples, task.pairs, scorer, build, recipe)
             rows.append(row)
         if stage.rank() == 0:
-            recognition = _recognition(sft, held_out, build)
-            report = _report(recipe, rows, replies, examples, recognition, judge, held_out, build)
+            recognition = _recognition(sft, task.dialogues, build)
+            report = _report(recipe, rows, replies, task, recognition, judge, build)
             write_report(out, report)
             tracked.log_metrics(_metrics(report))
             tracked.log_artifact(out / "report.json")
@@ -163,7 +190,7 @@ def _row(
     prompts = [build(example) for example in share(contestant.variant(examples, recipe.seed))]
 
     def answer(temperature: float) -> list[str]:
-        set_seed(recipe.seed + stage.rank())
+        set_seed((recipe.seed + stage.rank()) % 2**32)
         mine = generate_replies(
             contestant.model,
             build.processor,
@@ -217,10 +244,6 @@ def _gathered_logps(
     return (policy_chosen, policy_rejected), (base_chosen, base_rejected)
 
 
-def _labelled(examples: Sequence[Example]) -> Labelled:
-    return [(example.reply, example.reply_emotion) for example in examples if example.reply_emotion is not None]
-
-
 def _judge(training: Labelled) -> WordJudge:
     return WordJudge.fit([reply for reply, _ in training], [emotion for _, emotion in training])
 
@@ -242,14 +265,12 @@ def _report(
     recipe: EvaluateRecipe,
     rows: list[Row],
     replies: dict[str, list[str]],
-    examples: list[Example],
+    task: Task,
     recognition: dict[str, Any],
     judge: WordJudge,
-    dialogues: list[Dialogue],
     build: PromptBuilder,
 ) -> dict[str, Any]:
-    gold = _labelled(examples)
-    wanted = [emotion for _, emotion in gold]
+    examples, wanted = task.examples, [emotion for _, emotion in task.gold]
     majority, sum_p2 = chance_levels(wanted)
     prompts = [build(example) for example in examples]
     as_text = [
@@ -260,7 +281,7 @@ def _report(
         "rows": [asdict(row) for row in rows],
         "emotion_recognition": recognition,
         "chance": {"majority": majority, "sum_p2": sum_p2},
-        "judge_accuracy": judge.accuracy([reply for reply, _ in gold], wanted),
+        "judge_accuracy": judge.accuracy([reply for reply, _ in task.gold], wanted),
         "history_tokens_as_text": _mean([prompt.num_history_tokens for prompt in as_text]),
         "prompt_tokens_as_text": _mean([len(prompt.input_ids) for prompt in as_text]),
         "history_reduction": _reduction(prompts, as_text, lambda prompt: prompt.num_history_tokens),
@@ -269,7 +290,7 @@ def _report(
         "seed": recipe.seed,
         "settings": {
             "split": recipe.split,
-            "num_dialogues": len(dialogues),
+            "num_dialogues": len(task.dialogues),
             "data": recipe.data,
             "bert_score_model": recipe.bert_score_model,
             "bert_score_layer": recipe.bert_score_layer,

@@ -8,13 +8,13 @@ from transformers import TrainingArguments, set_seed
 from launch import stage
 from compressor.curriculum import ScheduledDataset
 from epo.data.cache import ClipCache
-from epo.data.dialogue import Clip, DataError
+from epo.data.dialogue import Clip
 from epo.emotions import Emotion
 from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.training.collate import ClipCollator
-from epo.training.examples import labelled_clips
+from epo.training.examples import clips_of_split, labelled_clips
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
 from launch.parts import build_extractor
@@ -28,7 +28,6 @@ from launch.training import (
     open_corpus,
     plan_batches,
     save_weights,
-    split_of,
     whole_model,
 )
 
@@ -68,10 +67,8 @@ def run() -> None:
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
-    train = labelled_clips(split_of(dialogues, "train", recipe.data))
+    train = clips_of_split(dialogues, "train", recipe.data)
     validation = labelled_clips(d for d in dialogues if d.split == "validation")
-    if not train:
-        raise DataError(f"{recipe.data}: no training turn has both a clip and an emotion, so there is nothing to learn")
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
             _train(recipe, args, train, validation, num_samples, folder)

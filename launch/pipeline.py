@@ -20,6 +20,7 @@ import launch  # noqa: F401
 from launch.ends import MISTAKE
 from launch.folder_lock import hold
 from launch.orphan import DRIVER_PID
+from launch.preflight import check_pipeline, format_briefly, format_checks, refuse
 from launch.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
 from launch.recipe import RecipeError, check_key, read_mapping
 from launch.stage import main
@@ -85,9 +86,15 @@ def run(argv: Sequence[str] | None = None) -> None:
     arguments = _parse(argv)
     pipeline = read_pipeline(Path(arguments.config))
     chosen = _choose(pipeline, arguments.first, arguments.only)
+    start_s = time.monotonic()
+    checks = check_pipeline(chosen)
+    is_fine = not any(check.errors for check in checks)
+    print(format_briefly(checks) if is_fine and not arguments.check else format_checks(checks), flush=True)
+    refuse(checks)
+    if arguments.check:
+        return
     output_dir = Path(pipeline.output_dir)
     resolved = {"config": arguments.config, "stages": ", ".join(stage.name for stage in pipeline.stages)}
-    start_s = time.monotonic()
     output_dir.mkdir(parents=True, exist_ok=True)
     with (
         hold(output_dir, ".pipeline.lock"),
@@ -96,7 +103,13 @@ def run(argv: Sequence[str] | None = None) -> None:
     ):
         records = _read_records(output_dir)
         driver = _Driver(pipeline, records, relay, tracked, arguments.fresh)
-        in_stages_s = sum(driver.run_stage(stage) for stage in chosen)
+        in_stages_s = 0.0
+        for number, stage in enumerate(chosen):
+            in_stages_s += driver.run_stage(stage)
+            if any(check.waits_for == stage.name for check in checks[number + 1 :]):
+                checks[number + 1 :] = check_pipeline(chosen[number + 1 :])
+                print(format_briefly(checks[number + 1 :]), flush=True)
+                refuse(checks[number + 1 :])
         if in_stages_s > 0:
             _record(records, _DRIVER, time.monotonic() - start_s - in_stages_s, 0.0, is_done=True)
             _write_records(output_dir, records)
@@ -279,6 +292,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="a recipe such as recipes/quickstart/pipeline.yaml"
     )
+    parser.add_argument("--check", action="store_true", help="show what each stage would have, and start none")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="STAGE", help="leave out the stages before this one")
     which.add_argument("--only", metavar="STAGE", help="run this stage alone")

@@ -13,7 +13,7 @@ from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
 from epo.preferences.builder import Source, build_pairs
 from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table
 from epo.preferences.counter import Choice, Strategy
-from epo.preferences.gold import GoldReply, ReplyChoice, collect_gold
+from epo.preferences.gold import GoldReply, ReplyChoice, gold_of_splits
 from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.page import render_page
 from epo.preferences.pair import PreferencePair, write_pairs
@@ -91,7 +91,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     _check(recipe)
     out, data = Path(recipe.output_dir), Path(recipe.data)
     dialogues = {dialogue.id: dialogue for dialogue in read_dialogues(data)}
-    gold_of = _collect(recipe, dialogues)
+    gold_of = gold_of_splits(dialogues.values(), recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
     with open_folder(out, [recipe], argv, rewritten=["pairs.jsonl"]) as folder:
         if folder.is_done:
             return
@@ -149,20 +149,6 @@ def _build(
         raise RecipeError(f"{recipe.data}: every reply was dropped: {_reasons(splits)}; loosen the thresholds")
     names = ("source", "counter_emotion", "match_marginals", "drop_surplus")
     return {"pairs": len(pairs), **{name: getattr(recipe, name) for name in names}, "splits": splits}, pairs
-
-
-def _collect(recipe: PreferencesRecipe, dialogues: Mapping[str, Dialogue]) -> dict[Split, list[GoldReply]]:
-    gold_of = {
-        split: collect_gold(dialogues.values(), split, recipe.replies, recipe.require_clip)
-        for split in SPLITS
-        if split in recipe.splits
-    }
-    if not any(gold_of.values()):
-        raise RecipeError(
-            f"{recipe.data}: nothing to build pairs on for splits {', '.join(recipe.splits)}; want assistant turns "
-            "with an emotion after a user turn (with a clip, if require_clip), in dialogues whose 'split' is set"
-        )
-    return gold_of
 
 
 def _limits(recipe: PreferencesRecipe) -> Thresholds:

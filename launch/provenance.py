@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from launch.credentials import redact, redact_command
 from launch.identity import Identity
 
 _FILE = "provenance.json"
@@ -32,7 +33,7 @@ def begin_attempt(folder: Path, identity: Identity) -> None:
         "started": _now(),
         "ended": None,
         "verdict": None,
-        "command": sys.argv,
+        "command": redact_command(sys.argv),
         "commit": _commit(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "python": platform.python_version(),
@@ -48,7 +49,7 @@ def end_attempt(folder: Path, verdict: str) -> None:
     """Write into the newest record how the attempt ended."""
     attempts = read_attempts(folder)
     if attempts:
-        attempts[-1] |= {"ended": _now(), "verdict": verdict}
+        attempts[-1] |= {"ended": _now(), "verdict": redact(verdict)}
         _write(folder, attempts)
 
 

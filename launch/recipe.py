@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -12,6 +12,8 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 
 import yaml
 from trl import TrlParser
+
+from launch.credentials import receive_credentials, redact_mapping
 
 # What every stage needs of transformers' TrainingArguments, where its own default would not do.
 _TRAINING_DEFAULTS = {
@@ -58,21 +60,67 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
             value does not convert.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    known = sorted({field.name for type_ in types for field in dataclasses.fields(type_) if field.init})
-    if "--config" in argv:
-        _check_file(argv, known)
-    _check_flags(argv, known)
-    parser = _Parser(list(types), description=(types[0].__doc__ or "").strip())
-    defaults = _TRAINING_DEFAULTS | (_cpu_settings() if "use_cpu" in known else {})
-    parser.set_defaults_with_config(**{key: value for key, value in defaults.items() if key in known})
+    parser = _parser(types, argv)
+    hardware = _cpu_settings() if any(_is_foreign(type_) for type_ in types) else {}
+    parser.set_defaults_with_config(**_known_to(types, _TRAINING_DEFAULTS | hardware))
     try:
         recipes = tuple(parser.parse_args_and_config(argv))
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{_config_name(argv)}: {error}") from error
     for recipe in recipes:
         _check_values(recipe, _config_name(argv))
-        _check_seeds(recipe, _config_name(argv))
+        receive_credentials(recipe)
     return recipes
+
+
+def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a recipe says, without making anything of it, and what it would say by default.
+
+    Of the project's own classes every key is there; of transformers' and TRL's only what differs from their own
+    default, so that a new release with more keys changes nothing. Hardware is not asked, so that a machine which only
+    starts jobs gets what a rank gets.
+
+    Args and errors: those of `read_recipe`, but for what only transformers and TRL find wrong in a value.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(types, argv)
+    config = read_mapping(Path(_config_name(argv))) if "--config" in argv else {}
+    parser.set_defaults_with_config(**_known_to(types, _TRAINING_DEFAULTS | config))
+    try:
+        values = vars(parser.parse_args(_without_config(argv)))
+    except ValueError as error:
+        raise RecipeError(f"{_config_name(argv)}: {error}") from error
+    _check_seeds(values, _config_name(argv))
+    kept: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for type_ in types:
+        fields = [field for field in dataclasses.fields(type_) if field.init]
+        defaults |= {field.name: _default(field) for field in fields}
+        own = {field.name: values[field.name] for field in fields}
+        if _is_foreign(type_):
+            own = {name: value for name, value in own.items() if value != defaults[name]}
+        else:
+            _check_values(type_(**own), _config_name(argv))
+        kept |= own
+    return kept, defaults
+
+
+def resolved_keys(recipes: Iterable[Any]) -> dict[str, Any]:
+    """Return every key of a recipe with its final value, as it is written beside the result."""
+    resolved: dict[str, Any] = {}
+    for recipe in recipes:
+        resolved.update(redact_mapping(_plain(recipe)))
+    return resolved
+
+
+def require_max_steps(max_steps: int) -> None:
+    """Refuse a training run without its length.
+
+    Raises:
+        RecipeError: `max_steps` is not set.
+    """
+    if max_steps <= 0:
+        raise RecipeError("max_steps: set the number of optimizer steps; the schedule and the curriculum depend on it")
 
 
 def accumulation_steps(global_batch_size: int, micro_batch_size: int, num_ranks: int) -> int:
@@ -90,35 +138,6 @@ def accumulation_steps(global_batch_size: int, micro_batch_size: int, num_ranks:
             f"{micro_batch_size} x {num_ranks} ranks = {per_step}; set it to {' or '.join(options)}"
         )
     return global_batch_size // per_step
-
-
-def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a recipe says, without making anything of it, and what it would say by default.
-
-    Of the project's own classes every key is there; of transformers' and TRL's only what differs from their own
-    default, so that a new release with more keys changes nothing. Hardware is not asked, so that a machine which only
-    starts jobs gets what a rank gets.
-
-    Args: those of `read_recipe`, which must have accepted them.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser(list(types))
-    fields = [(field, _is_foreign(type_)) for type_ in types for field in dataclasses.fields(type_) if field.init]
-    names = {field.name for field, _ in fields}
-    config = read_mapping(Path(_config_name(argv))) if "--config" in argv else {}
-    parser.set_defaults_with_config(**{k: v for k, v in (_TRAINING_DEFAULTS | config).items() if k in names})
-    values = vars(parser.parse_args(_without_config(argv)))
-    defaults = {field.name: _default(field) for field, _ in fields}
-    kept = [field.name for field, foreign in fields if not foreign or values[field.name] != defaults[field.name]]
-    return {name: values[name] for name in kept}, defaults
-
-
-def resolved_keys(recipes: Iterable[Any]) -> dict[str, Any]:
-    """Return every key of a recipe with its final value, as it is written beside the result."""
-    resolved: dict[str, Any] = {}
-    for recipe in recipes:
-        resolved.update(_plain(recipe))
-    return resolved
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -148,6 +167,17 @@ def check_key(key: str, known: list[str], where: str) -> None:
     raise RecipeError(f"{where}: unknown key {key!r}; the nearest known key is {near[0]!r}")
 
 
+def flag_value(argv: Sequence[str], name: str) -> str | None:
+    """Return the value of `--name value` or `--name=value`, the last one given."""
+    value = None
+    for index, argument in enumerate(argv):
+        if argument == name and index + 1 < len(argv):
+            value = argv[index + 1]
+        elif argument.startswith(name + "="):
+            value = argument.partition("=")[2]
+    return value
+
+
 def _cpu_settings() -> dict[str, Any]:
     """Return what TrainingArguments must be told without a GPU.
 
@@ -161,6 +191,21 @@ def _cpu_settings() -> dict[str, Any]:
     return {"use_cpu": True} | ({"ddp_backend": "gloo"} if "LOCAL_RANK" in os.environ else {})
 
 
+def _parser(types: Sequence[Any], argv: Sequence[str]) -> "_Parser":
+    """Return a parser of the types' keys, after making sure that the file and the flags have no other."""
+    known = sorted(_known_to(types))
+    if "--config" in argv:
+        _check_file(argv, known)
+    _check_flags(argv, known)
+    return _Parser(list(types), description=(types[0].__doc__ or "").strip())
+
+
+def _known_to(types: Sequence[Any], values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return those of the values that are keys of the types; without values, every key."""
+    names = [field.name for type_ in types for field in dataclasses.fields(type_) if field.init]
+    return dict.fromkeys(names) if values is None else {name: values[name] for name in names if name in values}
+
+
 class _Parser(TrlParser):
     """Raises instead of printing a page of usage."""
 
@@ -169,7 +214,8 @@ class _Parser(TrlParser):
 
 
 def _check_values(recipe: Any, where: str) -> None:
-    """Refuse values of another type than declared: argparse checks those of flags, not those of the file."""
+    """Refuse seeds, and values of another type than declared: argparse checks those of flags, not those of the file."""
+    _check_seeds(vars(recipe), where)
     if hasattr(recipe, "to_sanitized_dict"):  # transformers' TrainingArguments checks and converts its own
         return
     for name, type_ in get_type_hints(type(recipe)).items():  # the parser rewrites the fields' own types
@@ -178,10 +224,10 @@ def _check_values(recipe: Any, where: str) -> None:
             raise RecipeError(f"{where}: {name} is {value!r}, want {' or '.join(_names(type_))}")
 
 
-def _check_seeds(recipe: Any, where: str) -> None:
+def _check_seeds(values: Mapping[str, Any], where: str) -> None:
     """Refuse seeds that NumPy and torch would refuse later."""
     for name in ("seed", "data_seed"):
-        value = getattr(recipe, name, None)
+        value = values.get(name)
         if isinstance(value, int) and not 0 <= value < 2**32:
             raise RecipeError(f"{where}: {name} is {value}, want a whole number from 0 to {2**32 - 1}")
 
@@ -267,4 +313,5 @@ __all__ = [
     "declared",
     "read_recipe",
     "resolved_keys",
+    "require_max_steps",
 ]

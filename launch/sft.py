@@ -14,13 +14,14 @@ from epo.evaluation.text_recall import text_recall
 from epo.model.processing import reply_text
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
-from epo.training.examples import Example, ReplyChoice, pair_examples, reply_examples
+from epo.training.examples import Example, ReplyChoice, examples_of_split, pairs_to_learn, reply_examples
 from epo.training.lora import freeze_all_but, inject_lora, lora_config, merge_lora, num_trainable
 from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
 from launch.model import join_parts, load_model
 from launch.parts import load_llm, load_tokenizer
 from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.stage_files import require_parts_named
 from launch.stage_folder import open_folder
 from launch.tracking import TrackedRun, open_run
 from launch.training import (
@@ -33,7 +34,6 @@ from launch.training import (
     plan_batches,
     save_weights,
     schedule,
-    split_of,
     whole_model,
 )
 
@@ -87,7 +87,7 @@ RECIPES = [SftRecipe, TrainingArguments]
 def run() -> None:
     """Read the recipe and tune what it names, unless that very run was finished before."""
     recipe, args = read_recipe(RECIPES)
-    _check(recipe)
+    require_parts_named(recipe)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
@@ -106,21 +106,12 @@ def run() -> None:
                 folder.finish(results)
 
 
-def _check(recipe: SftRecipe) -> None:
-    if recipe.input == "text" and recipe.llm is None:
-        raise RecipeError("llm: name the language model to tune")
-    if recipe.input == "audio_visual" and recipe.model is None:
-        missing = [name for name in ("llm", "extractor", "compressor") if getattr(recipe, name) is None]
-        if missing:
-            raise RecipeError(f"{', '.join(missing)}: name all three parts, or `model`, a whole one to go on with")
-
-
 def _examples(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Example]:
-    train = split_of(dialogues, "train", recipe.data)
     if recipe.pairs is None:
-        return reply_examples(train, recipe.replies, recipe.require_clip)
+        return examples_of_split(dialogues, "train", recipe.data, recipe.replies, recipe.require_clip)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
-    return [pair.example for pair in pair_examples(read_pairs(Path(recipe.pairs), by_id), by_id, "train")]
+    pairs = read_pairs(recipe.pairs, by_id)
+    return [pair.example for pair in pairs_to_learn(pairs, by_id, recipe.pairs, recipe.data)]
 
 
 def _tune_text(

@@ -4,7 +4,10 @@ import os
 from collections.abc import Callable
 
 from launch import ends
+from compressor import seams
+from launch.credentials import guard_streams
 from launch.orphan import end_with_launcher
+from launch.tested_versions import warn_untested
 
 # Before trl or transformers are imported by a stage: neither may phone home from a training job.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -13,7 +16,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 def main(run: Callable[[], None]) -> None:
     """Run a stage; print a user's mistake as one line and exit 2, anything else with its traceback and exit 1."""
-    _skip_unused_operator()
+    guard_streams()
+    warn_untested()
+    seams.skip_unused_operator()
+    seams.silence_renames()
     end_with_launcher()
     try:
         run()
@@ -29,11 +35,3 @@ def rank() -> int:
 def num_ranks() -> int:
     """Return the number of processes in the job, 1 outside of one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _skip_unused_operator() -> None:
-    """Let DeepSpeed not compile, at its start on CPUs, a reduction that only tensor-parallel inference calls."""
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
-        from deepspeed.ops import __compatible_ops__
-
-        __compatible_ops__["deepspeed_shm_comm"] = False

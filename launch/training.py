@@ -1,27 +1,22 @@
 """What the training stages share: exact batches, resuming, and how a finished part is saved."""
 
-import contextlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import save_torch_state_dict
-from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
-from transformers.integrations import unset_hf_deepspeed_config
-from transformers.models.mamba.modeling_mamba import MambaMixer
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
-from trl.models.utils import unwrap_model_for_generation
 
 from launch import stage
 from compressor.curriculum import ScheduledDataset
-from epo.data.dialogue import DataError, Dialogue, Split, read_dialogues
+from compressor.seams import gather_together, gathered_state, load_models_whole, whole_model  # noqa: F401, for stages
+from epo.data.dialogue import DataError, Dialogue, read_dialogues
 from epo.model.extractor import EmotionExtractor
 from epo.model.processing import refuse_tokens, special_tokens
 from epo.training.examples import Example
-from launch.recipe import RecipeError, accumulation_steps
+from launch.progress import show_own_progress
+from launch.recipe import accumulation_steps, require_max_steps
 from launch.space import require_space
 
 
@@ -31,8 +26,7 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
     Raises:
         RecipeError: the batch does not divide, or `max_steps` is not set.
     """
-    if args.max_steps <= 0:
-        raise RecipeError("max_steps: set the number of optimizer steps; the schedule and the curriculum depend on it")
+    require_max_steps(args.max_steps)
     args.gradient_accumulation_steps = accumulation_steps(
         global_batch_size, args.per_device_train_batch_size, stage.num_ranks()
     )
@@ -45,36 +39,19 @@ def schedule(examples: Sequence[Example], num_samples: int, seed: int, global_ba
     return ScheduledDataset(len(examples), num_samples, seed, lengths, global_batch_size)
 
 
-def load_models_whole() -> None:
-    """Let no model be sharded before it is trained: parts are measured and joined first.
-
-    Under ZeRO-3 `TrainingArguments` makes transformers shard each model as it is loaded; the trainer shards what it
-    trains all the same, later.
-    """
-    unset_hf_deepspeed_config()
-
-
 def fit(trainer: Trainer) -> dict[str, float]:
     """Train, from the last complete checkpoint in the output folder if there is one, and return final metrics."""
-    _gather_together(trainer.model)
+    # Mamba mixers and the extractor both read weights of modules that they do not call.
+    gather_together(trainer.model, (EmotionExtractor,))
+    output_dir = Path(trainer.args.output_dir)
     if stage.rank() == 0:
-        require_space(Path(trainer.args.output_dir), _bytes_to_write(trainer))
-    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+        require_space(output_dir, _bytes_to_write(trainer))
+    show_own_progress(trainer, output_dir.name)
+    checkpoint = last_checkpoint(output_dir)
     if checkpoint is not None and stage.rank() == 0:
         print(f"resuming from {checkpoint}")
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return dict(result.metrics)
-
-
-def _gather_together(model: nn.Module) -> None:
-    """Let ZeRO-3 gather a Mamba mixer and the extractor whole: both read weights of modules that they do not call."""
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") != "true":
-        return
-    from deepspeed.utils import set_z3_leaf_module
-
-    for module in model.modules():
-        if isinstance(module, MambaMixer | Mamba2Mixer | EmotionExtractor):
-            set_z3_leaf_module(module, True)
 
 
 def _bytes_to_write(trainer: Trainer) -> int:
@@ -100,51 +77,12 @@ def last_checkpoint(output_dir: Path) -> Path | None:
     return max((p for p, step in steps.items() if step), key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
-def gathered_state(trainer: Trainer) -> dict[str, Any]:
-    """Return the full state dict on rank 0, gathered where ZeRO-3 spread it, and anything elsewhere.
-
-    Every rank must call it.
-    """
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if state is None:  # ZeRO-3 gives it to rank 0 alone
-        return {}
-    # ZeRO-3 also hands out pieces of one large buffer, which safetensors would take for tied weights.
-    return {name: tensor if _owns_storage(tensor) else tensor.clone() for name, tensor in state.items()}
-
-
-def _owns_storage(tensor: Tensor) -> bool:
-    return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-
-
-@contextlib.contextmanager
-def whole_model(trainer: Trainer) -> Iterator[None]:
-    """Let one rank alone use the trained model, gathered where ZeRO-3 spread it. Every rank must enter."""
-    offload = getattr(getattr(trainer.model_wrapped, "optimizer", None), "parameter_offload", None)
-    if offload is not None:  # ZeRO-3: TRL leaves one hook, by which ranks compare notes at each forward
-        offload.fwd_pre_hook.remove()
-    unset_hf_deepspeed_config()  # the trainer set it again; `generate` would wait for the other ranks at each token
-    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator):
-        yield
-
-
 def save_weights(config: PreTrainedConfig, state: dict[str, Any], folder: Path) -> None:
     """Write a config and safetensors that `from_pretrained` reads back; a tied head is not written twice."""
     config.save_pretrained(folder)
     if getattr(config, "tie_word_embeddings", False):
         state = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}
     save_torch_state_dict(state, folder)
-
-
-def split_of(dialogues: list[Dialogue], split: Split, path: str) -> list[Dialogue]:
-    """Return the dialogues of a split.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = [dialogue for dialogue in dialogues if dialogue.split == split]
-    if not found:
-        raise DataError(f"{path}: no dialogue has split {split!r}; `python launch/data.py import` assigns splits")
-    return found
 
 
 def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, str]]) -> None:

@@ -60,6 +60,13 @@ def test_python_scripts_are_named_with_recipes_that_fit_them(page):
         assert script in (ROOT / recipe).read_text(), f"{recipe} is not a recipe of {script}"
 
 
+@pytest.mark.parametrize("page", PAGES, **IDS)
+def test_a_page_activates_the_environment_before_its_first_command(page):
+    lines = [line.strip() for line in _text(page).splitlines()]
+    commands = [i for i, line in enumerate(lines) if re.match(r"(python|accelerate) launch[ /]", line)]
+    assert not commands or "source .venv/bin/activate" in lines[: commands[0]]
+
+
 @pytest.mark.parametrize("recipe", RECIPES, **IDS)
 def test_a_recipe_begins_with_its_purpose_and_its_own_command(recipe):
     purpose, *rest = _text(recipe).splitlines()
@@ -93,6 +100,20 @@ def test_ci_runs_what_the_readme_promises_and_ends_with_pytest():
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
     recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert recipe is not None and recipe.group(1).strip() == "$(PYTHON) -m pytest"
+
+
+def test_make_and_github_install_from_the_lock():
+    makefile = (ROOT / "Makefile").read_text()
+    assert (
+        "\n$(INSTALLED): pyproject.toml requirements.lock requirements-cuda.lock\n\t$(ENVIRONMENT) locked\n" in makefile
+    )
+    for target in ("quickstart", "smoke", "test", "test-quick", "check"):
+        assert f"\n{target}: $(INSTALLED)  ##" in makefile
+    assert "pip install" not in makefile, "launch/environment.py installs"
+    ci, newest = (yaml.safe_load((ROOT / ".github/workflows" / name).read_text()) for name in ("ci.yml", "newest.yml"))
+    assert "requirements.lock" in str(ci["jobs"]) and ".ci/run" in str(ci["jobs"])
+    # YAML 1.1 reads the key `on` as true.
+    assert newest[True]["schedule"] and "make test-newest" in str(newest["jobs"])
 
 
 @pytest.mark.parametrize("script", [ROOT / ".ci/run", *JOBS], **IDS)

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from compressor.progress import show_progress
 from epo.data.dialogue import Clip, DataError, Dialogue, find_faults, load_line, parse_dialogue
 from epo.data.media import MediaError, MediaLimits, decode_clip
 
@@ -60,7 +59,7 @@ def check_file(path: Path, workers: int = 1, decode: bool = True) -> CheckResult
             pass
         return result
     with _executor(workers) as pool:
-        for fault in _decode_all(iter(tqdm(clips, unit=" clips", desc="check", disable=None)), pool):
+        for fault in _decode_all(show_progress(clips, "check", "clips"), pool):
             result.faults.append(fault)
     result.faults.sort(key=_line_number)
     return result

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from compressor.progress import Progress
 from epo.model.processing import EpoProcessor, Prompt
 
 
@@ -18,7 +18,7 @@ def generate_replies(
     max_new_tokens: int = 48,
     temperature: float = 0.0,
     prefix: Sequence[str] | None = None,
-    label: str = "replies",
+    label: str | None = None,
 ) -> list[str]:
     """Generate one reply a prompt.
 
@@ -30,7 +30,7 @@ def generate_replies(
         max_new_tokens: longest reply.
         temperature: 0 picks the most likely token; above it samples from torch's global generator.
         prefix: words each reply must begin with, such as "(sad)".
-        label: name of the progress bar.
+        label: under which name progress is shown; none shows none.
 
     Returns:
         Decoded replies, label and words, in the order of the prompts.
@@ -39,7 +39,8 @@ def generate_replies(
     tokenizer = processor.tokenizer
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     replies: list[str] = []
-    for start in tqdm(range(0, len(prompts), batch_size), desc=label, leave=False, disable=None):
+    progress = Progress(label or "", len(prompts), "replies", is_shown=label is not None)
+    for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
         starts = ["" for _ in part] if prefix is None else list(prefix[start : start + batch_size])
         rows = [
@@ -60,4 +61,6 @@ def generate_replies(
         )
         written = tokenizer.batch_decode(ids[:, batch["input_ids"].size(1) :], skip_special_tokens=True)
         replies += [words + text for words, text in zip(starts, written, strict=True)]
+        progress.advance(len(part))
+    progress.close()
     return replies

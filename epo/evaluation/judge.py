@@ -1,14 +1,13 @@
 """The word judge: which emotion the words of a reply carry, whatever label the model put before them."""
 
 from collections.abc import Sequence
-from typing import Self
-
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+from typing import TYPE_CHECKING, Self
 
 from epo.emotions import EMOTIONS, Emotion, UnknownEmotionError
 from epo.evaluation.metrics import accuracy, split_words
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 
 class JudgeError(ValueError):
@@ -23,7 +22,7 @@ class WordJudge:
     never stored. Our choice.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: "Pipeline") -> None:
         """Wrap a fitted pipeline; use `WordJudge.fit`."""
         self._pipeline = pipeline
 
@@ -39,6 +38,10 @@ class WordJudge:
             JudgeError: the lengths differ, fewer than two emotions occur, or no reply has a word.
             UnknownEmotionError: a label is not one of `EMOTIONS`.
         """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
         _check(texts, emotions)
         # Every emotion weighs the same, so that a corpus full of neutral replies does not make all of them neutral.
         pipeline = make_pipeline(

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 # A Chinese character counts as a word of its own, for no blanks stand between words there.
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+(?:['’][^\W\u3400-\u9fff]+)*")
@@ -65,6 +63,8 @@ def rouge_l(replies: Sequence[str], golds: Sequence[str]) -> float:
 
     Source: Lin 2004, aclanthology W04-1013; computed by rouge-score on this module's words.
     """
+    from rouge_score.rouge_scorer import RougeScorer
+
     _require_some(len(replies), "replies")
     scorer = RougeScorer(["rougeL"], tokenizer=_Words())
     pairs = zip(replies, golds, strict=True)
@@ -96,12 +96,16 @@ def mean_words(replies: Sequence[str]) -> float:
 
 def accuracy(predicted: Sequence[str], wanted: Sequence[str]) -> float:
     """Share of predictions that are right, in [0, 1]."""
+    from sklearn.metrics import accuracy_score
+
     _require_some(len(wanted), "labels")
     return float(accuracy_score(list(wanted), list(predicted)))
 
 
 def macro_f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
     """F1 of each class that occurs among the wanted labels, averaged with equal weight, in [0, 1]."""
+    from sklearn.metrics import f1_score
+
     _require_some(len(wanted), "labels")
     classes = sorted(set(wanted))
     return float(f1_score(list(wanted), list(predicted), labels=classes, average="macro", zero_division=0.0))
@@ -109,6 +113,8 @@ def macro_f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
 
 def confusion(predicted: Sequence[str], wanted: Sequence[str], labels: Sequence[str]) -> list[list[int]]:
     """Count predictions: row = wanted label, column = predicted label, both in the order of `labels`."""
+    from sklearn.metrics import confusion_matrix
+
     return confusion_matrix(list(wanted), list(predicted), labels=list(labels)).tolist()
 
 

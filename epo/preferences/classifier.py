@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.dummy import DummyClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
 
 from epo.data.dialogue import DataError
 from epo.emotions import EMOTIONS, UnknownEmotionError, parse_emotion
 from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import Floats
 from epo.preferences.scores import EmotionReader, words_or_mark
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 _FOLDS = 5
 
@@ -84,8 +82,14 @@ def confusion_table(gold: Sequence[GoldReply], reader: EmotionReader) -> Floats:
     return np.divide(table, sums, out=np.zeros_like(table), where=sums > 0)
 
 
-def _fit(gold: Sequence[GoldReply]) -> Pipeline:
+def _fit(gold: Sequence[GoldReply]) -> "Pipeline":
     """Fit one classifier; where fewer than two emotions occur there is nothing to learn, and it says so."""
+    from sklearn.dummy import DummyClassifier
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+
     labels = [reply.emotion for reply in gold]
     words = TfidfVectorizer(tokenizer=words_or_mark, token_pattern=None, lowercase=False, sublinear_tf=True)
     if len(set(labels)) < 2:
@@ -94,7 +98,7 @@ def _fit(gold: Sequence[GoldReply]) -> Pipeline:
     return make_pipeline(words, classifier).fit([reply.text for reply in gold], labels)
 
 
-def _distributions(classifier: Pipeline, texts: Sequence[str]) -> Floats:
+def _distributions(classifier: "Pipeline", texts: Sequence[str]) -> Floats:
     """Return float64 (texts, E); emotions the classifier has not seen get 0."""
     distributions = np.zeros((len(texts), len(EMOTIONS)))
     columns = [EMOTIONS.index(emotion) for emotion in classifier.classes_]

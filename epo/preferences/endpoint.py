@@ -4,11 +4,14 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 from urllib3.util.retry import Retry
+
+from epo.redaction import redact, remember, secret_values
 
 _RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE_S = 60.0
@@ -27,8 +30,9 @@ class Endpoint:
     """Where to ask, and how patiently.
 
     `base_url` ends before `/chat/completions`, as in `http://127.0.0.1:8000/v1`. The key is read from the environment
-    variable `key_variable`; where that is not set none is sent. `tries` bounds how often one question is sent, with
-    pauses that double from `first_pause_s` up to a minute, or as long as the endpoint itself asks for.
+    variable `key_variable`; where that is not set none is sent. A user and password in the address
+    (`https://user:password@host/v1`) are sent as such instead of the key. `tries` bounds how often one question is
+    sent, with pauses that double from `first_pause_s` up to a minute, or as long as the endpoint itself asks for.
     """
 
     base_url: str
@@ -55,15 +59,18 @@ class ChatClient:
             EndpointError: the address is no http address, or would carry the key unencrypted to another machine.
         """
         self.endpoint = endpoint
-        self.name = f"{endpoint.base_url} ({endpoint.model})"
+        self.name = redact(f"{endpoint.base_url} ({endpoint.model})")
         self.identity: dict[str, Any] = {
             "model": endpoint.model,
             "temperature": endpoint.temperature,
             "max_tokens": endpoint.max_tokens,
         }
         self._key = os.environ.get(endpoint.key_variable)
-        _check_address(endpoint, self._key is not None)
-        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
+        address, self._login = _split_login(endpoint.base_url)
+        remember([] if self._key is None else [self._key])
+        remember(secret_values({"base_url": endpoint.base_url}))
+        _check_address(endpoint, self._key is not None or self._login is not None)
+        self._url = address.rstrip("/") + "/chat/completions"
         self._session = requests.Session()
         retry = Retry(
             total=endpoint.tries - 1,
@@ -97,6 +104,8 @@ class ChatClient:
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # Through `auth`, or a .netrc of the user's would replace the key.
+        if self._login is not None:
+            return self._login(request)
         if self._key is not None:
             request.headers["Authorization"] = f"Bearer {self._key}"
         return request
@@ -104,9 +113,7 @@ class ChatClient:
     def _explain(self, answer: requests.Response) -> str:
         if answer.status_code in (401, 403):  # such answers may quote the key
             return f"status {answer.status_code}; put a valid key into the variable {self.endpoint.key_variable}"
-        text = " ".join(answer.text.split())[:200]
-        if self._key:
-            text = text.replace(self._key, "***")
+        text = redact(" ".join(answer.text.split()))[:200]
         tries = f" after {self.endpoint.tries} tries" if answer.status_code in _RETRIED else ""
         return f"status {answer.status_code}{tries}: {text}"
 
@@ -122,14 +129,24 @@ def _read_reply(answer: requests.Response) -> str:
     return text.strip()
 
 
+def _split_login(url: str) -> tuple[str, HTTPBasicAuth | None]:
+    """Return an address without the user and password it may hold, and those."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, None
+    login = HTTPBasicAuth(unquote(parts.username).encode(), unquote(parts.password or "").encode())
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), login
+
+
 def _check_address(endpoint: Endpoint, has_key: bool) -> None:
-    parts = urlsplit(endpoint.base_url)
+    parts, shown = urlsplit(endpoint.base_url), redact(repr(endpoint.base_url))
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise EndpointError(f"llm_base_url is {endpoint.base_url!r}, want such as http://127.0.0.1:8000/v1")
+        raise EndpointError(f"llm_base_url is {shown}, want such as http://127.0.0.1:8000/v1")
     if has_key and parts.scheme == "http" and not _is_loopback(parts.hostname):
+        what = f"the key in {endpoint.key_variable}" if parts.username is None else "its password"
         raise EndpointError(
-            f"llm_base_url {endpoint.base_url!r} would carry the key in {endpoint.key_variable} unencrypted to another "
-            "machine; use https, or unset the variable where no key is needed"
+            f"llm_base_url {shown} would carry {what} unencrypted to another machine; use https, or "
+            f"{'unset the variable' if parts.username is None else 'leave it out'} where none is needed"
         )
 
 

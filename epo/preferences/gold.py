@@ -1,10 +1,10 @@
 """GoldReply: a reply of the corpus that a preference pair can be built on."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from epo.data.dialogue import Dialogue, Split
+from epo.data.dialogue import SPLITS, DataError, Dialogue, Split
 from epo.emotions import Emotion, fitting_emotion
 from epo.preferences.pair import is_reply
 
@@ -64,6 +64,32 @@ def collect_gold(
         if dialogue.split == split:
             turns = [turn for turn in range(1, len(dialogue.turns)) if _is_eligible(dialogue, turn, require_clip)]
             found += [GoldReply(dialogue, turn) for turn in (turns[-1:] if replies == "last" else turns)]
+    return found
+
+
+def gold_of_splits(
+    dialogues: Collection[Dialogue], splits: Collection[str], replies: ReplyChoice, require_clip: bool, path: str
+) -> dict[Split, list[GoldReply]]:
+    """Return the replies of each split that pairs can be built on.
+
+    Args:
+        dialogues: of any split.
+        splits: which to look at.
+        replies: as for `collect_gold`.
+        require_clip: as for `collect_gold`.
+        path: the file they come from, for the message.
+
+    Raises:
+        DataError: there is not one in any of them.
+    """
+    found = {split: collect_gold(dialogues, split, replies, require_clip) for split in SPLITS if split in splits}
+    if not any(found.values()):
+        num_dialogues = sum(dialogue.split in splits for dialogue in dialogues)
+        raise DataError(
+            f"{path}: nothing to build pairs on for splits {', '.join(splits)}, to which {num_dialogues} of its "
+            f"{len(dialogues)} dialogues belong; want assistant turns with an emotion after a user turn"
+            + (" with a clip, as require_clip asks" if require_clip else "")
+        )
     return found
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from tqdm import tqdm
 
+from compressor.progress import show_progress
 from epo.emotions import EMOTIONS, Emotion
 from epo.preferences.answer_cache import AnswerCache, question_key
 from epo.preferences.endpoint import EndpointError, UnusableAnswer
@@ -95,7 +95,7 @@ class LlmSource:
     def _ask_all(self, prompts: Sequence[str]) -> None:
         with ThreadPoolExecutor(self._volume.concurrency) as threads:
             try:
-                for _ in tqdm(threads.map(self._ask, prompts), total=len(prompts), desc="llm", unit="reply"):
+                for _ in show_progress(threads.map(self._ask, prompts), "llm", "replies", total=len(prompts)):
                     pass
             except BaseException as error:
                 self._stopped.set()

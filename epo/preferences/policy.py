@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from compressor.progress import Progress
 from epo.emotions import EMOTIONS, Emotion
 from epo.preferences.answer_cache import AnswerCache, question_key
 from epo.preferences.gold import GoldReply
@@ -42,9 +43,12 @@ class PolicySource:
     def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return one reply for each gold reply and counter emotion; none where the model wrote nothing."""
         found: list[list[str]] = []
+        progress = Progress("policy", len(gold), "replies")
         for start in range(0, len(gold), self._batch_size):
             part = slice(start, start + self._batch_size)
             found += [[text] if text.strip() else [] for text in self._batch(gold[part], emotions[part])]
+            progress.advance(len(gold[part]))
+        progress.close()
         return found
 
     def _batch(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[str]:

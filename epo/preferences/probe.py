@@ -1,17 +1,17 @@
 """Probes: how well the chosen reply can be told from the rejected one without the clip; 0.5 is the goal."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
 
 from epo.data.dialogue import Dialogue
 from epo.preferences.pair import PreferencePair
 from epo.preferences.scores import tokenize, words_or_mark
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 _FOLDS = 5
 _MAX_PAIRS = 4000  # beyond this an even sample is probed; its standard error is below 0.008
@@ -42,6 +42,10 @@ def probe_pairs(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogu
 
 
 def _words(pairs: Sequence[PreferencePair]) -> float:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+
     chosen = np.array([pair.chosen for pair in pairs], dtype=object)
     rejected = np.array([pair.rejected for pair in pairs], dtype=object)
     gaps = np.zeros(len(pairs))
@@ -78,7 +82,9 @@ def _length(pairs: Sequence[PreferencePair]) -> float:
     return _share_won(np.array([len(tokenize(pair.chosen)) - len(tokenize(pair.rejected)) for pair in pairs]))
 
 
-def _tfidf(ngram_range: tuple[int, int] = (1, 1)) -> TfidfVectorizer:
+def _tfidf(ngram_range: tuple[int, int] = (1, 1)) -> "TfidfVectorizer":
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     return TfidfVectorizer(tokenizer=words_or_mark, token_pattern=None, lowercase=False, ngram_range=ngram_range)
 
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from compressor.progress import show_progress
 from epo.emotions import Emotion
 from epo.preferences.bm25 import Bm25Index
 from epo.preferences.embedding import EmbeddingIndex
@@ -59,7 +59,7 @@ class RetrieveSource:
         """Return one reply of another dialogue for each gold reply; where none fits, the nearest, or none."""
         index = self._index([context_text(reply, self._context_turns) for reply in gold], gold)
         found: list[list[str]] = [[] for _ in gold]
-        for emotion in tqdm(sorted(set(emotions)), desc="retrieve", unit="emotion"):
+        for emotion in show_progress(sorted(set(emotions)), "retrieve", "emotions"):
             asking = np.array([place for place, wanted in enumerate(emotions) if wanted == emotion])
             pool = np.array([place for place, reply in enumerate(gold) if reply.emotion == emotion])
             for query, document in self._deal(gold, emotion, asking, pool, index).items():

@@ -1,10 +1,10 @@
 """Training examples: which replies of which dialogues are learnt, and with what before them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from epo.data.dialogue import Clip, Dialogue, Split, Turn
+from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
 from epo.emotions import Emotion
 from epo.preferences.pair import PreferencePair
 
@@ -55,6 +55,91 @@ def reply_examples(dialogues: Iterable[Dialogue], choice: ReplyChoice, require_c
     return examples
 
 
+def dialogues_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> list[Dialogue]:
+    """Return the dialogues of a split.
+
+    Args:
+        dialogues: of any split.
+        split: those of other splits are passed over.
+        path: the file they come from, for the message.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = [dialogue for dialogue in dialogues if dialogue.split == split]
+    if not found:
+        raise DataError(
+            f"{path}: no dialogue has split {split!r}; write `split` into the file, or let `python launch/data.py "
+            "import` assign splits, with higher validation_share and test_share where dialogues are few"
+        )
+    return found
+
+
+def examples_of_split(
+    dialogues: Iterable[Dialogue], split: Split, path: str, choice: ReplyChoice, require_clip: bool = False
+) -> list[Example]:
+    """Collect the replies of one split, as `reply_examples` does, for a stage that cannot do without.
+
+    Raises:
+        DataError: there is not one; the message says how many dialogues were looked at, and for what.
+    """
+    ours = dialogues_of_split(dialogues, split, path)
+    found = reply_examples(ours, choice, require_clip)
+    if not found and require_clip and reply_examples(ours, choice):
+        place = "whose last reply" if choice == "last" else "in which a reply"
+        raise DataError(
+            f"{path}: of its {len(ours)} dialogues of split {split!r} there is none {place} answers a turn with a "
+            "clip, as require_clip asks; leave require_clip out, or import the corpus with its media"
+        )
+    if not found:
+        raise DataError(
+            f"{path}: none of its {len(ours)} dialogues of split {split!r} has a reply to a user turn with turns "
+            "before it; the first reply of a dialogue is not learnt: longer dialogues are needed"
+        )
+    return found
+
+
+def labelled_replies(
+    examples: Iterable[Example], split: Split, path: str, min_emotions: int
+) -> list[tuple[str, Emotion]]:
+    """Return the replies whose emotion is known, with it.
+
+    Args:
+        examples: of one split.
+        split: theirs, for the message.
+        path: the file they come from, for the message.
+        min_emotions: how many different ones are needed: two to train a judge on, one to score by.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    found = [(example.reply, example.reply_emotion) for example in examples if example.reply_emotion is not None]
+    emotions = sorted({emotion for _, emotion in found})
+    if len(emotions) < min_emotions:
+        labels = ", ".join(emotions) if emotions else "no emotion"
+        raise DataError(
+            f"{path}: the replies of split {split!r} are labelled with {labels}; to score emotions, "
+            f"{min_emotions} or more must occur there: label the assistant turns"
+        )
+    return found
+
+
+def clips_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> list[tuple[Clip, Emotion]]:
+    """Return the labelled clips of one split, for a stage that cannot do without.
+
+    Raises:
+        DataError: there is not one.
+    """
+    ours = dialogues_of_split(dialogues, split, path)
+    found = labelled_clips(ours)
+    if not found:
+        raise DataError(
+            f"{path}: none of its {len(ours)} dialogues of split {split!r} has a user turn with both a clip and an "
+            "emotion, so there is nothing to learn; import the corpus with its media and labels"
+        )
+    return found
+
+
 def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:
     """Return the clips of user turns whose emotion is known, with it."""
     return [
@@ -94,4 +179,27 @@ def pair_examples(
         if dialogue.split == split:
             chosen = replace(example_of(dialogue, pair.turn), reply=pair.chosen, reply_emotion=pair.chosen_emotion)
             found.append(PairExample(chosen, pair.rejected, pair.rejected_emotion))
+    return found
+
+
+def pairs_to_learn(
+    pairs: Collection[PreferencePair], dialogues: Mapping[str, Dialogue], path: str, data: str
+) -> list[PairExample]:
+    """Return the training pairs.
+
+    Args:
+        pairs: of all splits.
+        dialogues: by id.
+        path: the pairs' file, for the message.
+        data: the dialogues' file, for the message.
+
+    Raises:
+        DataError: no pair belongs to a training dialogue.
+    """
+    found = pair_examples(pairs, dialogues, "train")
+    if not found:
+        raise DataError(
+            f"{path}: none of its {len(pairs)} pairs belongs to a dialogue of split 'train' in {data}; let "
+            "launch/preferences.py build pairs on that split"
+        )
     return found

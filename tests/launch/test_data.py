@@ -50,6 +50,19 @@ def test_import_and_check_work_from_the_command_line(tmp_path, own_corpus):
     assert run_data("improt").stderr == "error: unknown verb 'improt'; want one of import, check, show\n"
 
 
+def test_an_import_says_which_split_it_leaves_empty(tmp_path, own_corpus, capsys):
+    argv = ["--corpus", "jsonl", "--root", str(own_corpus), "--out", str(tmp_path / "corpus")]
+    run_import(argv)
+    assert capsys.readouterr().out.splitlines()[-3:-1] == [
+        "no validation dialogues: training stages will have no held-out numbers; with 1 dialogues raise "
+        "validation_share, now 0.1, or write `split` into the corpus",
+        "no test dialogues: launch/evaluate.py cannot do without; with 1 dialogues raise test_share, now 0.1, or write "
+        "`split` into the corpus",
+    ]
+    run_import([*argv[:-1], str(tmp_path / "test"), "--test_share", "0.9", "--validation_share", "0"])
+    assert "no train dialogues: nothing can be learnt; with 1 dialogues lower" in capsys.readouterr().out
+
+
 def test_check_speaks_json(own_corpus, capsys):
     run_check([str(own_corpus), "--json", "--workers", "1"])
     assert json.loads(capsys.readouterr().out) == {"ok": True, "dialogues": 1, "turns": 2, "clips": 0, "faults": []}

@@ -1,8 +1,10 @@
 """How runs end: what is the user's and the surroundings' is one line, also from a launcher; orphans end."""
 
+import contextlib
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -39,26 +41,28 @@ def caught(action):
     return error.value
 
 
-@pytest.mark.parametrize("writer", ["plain", "safetensors", "torch", "sqlite"])
-def test_a_full_disk_is_one_line_whoever_meets_it(small_disk, writer):
-    values = torch.zeros(200_000)
+def write_plain(folder):
+    (folder / "a").write_bytes(bytes(200_000))
 
-    def write():
-        if writer == "plain":
-            (small_disk / "a").write_bytes(bytes(200_000))
-        elif writer == "safetensors":
-            save_file({"a": values}, small_disk / "a.safetensors")
-        elif writer == "torch":
-            torch.save(values, small_disk / "a.pt")
-        else:
-            import sqlite3
 
-            database = sqlite3.connect(small_disk / "a.db")
-            database.execute("create table t (x blob)")
-            database.execute("insert into t values (?)", (bytes(200_000),))
-            database.commit()
+def write_safetensors(folder):
+    save_file({"a": torch.zeros(200_000)}, folder / "a.safetensors")
 
-    line = ends.explain(caught(write))
+
+def write_torch(folder):
+    torch.save(torch.zeros(200_000), folder / "a.pt")
+
+
+def write_sqlite(folder):
+    with contextlib.closing(sqlite3.connect(folder / "a.db")) as database:
+        database.execute("create table t (x blob)")
+        database.execute("insert into t values (?)", (bytes(200_000),))
+        database.commit()
+
+
+@pytest.mark.parametrize("write", [write_plain, write_safetensors, write_torch, write_sqlite])
+def test_a_full_disk_is_one_line_whoever_meets_it(small_disk, write):
+    line = ends.explain(caught(lambda: write(small_disk)))
     assert line is not None and "the disk is full; free some space, or set output_dir" in line
 
 

@@ -13,6 +13,7 @@ import yaml
 from mlflow import MlflowClient
 
 from launch import pipeline
+from launch.folder_lock import FolderInUseError, hold
 from launch.process_tree import PeakMemory, tree_memory_mib
 from launch.recipe import RecipeError
 
@@ -113,9 +114,7 @@ def test_a_failure_stops_with_its_code_and_the_same_command_goes_on(project, cap
     Path("fixed").touch()
     pipeline.run(argv)
     after = json.loads(Path("out/pipeline.json").read_text())
-    assert after["a"] == before["a"]  # already done: its time is not counted again
     assert after["b"]["is_done"] and after["b"]["seconds"] > before["b"]["seconds"]  # both attempts
-    assert "[1/3] a: already done in" in capfd.readouterr().out
     assert len({row["parent"] for row in _log(project)}) == 1  # one MLflow run for both
 
 
@@ -126,6 +125,42 @@ def test_a_stage_done_anew_replaces_its_record(project):
     _write(project, {"a": {}})
     pipeline.run(argv)
     assert json.loads(Path("out/pipeline.json").read_text())["a"]["seconds"] < 1.0
+
+
+def test_a_stage_that_is_done_is_not_launched_and_a_changed_one_says_why(project, capfd):
+    """With a stage of the project's own: the driver asks before it starts anything."""
+    rows = []
+    for name in ("one", "two"):
+        (project / name).mkdir()
+        (project / name / "dialogues.jsonl").write_text('{"id": "d", "turns": [{"speaker": "user", "text": "Hi."}]}\n')
+        (project / f"{name}.yaml").write_text(f"corpus: jsonl\nroot: {name}\noutput_dir: out/{name}\n")
+        row = {"name": name, "script": str(ROOT / "launch/data.py"), "verb": "import", "config": f"{name}.yaml"}
+        rows.append(row | {"launcher": "python"})
+    argv = _write(project, {}, stages=rows)
+    pipeline.run(argv)
+    before = json.loads(Path("out/pipeline.json").read_text())
+    capfd.readouterr()
+
+    pipeline.run(argv)
+    output = capfd.readouterr().out
+    assert "[1/2] one: already done\n[2/2] two: already done\n" in output and "$ " not in output
+    assert json.loads(Path("out/pipeline.json").read_text()) == before  # nothing was done, so nothing is counted
+
+    (project / "two" / "dialogues.jsonl").write_text('{"id": "d", "turns": [{"speaker": "user", "text": "Ho."}]}\n')
+    pipeline.run(argv)
+    output = capfd.readouterr().out
+    assert "[1/2] one: already done\n" in output and "anew, because root: two has changed" in output
+    assert "Ho." in Path("out/two/dialogues.jsonl").read_text()
+
+    pipeline.run([*argv, "--only", "one", "--fresh"])
+    assert "[1/2] one: done in" in capfd.readouterr().out
+
+
+def test_one_driver_at_a_time(project):
+    argv = _write(project, {"a": {}})
+    Path("out").mkdir()
+    with hold(Path("out"), ".pipeline.lock"), pytest.raises(FolderInUseError, match="out: in use by process"):
+        pipeline.run(argv)
 
 
 def test_from_and_only(project):
@@ -159,6 +194,10 @@ def test_from_and_only(project):
         (
             {"stages": [{"name": "a", "script": "stage.py", "config": "a.yaml", "args": "--x 1"}]},
             "args must be a list",
+        ),
+        (
+            {"stages": [{"name": "a", "script": "stage.py", "config": "a.yaml", "args": ["--x", None]}]},
+            "args: item 2 is None, want a word or a number",
         ),
         ({"stages": [{"name": "a", "script": "stage.py", "config": "a.yaml"}] * 2}, "two stages are named 'a'"),
         (
@@ -207,6 +246,7 @@ def stop(number, frame):
         sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGHUP, stop)
 open("child", "w").write(str(child.pid))
 while True:
     time.sleep(0.1)
@@ -214,7 +254,7 @@ while True:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_passed_on_and_the_next_stage_does_not_start(project, number, store):
     argv = _write(project, {"a": {}, "b": {}})
     (project / "stage.py").write_text(_TRAP.format(is_polite=True))

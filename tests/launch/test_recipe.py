@@ -139,6 +139,15 @@ def test_nothing_and_whole_numbers_are_fine_where_declared(recipe):
     assert toy == Toy("out", beta=1, names=None)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_cannot_start_from_is_refused(tmp_path, seed):
+    argv = ["--output_dir", str(tmp_path), "--use_cpu", "--seed"]
+    (args,) = read_recipe([TrainingArguments], [*argv, str(2**32 - 1)])
+    assert args.seed == 2**32 - 1
+    with pytest.raises(RecipeError, match=f"command line: seed is {seed}, want a whole number from 0 to 4294967295"):
+        read_recipe([TrainingArguments], [*argv, str(seed)])
+
+
 def test_a_missing_file_says_where_recipes_lie(tmp_path):
     with pytest.raises(
         RecipeError, match="gone.yaml: no such recipe; those that come with the project lie under recipes"

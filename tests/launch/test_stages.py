@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from launch.clip_check import read_clips_first
 from launch.parts import embedding_fingerprint
 from launch.ranks import gather_shares, share
 from launch.recipe import RecipeError
+from launch.stage_state import stage_state
 from launch.training import check_words, placed_texts
 
 _PARTS = {
@@ -37,6 +39,7 @@ _PARTS = {
         "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0,
     },
 }  # fmt: skip
+ROOT = Path(__file__).parents[2]
 _TRAINING = {
     "max_steps": 2, "per_device_train_batch_size": 4, "global_batch_size": 4, "logging_steps": 1, "use_cpu": True,
     "save_steps": 2, "disable_tqdm": True, "pipeline": "tiny", "learning_rate": 1e-3,
@@ -78,6 +81,7 @@ def part(tmp_path):
 @pytest.mark.slow
 def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     """All stages on twelve dialogues: each finishes, is not run twice, and hands its successor what it needs."""
+    corpus = shutil.copytree(corpus, tmp_path / "corpus")
     common = {"data": str(corpus / "dialogues.jsonl"), "pipeline": "tiny"}
     training, cache = common | _TRAINING, {"cache_dir": str(tmp_path / "cache")}
     lm = run(sft, "lm", input="text", llm=part("llm"), min_fact_recall=0.0, **training)
@@ -112,10 +116,49 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     before = (preferred / "stage.json").stat().st_mtime_ns
     run(epo, "epo", model=str(tuned), lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
     assert (preferred / "stage.json").stat().st_mtime_ns == before
+    _what_depends_on_a_change_is_known(corpus, tmp_path)
     with pytest.raises(
         RecipeError, match="holds a EmotionExtractor, want a MambaCompressor made with launch/compressor"
     ):
         run(sft, "crossed", **(parts | {"compressor": str(heard)}), **training)
+
+
+_SCRIPTS = {
+    "lm": "sft", "extractor": "extractor", "compressor": "compressor", "sft": "sft", "epo": "epo", "sft_chosen": "sft",
+    "report": "evaluate",
+}  # fmt: skip
+
+
+def _what_depends_on_a_change_is_known(corpus, folder):
+    """The driver trains anew what a change reaches, and nothing else; what is put back is done again."""
+
+    def changed():
+        states = {
+            name: stage_state(str(ROOT / "launch" / f"{script}.py"), ["--config", str(folder / f"{name}.yaml")]).kind
+            for name, script in _SCRIPTS.items()
+        }
+        assert set(states.values()) <= {"done", "changed"}
+        return {name for name, kind in states.items() if kind == "changed"}
+
+    def swap(text):
+        names = {"chosen": "rejected", "rejected": "chosen"}
+        rows = [json.loads(line) for line in text.decode().splitlines()]
+        return "".join(json.dumps({names.get(key, key): row[key] for key in row}) + "\n" for row in rows).encode()
+
+    preferred = {"epo", "sft_chosen", "report"}
+    for path, change, expected in [
+        (corpus / "pairs.jsonl", swap, preferred),
+        (corpus / "dialogues.jsonl", lambda text: text + b"\n", set(_SCRIPTS)),
+        (corpus / "5.wav", lambda sound: sound[:-2] + b"\1\1", {"extractor", "sft", *preferred}),
+        (folder / "out" / "sft" / "model.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1]), preferred),
+        (folder / "out" / "lm" / "model.safetensors", lambda data: data[:-1] + b"\0", {"compressor", "sft"}),
+    ]:
+        assert changed() == set()
+        before = path.read_bytes()
+        path.write_bytes(change(before))
+        assert changed() == expected, path.name
+        path.write_bytes(before)
+    assert changed() == set()
 
 
 @pytest.fixture
@@ -221,6 +264,47 @@ def test_a_recipe_that_cannot_be_run_is_refused(run, corpus, tmp_path, keys, mes
     with pytest.raises(RecipeError, match=message):
         run(sft, "sft", data=str(corpus / "dialogues.jsonl"), **recipe)
     assert not (tmp_path / "out").exists()
+
+
+_DATA = {"data": "data.jsonl", **_TRAINING}
+
+
+@pytest.mark.parametrize(
+    ("module", "keys", "message"),
+    [
+        (sft, {"input": "text", "llm": "x", **_DATA}, "none of its 3 dialogues of split 'train' has a reply to a user"),
+        (sft, {"model": "x", **_DATA}, "the first reply of a dialogue is not learnt"),
+        (sft, {"model": "x", "pairs": "pairs.jsonl", **_DATA}, "pairs.jsonl: none of its 1 pairs belongs to"),
+        (compressor, {"llm": "x", "backbone": "x", **_DATA}, "none of its 3 dialogues of split 'train' has a reply"),
+        (extractor, {"audio_encoder": "x", "vision_tower": "x", **_DATA}, "has a user turn with both a clip and an"),
+        (epo, {"model": "x", "pairs": "pairs.jsonl", **_DATA}, "let launch/preferences.py build pairs on that split"),
+        (evaluate, {"sft": "x", "epo": "x", "pairs": "pairs.jsonl", "data": "data.jsonl"}, "none of its 1 dialogues"),
+        (sft, {"model": "x", "seed": 2**32, **_DATA}, "sft.yaml: seed is 4294967296, want a whole number from 0"),
+    ],
+)  # fmt: skip
+def test_nothing_to_learn_from_is_said_before_anything_is_written(run, tmp_path, monkeypatch, module, keys, message):
+    """Dialogues of two turns: their only reply has no history."""
+    monkeypatch.chdir(tmp_path)
+    turns = [{"speaker": "user", "text": "Hello."}, {"speaker": "assistant", "text": "Hi.", "emotion": "happy"}]
+    rows = [{"id": f"d{i}", "split": split, "turns": turns} for i, split in enumerate(["train"] * 3 + ["test"])]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair = {"dialogue_id": "d3", "turn": 1, "chosen": "Hi.", "chosen_emotion": "happy", "rejected": "Go."}
+    Path("pairs.jsonl").write_text(json.dumps(pair | {"rejected_emotion": "angry", "source": "test"}) + "\n")
+    with pytest.raises((DataError, RecipeError), match=message):
+        run(module, module.__name__.split(".")[-1], **keys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_that_is_asked_for_and_missing_is_said(run, corpus, tmp_path):
+    rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
+    for row in rows:
+        for turn in row["turns"]:
+            turn.pop("clip", None)
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        DataError, match="of its 8 dialogues .* whose last reply answers a turn with a clip, as require"
+    ):
+        run(sft, "sft", data=str(tmp_path / "data.jsonl"), model="x", require_clip=True, **_TRAINING)
 
 
 def test_the_loss_of_epo_is_not_a_setting(run, corpus):

@@ -1,5 +1,7 @@
 """The endpoint source against a server on this machine that speaks the wire format, and misbehaves in every way."""
 
+from base64 import b64encode
+
 import pytest
 
 from epo.data.dialogue import Dialogue, Turn
@@ -150,6 +152,22 @@ def test_a_key_travels_unencrypted_on_this_machine_only(monkeypatch):
         ChatClient(Endpoint("http://example.org/v1", "m", "TEST_KEY"), 1)
     monkeypatch.delenv("TEST_KEY")
     ChatClient(Endpoint("http://example.org/v1", "m", "TEST_KEY"), 1)
+
+
+def test_a_login_in_the_address_is_used_and_never_shown(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        type(stub), "url", property(lambda self: f"http://me:pa%3Ass-word@127.0.0.1:{self.server_port}/v1")
+    )
+    source = make(stub, tmp_path, concurrency=1)
+    ask(source, GOLD[:1])
+    assert stub.requests[0][1]["Authorization"] == "Basic " + b64encode(b"me:pa:ss-word").decode()
+    stub.misbehave = lambda number: (400, {}, "no user me with pa:ss-word here")
+    with pytest.raises(
+        EndpointError, match=r"http://\*\*\*@127.0.0.1:\d+/v1 \(m\): status 400: no user me with \*\*\* here"
+    ):
+        ask(source)
+    with pytest.raises(EndpointError, match=r"'http://\*\*\*@example.org/v1' would carry its password unencrypted"):
+        ChatClient(Endpoint("http://me:pa%3Ass-word@example.org/v1", "m", "NO_KEY"), 1)
 
 
 def test_cache_survives_a_torn_last_line(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import launch.preferences as stage
-from epo.data.dialogue import Dialogue, Turn, read_dialogues, write_dialogues
+from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues, write_dialogues
 from epo.emotions import EMOTIONS, fitting_emotion
 from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.gold import collect_gold
@@ -127,7 +127,7 @@ def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
     ],
 )
 def test_refusals_leave_no_pairs(tmp_path, data, keys, message):
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises((RecipeError, DataError), match=message):
         run(tmp_path, data, **keys)
     assert not (tmp_path / "out" / "pairs.jsonl").exists()
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from compressor.progress import show_progress
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.turns import Reader
@@ -78,7 +77,7 @@ def import_corpus(
         raise DataError(f"{root}: no such folder; give the corpus as --root")
     card = Card()
     dialogues = read(root, MediaFolder(out, root, report), report)
-    counted = _prepare(tqdm(dialogues, unit=" dialogues", desc="import", disable=None), shares, report, card)
+    counted = _prepare(show_progress(dialogues, "import", "dialogues"), shares, report, card)
     if write_dialogues(out / "dialogues.jsonl", counted) == 0:
         raise DataError(f"{root}: not one usable dialogue; " + "; ".join(report.summary()))
     content = {**facts, **card.as_json(), "irregularities": report.as_json()}
@@ -86,6 +85,25 @@ def import_corpus(
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(out / "card.json")
     return content
+
+
+def missing_splits(card: dict[str, Any], shares: SplitShares) -> list[str]:
+    """Return a line for each split that an imported corpus leaves empty: what that costs, and what to do.
+
+    Args:
+        card: as `import_corpus` returns it.
+        shares: those of the import.
+    """
+    num_dialogues = sum(card["dialogues"].values())
+    advice = f"with {num_dialogues} dialogues {{}}, or write `split` into the corpus"
+    lines = {
+        "train": "no train dialogues: nothing can be learnt; " + advice.format("lower validation_share and test_share"),
+        "validation": "no validation dialogues: training stages will have no held-out numbers; "
+        + advice.format(f"raise validation_share, now {shares.validation}"),
+        "test": "no test dialogues: launch/evaluate.py cannot do without; "
+        + advice.format(f"raise test_share, now {shares.test}"),
+    }
+    return [lines[split] for split in SPLITS if card["dialogues"][split] == 0]
 
 
 def _prepare(
@@ -137,4 +155,4 @@ def _clip_seconds(clip: Clip, file_seconds: float | None) -> float:
     return max(0.0, min(ends) - clip.start_s) if ends else 0.0
 
 
-__all__ = ["Card", "import_corpus"]
+__all__ = ["Card", "import_corpus", "missing_splits"]

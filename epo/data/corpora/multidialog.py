@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tqdm import tqdm
-
+from compressor.progress import Progress
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.rows import grouped, read_jsonl
@@ -28,6 +27,7 @@ _SPLITS: dict[str, Split] = {
 }
 _ROLES: dict[str, Speaker] = {"human": "user", "gpt": "assistant"}
 _FIELDS = ("conv_id", "from", "audio", "value", "emotion")
+_MIB = 1 << 20
 _MAX_AUDIO_BYTES = 1 << 30  # an hour-long 16 kHz file is 115 MB; more is no utterance
 
 
@@ -126,15 +126,15 @@ class _Audio:
         wanted = {name for name in wanted if self.find(name) is None}
         if not wanted:
             return
-        size = archive.stat().st_size
-        bar = tqdm(total=size, unit="B", unit_scale=True, desc=archive.name, leave=False, disable=None)
+        progress = Progress(archive.name, archive.stat().st_size // _MIB, "MiB")
         try:
-            with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|gz") as tar, bar:
+            with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|gz") as tar:
                 for member in tar:
-                    bar.update(raw.tell() - bar.n)
+                    progress.advance(raw.tell() // _MIB - progress.done)
                     name = _match(member.name, wanted)
                     if name is not None and self._is_safe(member, name, f"{archive}: {member.name}", report):
                         self._write(tar.extractfile(member), name)
+            progress.close()
         except (tarfile.TarError, EOFError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk, not the archive

@@ -1,5 +1,5 @@
 from epo.data.corpora.builtin.replies import rewrite_reply
 from epo.data.corpora.builtin.settings import BuiltinCorpus
-from epo.data.corpora.builtin.writer import write_builtin_corpus
+from epo.data.corpora.builtin.writer import plan_builtin_corpus, write_builtin_corpus
 
-__all__ = ["BuiltinCorpus", "rewrite_reply", "write_builtin_corpus"]
+__all__ = ["BuiltinCorpus", "plan_builtin_corpus", "rewrite_reply", "write_builtin_corpus"]

@@ -8,7 +8,6 @@ emotion, e.g. Banse and Scherer 1996; their sizes are our choice.
 from dataclasses import dataclass, fields
 
 import numpy as np
-from scipy.signal import sosfilt
 
 from epo.emotions import Emotion
 
@@ -173,6 +172,8 @@ def _apply_formants(
     source: np.ndarray, edges: np.ndarray, formant_scale: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Filter each syllable by the three resonances of a random vowel, carrying the filter's state over."""
+    from scipy.signal import sosfilt  # here, since its import takes longer than planning a corpus
+
     output = np.empty_like(source)
     state = np.zeros((3, 2))
     vowels = rng.integers(len(_VOWELS_HZ), size=len(edges) - 1)

@@ -15,8 +15,8 @@ from typing import Any
 import av
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
+from compressor.progress import Progress
 from epo.data.corpora.builtin.face import FPS, draw_face, film
 from epo.data.corpora.builtin.script import write_script
 from epo.data.corpora.builtin.settings import BuiltinCorpus
@@ -83,6 +83,11 @@ def _claim(out: Path, settings: BuiltinCorpus) -> None:
         raise DataError(f"{note}: this folder holds a corpus of other settings; remove it or choose another folder")
 
 
+def plan_builtin_corpus(out: Path, settings: BuiltinCorpus) -> list[Dialogue]:
+    """Return the dialogues that `write_builtin_corpus` would write, their clips not yet there."""
+    return _plan(out, settings)[0]
+
+
 def _plan(out: Path, settings: BuiltinCorpus) -> tuple[list[Dialogue], list[_ClipJob]]:
     dialogues, jobs = [], []
     for split in SPLITS:
@@ -121,15 +126,16 @@ def _is_done(job: _ClipJob) -> bool:
 
 def _run_jobs(jobs: list[_ClipJob], workers: int, progress: bool) -> None:
     tasks = [jobs[start : start + _JOBS_PER_TASK] for start in range(0, len(jobs), _JOBS_PER_TASK)]
-    with tqdm(total=len(jobs), desc="built-in corpus", unit="clip", disable=not progress) as bar:
-        if workers <= 1 or len(tasks) <= 1:
-            for task in tasks:
-                bar.update(_make_clips(task))
-            return
+    shown = Progress("built-in corpus", len(jobs), "clips", is_shown=progress)
+    if workers <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            shown.advance(_make_clips(task))
+    else:
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads of whatever is loaded
         with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
             for count in pool.map(_make_clips, tasks):
-                bar.update(count)
+                shown.advance(count)
+    shown.close()
 
 
 def _make_clips(jobs: list[_ClipJob]) -> int:

@@ -1,0 +1,294 @@
+"""What one stage will have to learn from and to test on, counted from its recipe and the files it reads."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from epo.data.dialogue import SPLITS, Dialogue, Turn
+from epo.training.examples import (
+    clips_of_split,
+    dialogues_of_split,
+    examples_of_split,
+    labelled_clips,
+    labelled_replies,
+    reply_examples,
+)
+from launch.ends import explain
+from launch.recipe import accumulation_steps, require_max_steps
+from launch.stage_files import StageFiles, builtin_settings, require_parts_named
+
+_FEW_TEST_REPLIES = 50
+
+
+@dataclass
+class StageCheck:
+    """What a stage will have, and what is wrong with that.
+
+    Attributes:
+        stage: its name in the pipeline.
+        unit: what is counted.
+        training: how many of them there are to learn from; None where the stage uses none or they are not known yet.
+        validation: likewise.
+        test: likewise.
+        clips: how many of those it learns from, or tests on, can be heard or seen.
+        labels: how many of them have an emotion.
+        waits_for: the stage of this run that decides on the numbers: count again after it.
+        is_upper_bound: the pairs have yet to be built; there will be that many at most.
+        is_provisional: the numbers are of a file that `waits_for` may write anew.
+        errors: why the stage cannot run.
+        warnings: why its result may be poor.
+    """
+
+    stage: str
+    unit: str = "replies"
+    training: int | None = None
+    validation: int | None = None
+    test: int | None = None
+    clips: int | None = None
+    labels: int | None = None
+    waits_for: str | None = None
+    is_upper_bound: bool = False
+    is_provisional: bool = False
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def attempt(self, action: Callable[..., Any], *arguments: Any, key: str | None = None) -> Any:
+        """Return what an action returns; where the user is at fault, note the error under a key and return None."""
+        try:
+            return action(*arguments)
+        except ValueError as error:
+            if explain(error) is None:
+                raise
+            self.errors.append(str(error) if key is None else f"{key}: {error}")
+            return None
+
+    def tally(self, turns: Iterable[Turn], labelled: int) -> None:
+        """Count the clips of the turns that are answered, and note how many labels there are."""
+        self.clips = sum(turn.clip is not None for turn in turns)
+        self.labels = labelled
+
+
+def check_stage(check: StageCheck, script: str, recipe: Any, num_ranks: int | None, files: StageFiles) -> None:
+    """Fill in the check of a stage.
+
+    Args:
+        check: to fill in.
+        script: the name of the stage's script, such as "sft.py".
+        recipe: has the keys of its recipe as attributes.
+        num_ranks: processes that it runs in, None where that is not known.
+        files: what it will find.
+    """
+    trains = hasattr(recipe, "max_steps")
+    if trains:
+        check.attempt(require_max_steps, recipe.max_steps)
+        if num_ranks is not None:
+            batch = (recipe.global_batch_size, recipe.per_device_train_batch_size, num_ranks)
+            check.attempt(accumulation_steps, *batch)
+    if script == "sft.py":
+        check.attempt(require_parts_named, recipe)
+    for key in _part_keys(script, recipe):
+        if getattr(recipe, key) is not None:
+            check.attempt(files.require_part, getattr(recipe, key), key=key)
+    num_errors = len(check.errors)
+    _COUNTS[script](check, recipe, files)
+    if check.is_provisional:  # what lies there may be replaced before the stage starts: no reason to stop
+        check.warnings += check.errors[num_errors:]
+        del check.errors[num_errors:]
+    if trains and check.training is not None and 0 < check.training < recipe.global_batch_size:
+        check.warnings.append(
+            f"{check.training} to learn from are fewer than global_batch_size {recipe.global_batch_size}: every step "
+            "repeats some"
+        )
+
+
+def _part_keys(script: str, recipe: Any) -> Sequence[str]:
+    """Return the keys under which a recipe names the models that it uses."""
+    if script == "sft.py":
+        if recipe.input == "text":
+            return ("llm",)
+        return ("llm", "extractor", "compressor") if recipe.model is None else ("model",)
+    if script == "preferences.py":
+        keys = {"policy": "policy_model", "llm": "llm_model", "retrieve": "embedding_model"}
+        is_remote = recipe.source == "llm" and recipe.llm_base_url is not None
+        return () if is_remote or recipe.source not in keys else (keys[recipe.source],)
+    return {
+        "extractor.py": ("audio_encoder", "vision_tower"),
+        "compressor.py": ("llm", "backbone"),
+        "epo.py": ("model",),
+        "evaluate.py": ("sft", "control", "epo", "bert_score_model"),
+    }.get(script, ())
+
+
+def _dialogues(check: StageCheck, data: str, files: StageFiles) -> list[Dialogue] | None:
+    """Return the dialogues of a file, None where they are not known or faulty."""
+    check.waits_for = files.undecided(data)
+    check.is_provisional = check.waits_for is not None
+    return check.attempt(files.dialogues, data, key="data")
+
+
+def _pairs_to_learn(check: StageCheck, recipe: Any, files: StageFiles) -> Any:
+    """Return the examples of the pairs of each split, None where they are not known or faulty."""
+    writer = files.writer(recipe.pairs)
+    if writer is not None:
+        undecided = check.waits_for or (None if writer.recipe is None else files.undecided(writer.recipe.data))
+        check.is_provisional = undecided is not None
+        check.waits_for = undecided or writer.stage
+        check.is_upper_bound = True
+    return check.attempt(files.pairs, recipe.pairs, recipe.data, True, key="pairs")
+
+
+def _count_import(check: StageCheck, recipe: Any, files: StageFiles) -> None:
+    """Count dialogues; clips and labels of all turns."""
+    check.unit = "dialogues"
+    from launch.data import check_recipe
+
+    settings = check.attempt(builtin_settings, recipe)
+    if settings is not None:
+        check.attempt(check_recipe, recipe, settings)
+    if check.errors:
+        return
+    dialogues = _dialogues(check, str(Path(recipe.output_dir) / "dialogues.jsonl"), files)
+    if dialogues is None:
+        return
+    check.training, check.validation, check.test = (sum(d.split == split for d in dialogues) for split in SPLITS)
+    turns = [turn for dialogue in dialogues for turn in dialogue.turns]
+    check.tally(turns, sum(turn.emotion is not None for turn in turns))
+
+
+def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
+    """Count labelled clips."""
+    check.unit = "labelled clips"
+    dialogues = _dialogues(check, recipe.data, files)
+    if dialogues is None:
+        return
+    train = check.attempt(clips_of_split, dialogues, "train", recipe.data, key="data")
+    if train is None:
+        return
+    check.training = check.clips = check.labels = len(train)
+    check.validation = len(labelled_clips(d for d in dialogues if d.split == "validation"))
+    emotions = sorted({emotion for _, emotion in train})
+    if len(emotions) == 1:
+        check.warnings.append(f"every training clip is labelled {emotions[0]}: there is nothing to tell apart")
+    _warn_without_validation(check)
+
+
+def _count_sft(check: StageCheck, recipe: Any, files: StageFiles) -> None:
+    """Count replies, or chosen replies where the recipe names pairs."""
+    dialogues = _dialogues(check, recipe.data, files)
+    if recipe.pairs is not None:
+        check.unit = "chosen replies"
+        pairs = _pairs_to_learn(check, recipe, files)
+        train = None if pairs is None else pairs["train"]
+    elif dialogues is not None:
+        choice = (recipe.replies, recipe.require_clip)
+        train = check.attempt(examples_of_split, dialogues, "train", recipe.data, *choice, key="data")
+    if dialogues is None or train is None:
+        return
+    check.training = len(train)
+    if recipe.input == "text":
+        check.labels = sum(example.reply_emotion is not None for example in train)
+        _count_facts(check, recipe, dialogues)
+        return
+    labelled = [e for e in train if e.current.clip is not None and e.current.emotion is not None]
+    check.tally((example.current for example in train), len(labelled))
+    if check.clips == 0:
+        check.warnings.append("no training reply answers a turn with a clip: only words are learnt from")
+    elif recipe.emotion_weight > 0 and not labelled:
+        check.warnings.append("no clip that is answered has an emotion: emotion_weight has nothing to act on")
+
+
+def _count_facts(check: StageCheck, recipe: Any, dialogues: Sequence[Dialogue]) -> None:
+    """Count the validation replies that a language model's recall of facts is measured on."""
+    facts = {dialogue.id: dialogue.facts for dialogue in dialogues}
+    held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
+    check.validation = sum(bool(facts[example.dialogue_id].get(example.turn)) for example in held_out)
+    if recipe.min_fact_recall is not None and check.validation == 0:
+        check.errors.append(f"min_fact_recall: no validation reply of {recipe.data} has facts; leave the key out")
+
+
+def _count_compressor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
+    """Count replies with a history; clips are not read."""
+    dialogues = _dialogues(check, recipe.data, files)
+    if dialogues is None:
+        return
+    train = check.attempt(examples_of_split, dialogues, "train", recipe.data, recipe.replies, key="data")
+    if train is not None:
+        check.training = len(train)
+        check.labels = sum(example.reply_emotion is not None for example in train)
+        check.validation = len(reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies))
+        _warn_without_validation(check)
+
+
+def _count_preferences(check: StageCheck, recipe: Any, files: StageFiles) -> None:
+    """Count the replies that pairs can be built on."""
+    if recipe.source in ("policy", "llm") and getattr(recipe, f"{recipe.source}_model") is None:
+        check.errors.append(f"{recipe.source}_model: source {recipe.source} wants it")
+    if _dialogues(check, recipe.data, files) is None:
+        return
+    gold = check.attempt(files.gold, recipe, key="data")
+    if gold is not None:
+        check.training, check.validation, check.test = (len(gold[s]) if s in gold else None for s in SPLITS)
+        replies = [example for split in gold for example in gold[split]]
+        check.tally((example.current for example in replies), len(replies))
+        empty = [split for split in gold if not gold[split]]
+        if empty:
+            check.warnings.append(f"no pair can be built on split {', '.join(empty)}")
+
+
+def _count_epo(check: StageCheck, recipe: Any, files: StageFiles) -> None:
+    """Count pairs."""
+    check.unit = "pairs"
+    if _dialogues(check, recipe.data, files) is None:
+        return
+    pairs = _pairs_to_learn(check, recipe, files)
+    if pairs is not None:
+        train = pairs["train"]
+        check.training, check.validation = len(train), len(pairs.get("validation", ()))
+        check.tally((example.current for example in train), len(train))
+        _warn_without_validation(check)
+
+
+def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
+    """Count the replies to compare with."""
+    split, data = recipe.split, recipe.data
+    check.unit = f"{split} replies"
+    dialogues = _dialogues(check, data, files)
+    if dialogues is None:
+        return
+    pairs = check.attempt(files.pairs, recipe.pairs, data, False, key="pairs")
+    learnt = check.attempt(examples_of_split, dialogues, "train", data, recipe.replies, key="data")
+    if learnt is not None:  # by the judge of emotions
+        check.attempt(labelled_replies, learnt, "train", data, 2, key="data")
+    held_out = check.attempt(dialogues_of_split, dialogues, split, data, key="data")
+    if held_out is None:
+        return
+    tested = check.attempt(examples_of_split, held_out[: recipe.max_dialogues], split, data, recipe.replies, key="data")
+    if tested is None or check.attempt(labelled_replies, tested, split, data, 1, key="data") is None:
+        return
+    setattr(check, split, len(tested))
+    check.tally((e.current for e in tested), sum(e.reply_emotion is not None for e in tested))
+    if pairs is not None and not pairs.get(split):
+        check.warnings.append(f"{recipe.pairs} has no pair of split {split!r}: no reward accuracy")
+    if len(tested) < _FEW_TEST_REPLIES:
+        width = 1.96 * math.sqrt(0.25 / len(tested))  # of a share near one half, the normal approximation
+        check.warnings.append(f"{len(tested)} replies to score: a share near 0.5 has a 95 % interval of ± {width:.2f}")
+
+
+def _warn_without_validation(check: StageCheck) -> None:
+    if check.validation == 0:
+        check.warnings.append("nothing to validate on: its numbers will be of training alone")
+
+
+_COUNTS: dict[str, Callable[[StageCheck, Any, StageFiles], None]] = {
+    "data.py": _count_import,
+    "extractor.py": _count_extractor,
+    "sft.py": _count_sft,
+    "compressor.py": _count_compressor,
+    "preferences.py": _count_preferences,
+    "epo.py": _count_epo,
+    "evaluate.py": _count_evaluate,
+}
+
+__all__ = ["StageCheck", "check_stage"]

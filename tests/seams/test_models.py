@@ -1,0 +1,242 @@
+"""What models, generation, configurations and processors of transformers do with what is ours, and we with theirs."""
+
+import contextlib
+import functools
+import json
+import logging
+import sys
+import warnings
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, WhisperConfig
+from transformers.models.mamba.modeling_mamba import MambaMixer
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers.utils import logging as their_logging
+
+from compressor.seams import cache_name
+from epo.model.configuration import ExtractorConfig
+from epo.model.extractor import encode_audio
+from epo.model.modeling import EpoForConditionalGeneration
+from epo.training.lora import lora_config
+
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+MAMBA = {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 8, "vocab_size": 40}
+MAMBA2 = MAMBA | {"num_heads": 4, "head_dim": 8, "expand": 2, "n_groups": 1, "chunk_size": 4}
+
+
+@contextlib.contextmanager
+def no_old_names():
+    """Fail where transformers says that a name is out of date."""
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    their_logging.warning_once.cache_clear()
+    their_logging.get_logger("transformers").addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)
+            yield
+    finally:
+        their_logging.get_logger("transformers").removeHandler(handler)
+    assert [text for text in said if "deprecated" in text] == []
+
+
+def model_of(model_type, **sizes):
+    torch.manual_seed(0)
+    return AutoModel.from_config(AutoConfig.for_model(model_type, **sizes)).eval()
+
+
+@pytest.fixture
+def batch(model_and_processor, build, examples):
+    """Two prompts of one length, with their context."""
+    prompts = [build(examples[0])] * 2
+    ids = torch.tensor([prompt.input_ids for prompt in prompts])
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | build.processor.batch_context(prompts)
+
+
+SETTINGS = {"do_sample": False, "max_new_tokens": 4, "use_cache": True, "pad_token_id": 0, "eos_token_id": None}
+
+
+@pytest.mark.seam("cache_name")
+def test_a_cache_has_one_name_going_in_and_coming_out(make_llm, make_compressor):
+    for model in (make_llm().base_model, make_compressor().backbone):
+        name, ids = cache_name(model), torch.tensor([[5, 6, 7]])
+        with no_old_names(), torch.no_grad():
+            whole = model(input_ids=ids).last_hidden_state[:, 2:]
+            first = model(input_ids=ids[:, :2], use_cache=True)
+            assert name in list(first.keys())
+            second = model(input_ids=ids[:, 2:], use_cache=True, **{name: first[name]})
+        torch.testing.assert_close(second.last_hidden_state, whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.seam("cache_in_generate")
+def test_generation_keeps_the_cache_it_was_given(model_and_processor, batch):
+    model = model_and_processor[0]
+    cache = DynamicCache(config=model.config.text_config)
+    with no_old_names():
+        plain = model.generate(**batch, **SETTINGS)
+        given = model.generate(**batch, **SETTINGS, **{cache_name(model.model.language_model): cache})
+    assert given.equal(plain)
+    assert cache.get_seq_length() == plain.size(1) - 1  # the last token was written, not read
+
+
+@pytest.mark.seam("first_iteration")
+def test_generation_says_which_step_is_the_first(model_and_processor, batch):
+    model, steps = model_and_processor[0], []
+    prepare = model.prepare_inputs_for_generation
+
+    @functools.wraps(prepare)
+    def recording(*args, **kwargs):
+        steps.append((kwargs.get("is_first_iteration", False), kwargs["use_cache"]))
+        return prepare(*args, **kwargs)
+
+    model.prepare_inputs_for_generation = recording
+    model.generate(**batch, **SETTINGS)
+    assert steps == [(True, True), (False, True), (False, True), (False, True)]
+
+
+@pytest.mark.seam("named_inputs")
+def test_generation_takes_what_a_signature_names(model_and_processor, batch):
+    model = model_and_processor[0]
+    seen = []
+    model.model.register_forward_pre_hook(lambda m, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    model.generate(**batch, **SETTINGS)
+    assert seen[0]["history_ids"].equal(batch["history_ids"]) and seen[1].get("history_ids") is None
+    with pytest.raises(ValueError, match="prompt_lengths"):  # of the backbone only
+        model.generate(**batch, **SETTINGS, prompt_lengths=torch.tensor([3]))
+
+
+@pytest.mark.seam("tied_weights")
+def test_a_tied_head_is_the_table_and_is_saved_once(make_model, tmp_path):
+    model, _ = make_model()
+    model.save_pretrained(tmp_path)
+    loaded = EpoForConditionalGeneration.from_pretrained(tmp_path)
+    assert loaded.lm_head.weight is loaded.model.language_model.embed_tokens.weight
+    assert loaded.lm_head.weight.equal(model.lm_head.weight)
+
+
+@pytest.mark.seam("init_weights")
+def test_fresh_modules_are_started_by_our_rule(model_and_processor):
+    config = model_and_processor[0].config
+    config.embedding_std = 3.0
+    fresh = EpoForConditionalGeneration(config)
+    assert fresh.model.emotion_words.weight.std().item() == pytest.approx(3.0, rel=0.2)
+    assert fresh.model.clip_head.bias.abs().max() == 0.0
+
+
+@pytest.mark.seam("config_post_init")
+def test_a_config_keeps_unknown_keys_and_builds_its_parts(tmp_path):
+    config = ExtractorConfig(audio_config={"model_type": "whisper", "d_model": 24}, made_up=5)
+    config.save_pretrained(tmp_path)
+    for found in (config, AutoConfig.from_pretrained(tmp_path)):
+        assert found.made_up == 5 and found.id2label[3] == "happy"
+        assert isinstance(found.audio_config, WhisperConfig) and found.audio_config.d_model == 24
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.seam("mask_4d")
+def test_a_mask_of_pairs_is_obeyed(make_llm, attention):
+    """Two texts in one row, hidden from each other and counted from zero, give the states of two rows."""
+    model = make_llm().base_model
+    model.set_attn_implementation(attention)
+    block = torch.ones(2, 2).tril()
+    mask = torch.zeros(1, 1, 4, 4).masked_fill(torch.block_diag(block, block) == 0, torch.finfo(torch.float32).min)
+    with torch.no_grad():
+        two = model(input_ids=torch.tensor([[5, 6], [7, 8]])).last_hidden_state
+        one = model(
+            input_ids=torch.tensor([[5, 6, 7, 8]]), attention_mask=mask, position_ids=torch.tensor([[0, 1, 0, 1]])
+        ).last_hidden_state
+    torch.testing.assert_close(one.view(2, 2, -1), two, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.seam("mamba_mixers")
+def test_a_mamba_layer_is_a_mixer_of_its_kind():
+    for model_type, sizes, kind in (("mamba", MAMBA, MambaMixer), ("mamba2", MAMBA2, Mamba2Mixer)):
+        assert sum(isinstance(module, kind) for module in model_of(model_type, **sizes).modules()) == 2
+
+
+@pytest.mark.seam("mamba_state")
+def test_a_mamba_model_goes_on_where_it_stopped():
+    model, ids = model_of("mamba2", **MAMBA2), torch.arange(5, 15).unsqueeze(0)
+    with torch.no_grad():
+        whole = model(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).last_hidden_state
+        cache, pieces = None, []
+        for piece in ids.split((3, 1, 6), dim=1):
+            embeds = model.get_input_embeddings()(piece)
+            output = model(inputs_embeds=embeds, use_cache=True, **{cache_name(model): cache})
+            cache = output[cache_name(model)]
+            pieces.append(output.last_hidden_state)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.seam("whisper_encoder")
+def test_our_way_through_the_whisper_encoder_is_its_own_on_thirty_seconds():
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
+    encoder = WhisperEncoder(WhisperConfig(num_mel_bins=16, **sizes)).eval()
+    features = torch.randn(1, 16, 3000)
+    with torch.no_grad():
+        theirs = encoder(features).last_hidden_state
+        ours, mask = encode_audio(encoder, features, torch.tensor([3000]))
+    assert mask.all()
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.seam("tower_patches")
+def test_a_changed_patch_changes_its_own_state_most():
+    for model_type in ("clip_vision_model", "siglip_vision_model"):
+        tower = model_of(model_type, image_size=24, patch_size=8, **SMALL)
+        plain = torch.zeros(1, 3, 24, 24)
+        changed = plain.clone()
+        changed[:, :, 8:16, 16:24] = 1.0  # row 1, column 2 of 3 x 3
+        with torch.no_grad():
+            states = [tower(pixel_values=pixels).last_hidden_state[0, -9:] for pixels in (plain, changed)]
+        assert (states[1] - states[0]).norm(dim=-1).argmax().item() == 1 * 3 + 2, model_type
+
+
+@pytest.mark.seam("tower_weights")
+def test_the_tower_of_a_whole_model_fits_the_tower_alone():
+    for model_type in ("clip", "siglip"):
+        sizes = {"vision_config": SMALL | {"image_size": 16, "patch_size": 8}, "text_config": SMALL}
+        whole = model_of(model_type, **sizes)
+        tower = AutoModel.from_config(whole.config.vision_config)
+        keys = tower.load_state_dict(whole.vision_model.state_dict(), strict=False)
+        assert keys.missing_keys == keys.unexpected_keys == [], model_type
+
+
+@pytest.mark.seam("pil_processors")
+def test_image_processors_need_no_torchvision_and_say_their_family(tmp_path):
+    from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
+
+    size = {"height": 16, "width": 16}
+    for kind, family in ((CLIPImageProcessorPil, "CLIP"), (SiglipImageProcessorPil, "Siglip")):
+        kind(size=size, crop_size=size).save_pretrained(tmp_path / family)
+        saved = json.loads((tmp_path / family / "preprocessor_config.json").read_text())
+        assert saved["image_processor_type"].startswith(family)
+    assert "torchvision" not in sys.modules
+
+
+@pytest.mark.seam("peft_embeds")
+def test_a_peft_model_passes_an_empty_inputs_embeds(model_and_processor, batch):
+    from peft import get_peft_model
+
+    model, seen = model_and_processor[0], []
+    policy = get_peft_model(model, lora_config(model, 4, 8, 0.0))
+    model.model.register_forward_pre_hook(lambda m, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    policy(**batch)
+    assert "inputs_embeds" in seen[0] and seen[0]["inputs_embeds"] is None
+
+
+@pytest.mark.seam("lora_names")
+def test_lora_keeps_the_weights_under_three_names(make_llm):
+    from peft import LoraConfig
+
+    from epo.training.lora import inject_lora
+
+    llm = make_llm()
+    inject_lora(llm, LoraConfig(r=4, target_modules=["q_proj"]))
+    names = {name.split("layers.0.self_attn.")[1] for name in llm.state_dict() if "layers.0.self_attn.q_proj" in name}
+    assert names == {f"q_proj.{part}.weight" for part in ("base_layer", "lora_A.default", "lora_B.default")}
+    assert isinstance(llm, type(AutoModelForCausalLM.from_config(llm.config)))  # in place: no wrapper around it

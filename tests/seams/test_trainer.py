@@ -1,0 +1,118 @@
+"""What transformers' Trainer does around the methods we override, and leaves behind in a folder."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from transformers import TrainingArguments
+
+from compressor.curriculum import ScheduledDataset
+from compressor.scheduled_trainer import ScheduledTrainer
+from compressor.seams import silence_renames
+
+
+class Line(nn.Module):
+    """y = w x, to be pulled to 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(2.0))
+
+
+class LineTrainer(ScheduledTrainer):
+    """Minimises the mean of (w x)^2 and notes what it is asked."""
+
+    def __init__(self, *args, **kwargs):
+        self.batches, self.optimizers = [], []
+        super().__init__(*args, **kwargs)
+
+    def loss_terms(self, model, inputs):
+        self.batches.append(inputs["x"].tolist())
+        loss = (model.w * inputs["x"]).square().mean()
+        return {"loss": loss, "half": loss / 2}
+
+    def create_optimizer(self, model=None):
+        self.optimizer = torch.optim.SGD([{"params": [self.model.w], "lr": 0.1}])
+        self.optimizers.append(self.optimizer)
+        return self.optimizer
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two steps of two batches of two: each step sees 0, 1, 2 and 3 once."""
+    args = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=2, gradient_accumulation_steps=2,
+        learning_rate=9.0, lr_scheduler_type="constant", max_grad_norm=0.0, logging_steps=1, save_steps=2,
+        per_device_eval_batch_size=4, report_to="none", use_cpu=True, remove_unused_columns=False, disable_tqdm=True,
+    )  # fmt: skip
+    return LineTrainer(
+        model=Line(), args=args, train_dataset=ScheduledDataset(4, 8, seed=0),
+        data_collator=lambda rows: {"x": torch.tensor([float(row["index"]) for row in rows])},
+    )  # fmt: skip
+
+
+@pytest.mark.seam("compute_loss")
+def test_each_batch_is_asked_for_its_loss_once(run):
+    run.train()
+    assert len(run.batches) == 4
+
+
+@pytest.mark.seam("loss_kwargs")
+def test_accumulated_batches_are_averaged(run):
+    """The mean of x^2 over 0, 1, 2, 3 is 3.5: w becomes w - 0.1 x 2 x 3.5 w = 0.3 w, twice."""
+    run.train()
+    assert run.model.w.item() == pytest.approx(2.0 * 0.3 * 0.3, rel=1e-5)
+
+
+@pytest.mark.seam("train_sampler")
+def test_rows_come_in_the_order_of_the_schedule(run):
+    run.train()
+    order = [float(ScheduledDataset(4, 8, seed=0)[position]["index"]) for position in range(8)]
+    assert [x for batch in run.batches for x in batch] == order
+
+
+@pytest.mark.seam("log")
+def test_terms_we_add_stand_beside_the_loss(run):
+    run.train()
+    steps = [log for log in run.state.log_history if "half" in log]
+    assert [log["step"] for log in steps] == [1, 2]
+    assert all(log["half"] == pytest.approx(log["loss"] / 2, rel=1e-3) for log in steps)
+
+
+@pytest.mark.seam("prediction_step")
+def test_evaluation_does_with_the_loss_alone(run):
+    assert run.evaluate(ScheduledDataset(4, 4, seed=0))["eval_loss"] == pytest.approx(4 * 3.5)
+
+
+@pytest.mark.seam("create_optimizer")
+def test_the_optimizer_is_ours_and_made_once(run):
+    """Its rate of 0.1 is kept, not the 9.0 of the arguments."""
+    run.train()
+    assert len(run.optimizers) == 1 and run.optimizers[0].param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.seam("state_written_last")
+def test_the_state_is_the_last_file_of_a_checkpoint(run, tmp_path):
+    run.train()
+    files = list((tmp_path / "checkpoint-2").iterdir())
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= {file.name for file in files}
+    assert max(files, key=lambda file: file.stat().st_mtime_ns).name == "trainer_state.json"
+
+
+@pytest.mark.seam("training_args_bin")
+def test_a_saved_model_comes_with_its_arguments_as_a_pickle(run, tmp_path):
+    run.save_model(str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "training_args.bin").is_file()
+
+
+@pytest.mark.seam("checkpointing_name")
+def test_gradient_checkpointing_works_by_its_old_name_without_a_word(make_epo_trainer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        silence_renames()
+        trainer = make_epo_trainer(gradient_checkpointing=True)
+        layer, read = trainer.model.get_base_model().model.language_model.layers[0], []
+        layer.input_layernorm.register_forward_hook(lambda *_: read.append(torch.is_grad_enabled()))
+        trainer.train()
+    assert read.count(True) == 2  # in the policy's forward, and once more in its backward
