@@ -10,6 +10,7 @@ Importing this file costs nothing: what is heavy or optional is imported where i
 import contextlib
 import inspect
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -261,10 +262,24 @@ def is_under_deepspeed() -> bool:
 
 def skip_unused_operator() -> None:
     """Let DeepSpeed not compile, at its start on CPUs, a reduction that only tensor-parallel inference calls."""
-    if is_under_deepspeed():
-        from deepspeed.ops import __compatible_ops__
+    if not is_under_deepspeed():
+        return
+    is_first = "mlflow" not in sys.modules
+    if is_first:
+        leave_out_mlflow()
+    from deepspeed.ops import __compatible_ops__
 
-        __compatible_ops__["deepspeed_shm_comm"] = False
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    if is_first:
+        del sys.modules["mlflow"]  # rank 0 logs to it
+
+
+def leave_out_mlflow() -> None:
+    """Let imports of MLflow fail as if it was not installed, as `None` in `sys.modules` does.
+
+    Half of what DeepSpeed's import costs is MLflow's, for an autotuner that nobody here calls.
+    """
+    sys.modules["mlflow"] = None  # type: ignore[assignment]
 
 
 def gather_together(model: "nn.Module", kinds: "tuple[type[nn.Module], ...]") -> None:

@@ -2,7 +2,8 @@
 
 A launcher that loses a rank prints forty lines and exits with 1, whatever the rank said. PyTorch loads the entry points
 of the group "torch.backends" wherever it is imported, also in a launcher; ours sees whether a script of the project is
-being launched, and if so lets the launcher end as its ranks did. It does nothing anywhere else.
+being launched, and if so lets the launcher end as its ranks did, start them from one import, and be quiet about what a
+user can do nothing about. It does nothing anywhere else.
 """
 
 import os
@@ -17,6 +18,17 @@ def watch() -> None:
     """Take over how a launcher of our scripts ends; the entry point that PyTorch calls."""
     if any(_is_our_script(argument) for argument in sys.argv[1:]):
         sys.excepthook = _end_as_the_ranks_did
+        _start_lightly()
+
+
+def _start_lightly() -> None:
+    from compressor import seams
+    from launch.quiet import settle_console
+    from launch.shared_start import share_imports
+
+    settle_console()
+    seams.leave_out_mlflow()  # accelerate imports DeepSpeed for one name
+    share_imports(sys.argv[1:])
 
 
 def _is_our_script(argument: str) -> bool:
@@ -33,9 +45,7 @@ def _end_as_the_ranks_did(kind: type[BaseException], error: BaseException, trace
         return
     if line:
         print(line, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    raise SystemExit(code)  # which Python heeds in this place, and cleans up behind the launcher
 
 
 def _verdict(error: BaseException) -> tuple[int | None, str]:

@@ -47,11 +47,11 @@ class Stage:
     verb: str | None = None
     args: tuple[str, ...] = ()
 
-    def command(self, python: str = "python", accelerate: Sequence[str] = ("accelerate",)) -> list[str]:
+    def command(self, python: str = "python", launcher: Sequence[str] = ("accelerate", "launch")) -> list[str]:
         """Return the command as a user types it, or with the given interpreter in place of the short names."""
         start = [python]
         if self.launcher == "accelerate":
-            start = [*accelerate, "launch"]
+            start = [*launcher]
             start += [] if self.accelerate_config is None else ["--config_file", self.accelerate_config]
         verb = [] if self.verb is None else [self.verb]
         return [*start, self.script, *verb, *self.options]
@@ -177,7 +177,7 @@ class _Driver:
             return 0.0
         if self.fresh or state.kind == "changed":
             stage = dataclasses.replace(stage, args=(*stage.args, "--fresh"))
-        shown = stage.command(_typed("python"), (_typed("accelerate"),))
+        shown = stage.command(_typed("python"), (_typed("accelerate"), "launch"))
         print(f"\n{title}\n" + "".join(f"anew, because {reason}\n" for reason in state.reasons), end="")
         print(f"$ {shlex.join(shown)}", flush=True)
         start_s = time.monotonic()
@@ -334,7 +334,8 @@ def _typed(tool: str) -> str:
 
 
 def _real_command(stage: Stage) -> list[str]:
-    return stage.command(sys.executable, (sys.executable, "-m", "accelerate.commands.accelerate_cli"))
+    # The module behind `accelerate launch` alone: the command of that name imports all its other verbs too.
+    return stage.command(sys.executable, (sys.executable, "-m", "accelerate.commands.launch"))
 
 
 def _environment(parent_run_id: str) -> dict[str, str]:

@@ -4,21 +4,24 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from launch.ends import GRACE_S, MISTAKE, explain, leave
 from launch.stage import num_ranks, rank
+
+if TYPE_CHECKING:
+    import torch
 
 Result = TypeVar("Result")
 
 _PATIENCE = datetime.timedelta(hours=12)  # rank 0 may have terabytes to read before it decides
 
 
-def join_ranks() -> torch.device:
+def join_ranks() -> "torch.device":
     """Let the job's processes talk, for a stage without a trainer, and return this one's device."""
+    import torch
+    import torch.distributed as dist
+
     if num_ranks() > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
     if torch.cuda.is_available():
@@ -33,6 +36,8 @@ def from_rank_0(decide: Callable[[], Result]) -> Result:
     """
     if num_ranks() == 1:
         return decide()
+    import torch.distributed as dist
+
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     box: list[Any] = [None, None]
     error: Exception | None = None
@@ -60,6 +65,8 @@ def gather_shares(mine: list[Any]) -> list[Any]:
     """Return all ranks' parts in the order `share` took them from. Every rank must call it."""
     if num_ranks() == 1:
         return mine
+    import torch.distributed as dist
+
     parts: list[list[Any]] = [[] for _ in range(num_ranks())]
     dist.all_gather_object(parts, mine)
     longest = max(len(part) for part in parts)

@@ -7,6 +7,7 @@ from launch import ends
 from compressor import seams
 from launch.credentials import guard_streams
 from launch.orphan import end_with_launcher
+from launch.quiet import settle_console
 from launch.tested_versions import warn_untested
 
 # Before trl or transformers are imported by a stage: neither may phone home from a training job.
@@ -18,8 +19,8 @@ def main(run: Callable[[], None]) -> None:
     """Run a stage; print a user's mistake as one line and exit 2, anything else with its traceback and exit 1."""
     guard_streams()
     warn_untested()
+    settle_console()
     seams.skip_unused_operator()
-    seams.silence_renames()
     end_with_launcher()
     try:
         run()

@@ -132,6 +132,7 @@ def test_a_launcher_ends_as_its_ranks_did(error, code, line):
 
 
 def test_only_launchers_of_our_scripts_are_watched(monkeypatch):
+    monkeypatch.setattr(launcher, "_start_lightly", lambda: None)
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     for argv in (["train.py", "--model", "x"], ["accelerate", "launch", "other/epo.py"], [str(ROOT / "launch/epo.py")]):
         monkeypatch.setattr(sys, "argv", argv)

@@ -1,0 +1,30 @@
+"""What the process does that ranks are forked from, see launch/shared_start.py: all that it loads, every rank has.
+
+It stands apart from the launcher's session, so that Ctrl-C and a signal to the whole group reach the launcher alone,
+which ends its ranks in order; and it ends with the launcher, whereupon its ranks end too.
+"""
+
+import ctypes
+import importlib
+import os
+import signal
+
+from compressor import seams
+from launch.quiet import settle_console
+from launch.shared_start import SCRIPT_MODULE
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+def _prepare() -> None:
+    os.setsid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    settle_console()
+    seams.skip_unused_operator()
+    # Python runs the main module of the launcher in every rank too; the second is what that one imports.
+    for name in ("launch.stage", "accelerate.commands.config", os.environ[SCRIPT_MODULE]):
+        importlib.import_module(name)
+
+
+if SCRIPT_MODULE in os.environ:  # Python's fork server offers no other call than an import
+    _prepare()
