@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from compressor.configuration import MambaCompressorConfig
+from compressor.seams import use_own_scan
 
 
 @dataclass
@@ -38,6 +39,7 @@ class MambaCompressor(PreTrainedModel):
 
     def __init__(self, config: MambaCompressorConfig) -> None:
         super().__init__(config)
+        use_own_scan()
         self.backbone = AutoModel.from_config(config.backbone_config)
         width = config.backbone_config.hidden_size
         self.memory_slots = nn.Embedding(config.num_memory_tokens, width)

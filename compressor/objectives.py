@@ -23,15 +23,52 @@ def reply_nll(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> 
     Returns:
         float32 scalar, in nats a token.
     """
-    targets = labels[:, 1:]
+    return mean_over_examples(token_nll(logits, labels), labels, weights)
+
+
+def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-likelihood of each label given the position before it.
+
+    Args:
+        logits: (B, T, V).
+        labels: int64 (B, T), `IGNORE` where nothing is to be learnt.
+
+    Returns:
+        float32 (B, T - 1), in nats; 0 where nothing is to be learnt.
+    """
+    # Rows one below the other: softmax over the last of two dimensions is several times faster than over one between.
+    targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
     nll = functional.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), targets, ignore_index=IGNORE, reduction="none"
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
     )
-    weight = (targets != IGNORE).float() if weights is None else weights[:, 1:] * (targets != IGNORE)
+    return nll.view(targets.shape)[:, :-1]
+
+
+def mean_over_examples(nll: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Average `token_nll` inside each example, then over examples; arguments as of `reply_nll`."""
+    learnt = (labels[:, 1:] != IGNORE).float()
+    weight = learnt if weights is None else weights[:, 1:] * learnt
     return ((nll * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-8)).mean()
 
 
-def memory_logits(llm: PreTrainedModel, input_ids: Tensor, memory_id: int, vectors: Tensor, mask: Tensor) -> Tensor:
+def labelled_span(labels: Tensor) -> slice:
+    """Return the columns that hold the labels of a batch and the positions that predict them.
+
+    The language-model head is a good part of a small model's work: where a prompt is long and a reply short, only these
+    columns need scores. Losses of `logits[:, span]` and `labels[:, span]` are those of the whole.
+
+    Args:
+        labels: int64 (B, T), `IGNORE` where nothing is to be learnt.
+    """
+    columns = (labels[:, 1:] != IGNORE).any(dim=0).nonzero()
+    if len(columns) == 0:
+        return slice(0, 1)
+    return slice(int(columns[0]), int(columns[-1]) + 2)
+
+
+def memory_logits(
+    llm: PreTrainedModel, input_ids: Tensor, memory_id: int, vectors: Tensor, mask: Tensor, span: slice = slice(None)
+) -> Tensor:
     """Return the scores of a frozen language model that reads memories where the placeholders stand.
 
     Args:
@@ -40,14 +77,20 @@ def memory_logits(llm: PreTrainedModel, input_ids: Tensor, memory_id: int, vecto
         memory_id: id of the memory placeholder.
         vectors: (B, M, D) memories.
         mask: bool (B, M), which of them stand in this prompt.
+        span: the columns to score, as `labelled_span` finds them; all by default.
 
     Returns:
-        (B, T, V).
+        (B, T, V), or as many columns as the span has.
     """
     embeds = embed_tokens(llm.get_input_embeddings(), input_ids, (memory_id,))
     embeds = fill_placeholders(embeds, input_ids, memory_id, vectors, mask)
     # Right padding under a causal mask cannot reach earlier positions, so no attention mask is needed.
-    return llm(inputs_embeds=embeds, use_cache=False).logits
+    return llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=columns_of(span, input_ids)).logits
+
+
+def columns_of(span: slice, input_ids: Tensor) -> Tensor:
+    """Return a span of the columns of `input_ids` (B, T) as indices, the form transformers' `logits_to_keep` takes."""
+    return torch.arange(input_ids.size(1), device=input_ids.device)[span]
 
 
 def distillation(logits: Tensor, labels: Tensor, teacher_logits: Tensor, teacher_labels: Tensor) -> Tensor:

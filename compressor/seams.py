@@ -1,8 +1,8 @@
 """Every reliance on the insides of TRL, transformers, PEFT, accelerate and DeepSpeed: what it is, and the code for it.
 
 A library may change whatever its documentation does not promise, in any release. So such things are done here; where
-a subclass has to override a method, or a model to read another one's parts, `SEAMS` lists it. tests/test_seams.py
-tries each against the installed libraries, and a failing test carries the seam's package and text as its name.
+a subclass has to override a method, or a model to read another one's parts, `SEAMS` lists it. tests/seams/ tries each
+against the installed libraries, and a failing test carries the seam's package and text as its name.
 
 Importing this file costs nothing: what is heavy or optional is imported where it is used.
 """
@@ -121,6 +121,10 @@ SEAMS = {
         "transformers", "an additive mask (B, 1, T, T) reaches attention as it is", "epo.model.shared_prompt"
     ),
     "mamba_mixers": Seam("transformers", "the layers of Mamba and Mamba-2 models are MambaMixer and Mamba2Mixer"),
+    "mamba_scan": Seam(
+        "transformers",
+        "Mamba-2 layers call mamba2_chunk_scan and causal_conv1d_fn of their own module (from 5.24 on)",
+    ),
     "mamba_state": Seam(
         "transformers",
         "a Mamba-2 model goes on from its cache, several tokens at a time",
@@ -219,6 +223,25 @@ def silence_renames() -> None:
     because it is the one that all supported versions know.
     """
     warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing", FutureWarning)
+
+
+def use_own_scan() -> None:
+    """Let transformers' Mamba-2 call `compressor.scan` where no CUDA kernels are installed: its numbers, half the time.
+
+    Versions of transformers that keep the scan inside the layer go on with that.
+    """
+    import importlib.util
+
+    from transformers.models.mamba2 import modeling_mamba2
+
+    from compressor.scan import causal_convolution, chunk_scan
+
+    for package, name, function in (
+        ("mamba_ssm", "mamba2_chunk_scan", chunk_scan),
+        ("causal_conv1d", "causal_conv1d_fn", causal_convolution),
+    ):
+        if importlib.util.find_spec(package) is None and hasattr(modeling_mamba2, name):
+            setattr(modeling_mamba2, name, function)
 
 
 def load_models_whole() -> None:

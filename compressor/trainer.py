@@ -10,7 +10,14 @@ from transformers import PreTrainedModel
 
 from compressor.curriculum import Curriculum, RelevantTurns
 from compressor.data import CompressionCollator, History
-from compressor.objectives import distillation, memory_logits, reply_nll, turn_memory
+from compressor.objectives import (
+    columns_of,
+    distillation,
+    labelled_span,
+    memory_logits,
+    reply_nll,
+    turn_memory,
+)
 from compressor.scheduled_trainer import ScheduledTrainer
 
 
@@ -59,15 +66,22 @@ class CompressorTrainer(ScheduledTrainer):
     def loss_terms(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `loss`, `next_reply` and, where they have a weight, `reconstruction` and `distillation`."""
         memory = model(input_ids=inputs["input_ids"])
-        logits = memory_logits(self._llm, inputs["reply_ids"], self._memory_id, memory.vectors, memory.mask)
-        terms = {"next_reply": reply_nll(logits, inputs["reply_labels"])}
+        logits, labels = self._score(inputs, "reply", memory.vectors, memory.mask)
+        terms = {"next_reply": reply_nll(logits, labels)}
         if self._weights.reconstruction > 0:
             k = self.accelerator.unwrap_model(model).config.num_memory_tokens
-            vectors, mask = turn_memory(memory.vectors, inputs["target_turn"], k)
-            turn = memory_logits(self._llm, inputs["turn_ids"], self._memory_id, vectors, mask)
-            terms["reconstruction"] = reply_nll(turn, inputs["turn_labels"])
+            turn = turn_memory(memory.vectors, inputs["target_turn"], k)
+            terms["reconstruction"] = reply_nll(*self._score(inputs, "turn", *turn))
         if self._weights.distillation > 0:
+            span = labelled_span(inputs["text_labels"])
+            columns = columns_of(span, inputs["text_ids"])
             with torch.no_grad():
-                teacher = self._llm(input_ids=inputs["text_ids"], use_cache=False).logits
-            terms["distillation"] = distillation(logits, inputs["reply_labels"], teacher, inputs["text_labels"])
+                teacher = self._llm(input_ids=inputs["text_ids"], use_cache=False, logits_to_keep=columns).logits
+            terms["distillation"] = distillation(logits, labels, teacher, inputs["text_labels"][:, span])
         return {"loss": sum(getattr(self._weights, name) * term for name, term in terms.items()), **terms}
+
+    def _score(self, inputs: dict[str, Tensor], name: str, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores and labels of the rows called `name`, over the columns that have labels."""
+        ids, labels = inputs[f"{name}_ids"], inputs[f"{name}_labels"]
+        span = labelled_span(labels)
+        return memory_logits(self._llm, ids, self._memory_id, vectors, mask, span), labels[:, span]

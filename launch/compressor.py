@@ -10,6 +10,7 @@ from launch import stage
 from compressor.curriculum import Curriculum
 from compressor.data import CompressionCollator, History, Utterance
 from compressor.evaluation import memory_report
+from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 from epo.data.dialogue import Dialogue
 from epo.model.processing import add_placeholders, reply_text
@@ -19,18 +20,7 @@ from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import (
-    check_words,
-    fit,
-    gathered_state,
-    load_models_whole,
-    open_corpus,
-    placed_texts,
-    plan_batches,
-    save_weights,
-    schedule,
-    whole_model,
-)
+from launch.training import check_words, fit, open_corpus, placed_texts, plan_batches, save_weights, schedule
 
 
 @dataclass(kw_only=True)

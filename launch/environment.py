@@ -42,15 +42,15 @@ _CUDA_HEADER = """\
 # What pip prints when something fails, and what to tell the user; the first that is found counts. A lost connection
 # comes before a missing file, since pip reports the first as the second.
 _CAUSES = (
-    (r"No space left on device", "the disk is full ({free}); .venv takes 2 GB, 8 GB with torch's CUDA build"),
-    (r"Read-only file system|Permission denied: '([^']+)'", "not allowed to write {0}; make it writable"),
+    (r"No space left on device", "the disk is full ({free}); .venv takes 2.3 GB, 6.1 GB with torch's CUDA build"),
+    (r"(?:Read-only file system|Permission denied): '([^']+)'", "not allowed to write {0}; make it writable"),
     (
-        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|SSLError",
+        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError",
         "the package index's certificate was refused; name your network's certificate file in PIP_CERT",
     ),
     (
-        r"NewConnectionError|ProxyError|NameResolutionError|[Mm]ax retries exceeded|ConnectTimeout|ReadTimeout|"
-        r"[Rr]ead timed out|Temporary failure in name resolution|Connection refused|Network is unreachable|"
+        r"NewConnectionError|ProxyError|SSLError|NameResolutionError|[Mm]ax retries exceeded|ConnectTimeout|"
+        r"ReadTimeout|[Rr]ead timed out|Temporary failure in name resolution|Connection refused|Network is unreachable|"
         r"Failed to connect|Connection (?:reset|aborted|broken)",
         "no connection to the package index; check the network, HTTPS_PROXY and PIP_INDEX_URL, then repeat the command",
     ),
@@ -70,7 +70,8 @@ _CAUSES = (
     ),
     (
         r"ResolutionImpossible|conflicting dependencies",
-        "the versions asked for do not fit together; after a change of pyproject.toml: make lock",
+        "the versions asked for do not fit together; after a change of pyproject.toml run make lock, else look for a "
+        "constraint of your own in `python3 -m pip config list`",
     ),
     (
         r"Failed building wheel for (\S+)|metadata-generation-failed|subprocess-exited-with-error",

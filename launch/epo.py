@@ -8,6 +8,7 @@ from peft import PeftModel
 from trl import DPOConfig
 
 from launch import stage
+from compressor.seams import load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
@@ -21,7 +22,7 @@ from launch.model import load_model
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import check_words, fit, load_models_whole, open_corpus, placed_texts, plan_batches, whole_model
+from launch.training import check_words, fit, open_corpus, placed_texts, plan_batches
 
 
 @dataclass(kw_only=True)

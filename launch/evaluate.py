@@ -190,7 +190,7 @@ def _row(
     prompts = [build(example) for example in share(contestant.variant(examples, recipe.seed))]
 
     def answer(temperature: float) -> list[str]:
-        set_seed(recipe.seed + stage.rank())
+        set_seed((recipe.seed + stage.rank()) % 2**32)
         mine = generate_replies(
             contestant.model,
             build.processor,

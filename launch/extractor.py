@@ -7,6 +7,7 @@ from transformers import TrainingArguments, set_seed
 
 from launch import stage
 from compressor.curriculum import ScheduledDataset
+from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip
 from epo.emotions import Emotion
@@ -21,15 +22,7 @@ from launch.parts import build_extractor
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import (
-    fit,
-    gathered_state,
-    load_models_whole,
-    open_corpus,
-    plan_batches,
-    save_weights,
-    whole_model,
-)
+from launch.training import fit, open_corpus, plan_batches, save_weights
 
 Clips = list[tuple[Clip, Emotion]]
 """Labelled clips."""

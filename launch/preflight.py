@@ -5,9 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from launch.pipeline_files import StageFiles, Writer
 from launch.recipe import RecipeError, declared, flag_value, read_mapping
-from launch.stage_check import StageCheck, check_stage
-from launch.stage_files import StageFiles, Writer
+from launch.stage_counts import StageCheck, check_stage
 from launch.stage_state import recipe_types
 
 if TYPE_CHECKING:

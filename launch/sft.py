@@ -8,6 +8,7 @@ from transformers import TrainingArguments, set_seed
 
 from launch import stage
 from compressor.curriculum import Curriculum, ScheduledDataset
+from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.text_recall import text_recall
@@ -20,22 +21,11 @@ from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
 from launch.model import join_parts, load_model
 from launch.parts import load_llm, load_tokenizer
+from launch.pipeline_files import require_parts_named
 from launch.recipe import RecipeError, StageRecipe, read_recipe
-from launch.stage_files import require_parts_named
 from launch.stage_folder import open_folder
 from launch.tracking import TrackedRun, open_run
-from launch.training import (
-    check_words,
-    fit,
-    gathered_state,
-    load_models_whole,
-    open_corpus,
-    placed_texts,
-    plan_batches,
-    save_weights,
-    schedule,
-    whole_model,
-)
+from launch.training import check_words, fit, open_corpus, placed_texts, plan_batches, save_weights, schedule
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer, Tra
 
 from launch import stage
 from compressor.curriculum import ScheduledDataset
-from compressor.seams import gather_together, gathered_state, load_models_whole, whole_model  # noqa: F401, for stages
+from compressor.seams import gather_together
 from epo.data.dialogue import DataError, Dialogue, read_dialogues
 from epo.model.extractor import EmotionExtractor
 from epo.model.processing import refuse_tokens, special_tokens

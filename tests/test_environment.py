@@ -227,14 +227,15 @@ def test_a_failing_pip_ends_in_one_line_that_names_its_log(fresh_clone, settings
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("OSError: [Errno 28] No space left on device", "the disk is full (1 GB free); .venv takes 2 GB"),
+        ("OSError: [Errno 28] No space left on device", "the disk is full (1 GB free); .venv takes 2.3 GB"),
+        ("ERROR: [Errno 30] Read-only file system: '/x/.venv'", "not allowed to write /x/.venv; make it writable"),
         ("error: [Errno 13] Permission denied: '/x/.venv/bin'", "not allowed to write /x/.venv/bin; make it writable"),
         (
             "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: 2.14.1)\n"
             "ERROR: No matching distribution found for torch==2.13.0",
             "the package index has no torch==2.13.0 for Python 3.12 on riscv64",
         ),
-        ("ERROR: ResolutionImpossible: for help", "after a change of pyproject.toml: make lock"),
+        ("ERROR: ResolutionImpossible: for help", "after a change of pyproject.toml run make lock"),
         ("  ERROR: Failed building wheel for av\nFailed to build av", "could not be built for Python 3.12 on riscv64"),
         ("Collecting x\nERROR: something new\n", "ERROR: something new"),
         ("", "pip ended without saying why"),

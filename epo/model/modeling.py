@@ -294,7 +294,7 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
         num_mel_frames: Tensor | None = None,
         pixel_values: Tensor | None = None,
         num_video_frames: Tensor | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | Tensor = 0,
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> EpoOutput:
@@ -311,7 +311,7 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
             num_mel_frames: int64 (B,).
             pixel_values: float (B, F, 3, H, W).
             num_video_frames: int64 (B,).
-            logits_to_keep: score only this many last positions, 0 for all.
+            logits_to_keep: score only this many last positions, 0 for all, or those of these indices.
             labels: ignored; losses live in `epo.training`. TRL passes them.
             kwargs: passed to the backbone.
         """
@@ -327,7 +327,8 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden = output.last_hidden_state
-        output.logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep > 0 else hidden)
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        output.logits = self.lm_head(hidden[:, kept])
         return output
 
     # With the signature of what it overrides, since `generate()` takes a user's cache only by a name that stands there.

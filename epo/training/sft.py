@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.objectives import reply_nll
+from compressor.objectives import columns_of, labelled_span, mean_over_examples, reply_nll, token_nll
 from compressor.scheduled_trainer import ScheduledTrainer
 from epo.model.extractor import emotion_loss
 
@@ -29,11 +29,10 @@ class TextTrainer(ScheduledTrainer):
         """Return `loss`, the weighted mean, and `reply_nll`, that of the reply alone, in nats a token."""
         # Right padding under a causal mask cannot reach earlier positions, so no attention mask is needed.
         logits = model(input_ids=inputs["input_ids"], use_cache=False).logits
-        weights = inputs["loss_weights"]
-        loss = reply_nll(logits, inputs["labels"], weights)
-        with torch.no_grad():
-            reply = reply_nll(logits, inputs["labels"], (weights == 1.0).float())
-        return {"loss": loss, "reply_nll": reply}
+        labels, weights = inputs["labels"], inputs["loss_weights"]
+        nll = token_nll(logits, labels)
+        reply = mean_over_examples(nll.detach(), labels, (weights == 1.0).float())
+        return {"loss": mean_over_examples(nll, labels, weights), "reply_nll": reply}
 
 
 class SftTrainer(ScheduledTrainer):
@@ -46,8 +45,9 @@ class SftTrainer(ScheduledTrainer):
     def loss_terms(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `loss`, `reply_nll` in nats a token, and `emotion_loss` where the extractor trains."""
         labels, emotions = inputs.pop("labels"), inputs.pop("emotions")
-        output = model(**inputs, use_cache=False)
-        reply = reply_nll(output.logits, labels)
+        span = labelled_span(labels)
+        output = model(**inputs, use_cache=False, logits_to_keep=columns_of(span, labels))
+        reply = reply_nll(output.logits, labels[:, span])
         if self._emotion_weight == 0:
             return {"loss": reply, "reply_nll": reply}
         emotion = emotion_loss(output.extractor, emotions)

@@ -15,7 +15,14 @@ from compressor.data import (
     pad_right,
 )
 from compressor.evaluation import memory_report
-from compressor.objectives import distillation, memory_logits, reply_nll, turn_memory
+from compressor.objectives import (
+    columns_of,
+    distillation,
+    labelled_span,
+    memory_logits,
+    reply_nll,
+    turn_memory,
+)
 from compressor.placeholders import MEMORY_TOKEN
 
 
@@ -53,6 +60,22 @@ def test_an_example_counts_the_same_alone_or_in_a_batch():
 def test_an_example_without_labels_is_no_nan():
     labels = torch.full((1, 3), IGNORE)
     assert reply_nll(torch.zeros(1, 3, 4), labels).item() == 0.0
+
+
+def test_only_labelled_columns_need_scores():
+    """Labels in columns 3 to 5: predicted from 2 to 4, so columns 2 to 5 give the loss of the whole."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 8, 7), torch.full((2, 8), IGNORE)
+    labels[0, 3:5], labels[1, 4:6] = 1, 2
+    span = labelled_span(labels)
+    assert (span.start, span.stop) == (2, 6)
+    assert columns_of(span, labels).tolist() == [2, 3, 4, 5]
+    torch.testing.assert_close(reply_nll(logits[:, span], labels[:, span]), reply_nll(logits, labels))
+
+
+def test_a_batch_without_labels_has_a_span_too():
+    labels = torch.full((2, 8), IGNORE)
+    assert reply_nll(torch.randn(2, 8, 7)[:, labelled_span(labels)], labels[:, labelled_span(labels)]).item() == 0.0
 
 
 def test_distillation_is_the_kl_divergence_over_reply_tokens():
@@ -122,8 +145,11 @@ def test_memories_reach_the_frozen_model_and_padding_changes_nothing(collator, m
     def loss(*histories):
         batch = collator([{"history": history, "target_turn": 0} for history in histories])
         memory = compressor(input_ids=batch["input_ids"])
-        logits = memory_logits(llm, batch["reply_ids"], memory_id, memory.vectors, memory.mask)
-        return reply_nll(logits, batch["reply_labels"])
+        span = labelled_span(batch["reply_labels"])
+        whole = memory_logits(llm, batch["reply_ids"], memory_id, memory.vectors, memory.mask)
+        logits = memory_logits(llm, batch["reply_ids"], memory_id, memory.vectors, memory.mask, span)
+        torch.testing.assert_close(logits, whole[:, span])
+        return reply_nll(logits, batch["reply_labels"][:, span])
 
     both = loss(*HISTORIES)
     alone = torch.stack([loss(history) for history in HISTORIES])

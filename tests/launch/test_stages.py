@@ -16,6 +16,7 @@ from launch.clip_check import read_clips_first
 from launch.parts import embedding_fingerprint
 from launch.ranks import gather_shares, share
 from launch.recipe import RecipeError
+from launch.stage_state import stage_state
 from launch.training import check_words, placed_texts
 
 _PARTS = {
@@ -38,6 +39,7 @@ _PARTS = {
         "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0,
     },
 }  # fmt: skip
+ROOT = Path(__file__).parents[2]
 _TRAINING = {
     "max_steps": 2, "per_device_train_batch_size": 4, "global_batch_size": 4, "logging_steps": 1, "use_cpu": True,
     "save_steps": 2, "disable_tqdm": True, "pipeline": "tiny", "learning_rate": 1e-3,
@@ -79,6 +81,7 @@ def part(tmp_path):
 @pytest.mark.slow
 def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     """All stages on twelve dialogues: each finishes, is not run twice, and hands its successor what it needs."""
+    corpus = shutil.copytree(corpus, tmp_path / "corpus")
     common = {"data": str(corpus / "dialogues.jsonl"), "pipeline": "tiny"}
     training, cache = common | _TRAINING, {"cache_dir": str(tmp_path / "cache")}
     lm = run(sft, "lm", input="text", llm=part("llm"), min_fact_recall=0.0, **training)
@@ -113,10 +116,49 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     before = (preferred / "stage.json").stat().st_mtime_ns
     run(epo, "epo", model=str(tuned), lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
     assert (preferred / "stage.json").stat().st_mtime_ns == before
+    _what_depends_on_a_change_is_known(corpus, tmp_path)
     with pytest.raises(
         RecipeError, match="holds a EmotionExtractor, want a MambaCompressor made with launch/compressor"
     ):
         run(sft, "crossed", **(parts | {"compressor": str(heard)}), **training)
+
+
+_SCRIPTS = {
+    "lm": "sft", "extractor": "extractor", "compressor": "compressor", "sft": "sft", "epo": "epo", "sft_chosen": "sft",
+    "report": "evaluate",
+}  # fmt: skip
+
+
+def _what_depends_on_a_change_is_known(corpus, folder):
+    """The driver trains anew what a change reaches, and nothing else; what is put back is done again."""
+
+    def changed():
+        states = {
+            name: stage_state(str(ROOT / "launch" / f"{script}.py"), ["--config", str(folder / f"{name}.yaml")]).kind
+            for name, script in _SCRIPTS.items()
+        }
+        assert set(states.values()) <= {"done", "changed"}
+        return {name for name, kind in states.items() if kind == "changed"}
+
+    def swap(text):
+        names = {"chosen": "rejected", "rejected": "chosen"}
+        rows = [json.loads(line) for line in text.decode().splitlines()]
+        return "".join(json.dumps({names.get(key, key): row[key] for key in row}) + "\n" for row in rows).encode()
+
+    preferred = {"epo", "sft_chosen", "report"}
+    for path, change, expected in [
+        (corpus / "pairs.jsonl", swap, preferred),
+        (corpus / "dialogues.jsonl", lambda text: text + b"\n", set(_SCRIPTS)),
+        (corpus / "5.wav", lambda sound: sound[:-2] + b"\1\1", {"extractor", "sft", *preferred}),
+        (folder / "out" / "sft" / "model.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1]), preferred),
+        (folder / "out" / "lm" / "model.safetensors", lambda data: data[:-1] + b"\0", {"compressor", "sft"}),
+    ]:
+        assert changed() == set()
+        before = path.read_bytes()
+        path.write_bytes(change(before))
+        assert changed() == expected, path.name
+        path.write_bytes(before)
+    assert changed() == set()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, WhisperConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
+from transformers.models.mamba2 import modeling_mamba2
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging as their_logging
@@ -155,6 +156,19 @@ def test_a_mask_of_pairs_is_obeyed(make_llm, attention):
 def test_a_mamba_layer_is_a_mixer_of_its_kind():
     for model_type, sizes, kind in (("mamba", MAMBA, MambaMixer), ("mamba2", MAMBA2, Mamba2Mixer)):
         assert sum(isinstance(module, kind) for module in model_of(model_type, **sizes).modules()) == 2
+
+
+@pytest.mark.seam("mamba_scan")
+@pytest.mark.parametrize("name", ["mamba2_chunk_scan", "causal_conv1d_fn"])
+def test_mamba_2_layers_call_the_functions_of_their_module(monkeypatch, name):
+    if not hasattr(modeling_mamba2, name):
+        pytest.skip("this version of transformers keeps the scan inside the layer")
+    called = []
+    original = getattr(modeling_mamba2, name)
+    monkeypatch.setattr(modeling_mamba2, name, lambda *a, **k: called.append(name) or original(*a, **k))
+    model = model_of("mamba2", **MAMBA2)
+    model(input_ids=torch.arange(5, 15).unsqueeze(0), use_cache=False)
+    assert len(called) == 2  # once a layer
 
 
 @pytest.mark.seam("mamba_state")

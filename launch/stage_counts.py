@@ -16,8 +16,8 @@ from epo.training.examples import (
     reply_examples,
 )
 from launch.ends import explain
+from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named
 from launch.recipe import accumulation_steps, require_max_steps
-from launch.stage_files import StageFiles, builtin_settings, require_parts_named
 
 _FEW_TEST_REPLIES = 50
 
