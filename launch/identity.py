@@ -50,7 +50,7 @@ def identify(values: Mapping[str, Any], defaults: Mapping[str, Any], num_ranks: 
             settings[key] = str(value)
         elif role == "layout":
             layout[key] = str(value)
-        elif role != "cosmetic" and value is not None:
+        elif role != "cosmetic" and value not in (None, ""):
             inputs[key] = {"path": str(value)} | _digests(role, str(value), values, reads_clips and key == "data")
     kept = {key: str(value) for key, value in defaults.items() if key in settings or key in layout}
     return Identity(settings, layout, kept, inputs)

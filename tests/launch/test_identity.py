@@ -95,6 +95,14 @@ def test_an_input_that_comes_or_goes_counts(data, part):
     assert changes(identity(data, part), identity(data, part, model=None)) == [f"model: {part} -> none"]
 
 
+def test_a_part_that_is_not_named_is_none_and_not_the_working_folder(data, part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = identity(data, part, face_detector="")
+    (tmp_path / "notes.json").write_text("{}")
+    assert changes(before, identity(data, part, face_detector="")) == [] and "face_detector" not in before.inputs
+    assert not (tmp_path / ".digests.json").exists()
+
+
 def test_a_checkpoint_belongs_to_its_layout(data, part):
     before = identity(data, part, per_device_train_batch_size=4)
     after = identity(data, part, num_ranks=1, per_device_train_batch_size=8)
