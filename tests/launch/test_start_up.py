@@ -45,7 +45,8 @@ if __name__ == "__main__":
 # Named as a module of launch/, whose imports the ranks shall find loaded.
 RANKS = """
 import os, signal, sys, time
-print("rank", os.environ["RANK"], os.getpid(), os.getppid(), "launch.ranks" in sys.modules, *sys.argv[1:], flush=True)
+print("rank", os.environ["RANK"], os.getpid(), os.getppid(), "launch.ranks" in sys.modules, *sys.argv[1:],
+      signal.getsignal(signal.SIGTERM).name, flush=True)
 if sys.argv[1] == "wait":
     try:
         time.sleep(60)
@@ -70,11 +71,11 @@ def test_ranks_share_one_import(tmp_path):
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     ranks = sorted(line.split()[1:] for line in output.splitlines() if line.startswith("rank "))
-    assert [(number, is_loaded, argument) for number, _, _, is_loaded, argument in ranks] == [
-        ("0", "True", "go"),
-        ("1", "True", "go"),
+    assert [(number, *state) for number, _, _, *state in ranks] == [
+        ("0", "True", "go", "SIG_DFL"),
+        ("1", "True", "go", "SIG_DFL"),
     ]
-    parents = {parent for _, _, parent, _, _ in ranks}
+    parents = {parent for _, _, parent, *_ in ranks}
     assert len(parents) == 1 and parents != {str(process.pid)}
 
 
@@ -84,7 +85,7 @@ def test_ranks_import_for_themselves_where_asked(tmp_path):
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     ranks = [line.split() for line in output.splitlines() if line.startswith("rank ")]
-    assert [(parent, is_loaded) for _, _, _, parent, is_loaded, _ in ranks] == [(str(process.pid), "False")] * 2
+    assert [(parent, is_loaded) for _, _, _, parent, is_loaded, *_ in ranks] == [(str(process.pid), "False")] * 2
 
 
 @pytest.mark.slow
@@ -97,7 +98,9 @@ def test_ranks_end_with_their_launcher_and_in_order(tmp_path, number):
         words = process.stdout.readline().split()
         assert words, "the launcher ended early"
         pids += [int(words[2]), int(words[3])] if words[0] == "rank" else []
+    os.kill(pids[1], signal.SIGTERM)  # to the fork server, as Slurm sends it to every process
     time.sleep(1)
+    assert all(is_running(pid) for pid in pids)
     os.killpg(process.pid, number)
     process.wait(timeout=60)
     end_s = time.monotonic() + 20
