@@ -54,8 +54,18 @@ def encode_turn(tokenizer: PreTrainedTokenizerBase, turn: str, vocab_size: int, 
         vocab_size: `MambaCompressor.vocab_size`; slot j is `vocab_size + j`.
         num_memory_tokens: k.
     """
-    ids = tokenizer.encode(turn, add_special_tokens=False)
-    return ids + list(range(vocab_size, vocab_size + num_memory_tokens))
+    return encode_turns(tokenizer, [turn], vocab_size, num_memory_tokens)
+
+
+def encode_turns(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], vocab_size: int, num_memory_tokens: int
+) -> list[int]:
+    """Return what `encode_turn` makes of each turn, joined; one call of the tokenizer is much faster than many."""
+    if not turns:
+        return []
+    slots = range(vocab_size, vocab_size + num_memory_tokens)
+    encoded = tokenizer(list(turns), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    return [token for ids in encoded for token in (*ids, *slots)]
 
 
 def pad_right(rows: Sequence[Sequence[int]], value: int) -> Tensor:
@@ -126,8 +136,8 @@ class CompressionCollator:
         }
 
     def _encode(self, history: History) -> list[int]:
-        turns = (encode_turn(self.tokenizer, t.line, self.vocab_size, self.num_memory_tokens) for t in history.turns)
-        return [token for turn in turns for token in turn]
+        lines = [turn.line for turn in history.turns]
+        return encode_turns(self.tokenizer, lines, self.vocab_size, self.num_memory_tokens)
 
     def _reply_rows(self, history: History) -> tuple[list[int], list[int]]:
         memory = MEMORY_TOKEN * (self.num_memory_tokens * len(history.turns))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class ClipReader:
         """
         if clip is None:
             return ClipFeatures()
-        arrays = cache.load(clip, self._settings(), lambda: self._features(clip))
+        arrays = cache.load(clip, self._settings, lambda: self._features(clip))
         return ClipFeatures(arrays.get("audio"), arrays.get("video"))
 
     def batch(self, clips: Sequence[ClipFeatures]) -> dict[str, Tensor]:
@@ -130,7 +131,9 @@ class ClipReader:
             max_frames=self.max_frames,
         )
 
+    @cached_property
     def _settings(self) -> str:
+        """Names all that features depend on; written out once, because processors copy themselves to do so."""
         processors = (self.feature_extractor.to_json_string(), self.image_processor.to_json_string())
         return "|".join([str(self._limits()), self.face_detector, *processors])
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
-from compressor.data import Utterance, encode_prompt, encode_reply, encode_turn
+from compressor.data import Utterance, encode_prompt, encode_reply, encode_turns
 from compressor.placeholders import MEMORY_TOKEN
 from epo.data.dialogue import DataError, Turn
 from epo.emotions import Emotion
@@ -154,13 +154,15 @@ class EpoProcessor(ProcessorMixin):
         for turn in (*history, current):
             refuse_tokens(turn.text, special)
         block = self._clip_placeholders(clip)
-        bare = len(self._render([], block + current.text, use_memory))
         for first in range(len(history) + 1):
             kept = history[first:]
             ids = self._render(kept, block + current.text, use_memory)
-            if len(ids) <= self.max_prompt_tokens:
-                history_ids = self._history_ids(kept) if use_memory else []
-                return Prompt(ids, history_ids, clip, len(ids) - bare)
+            if len(ids) > self.max_prompt_tokens:
+                continue
+            if use_memory:
+                return Prompt(ids, self._history_ids(kept), clip, self.num_memory_tokens * len(kept))
+            return Prompt(ids, [], clip, len(ids) - len(self._render([], block + current.text, use_memory)))
+        bare = len(self._render([], block + current.text, use_memory))
         raise DataError(
             f"a turn and its clip take {bare} tokens, more than max_prompt_tokens {self.max_prompt_tokens}: "
             f"{current.text[:60]!r}...; raise max_prompt_tokens or shorten the turn"
@@ -208,16 +210,8 @@ class EpoProcessor(ProcessorMixin):
         return encode_prompt(self.tokenizer, [*system, *past, {"role": "user", "content": current}])
 
     def _history_ids(self, history: Sequence[Turn]) -> list[int]:
-        turns = (
-            encode_turn(
-                self.history_tokenizer,
-                Utterance(turn.speaker, turn.text).line,
-                self.history_vocab_size,
-                self.num_memory_tokens,
-            )
-            for turn in history
-        )
-        return [token for turn in turns for token in turn]
+        lines = [Utterance(turn.speaker, turn.text).line for turn in history]
+        return encode_turns(self.history_tokenizer, lines, self.history_vocab_size, self.num_memory_tokens)
 
     def _clip_placeholders(self, clip: ClipFeatures) -> str:
         if clip.audio is None and clip.video is None:

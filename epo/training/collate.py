@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,10 @@ class PromptBuilder:
     processor: EpoProcessor
     cache: ClipCache
 
+    @cached_property
+    def _reader(self) -> ClipReader:
+        return self.processor.clips
+
     def __call__(self, example: Example, drop: float = 0.0, seed: int = 0) -> Prompt:
         """Return the prompt, hiding one modality with chance `drop`.
 
@@ -128,7 +133,7 @@ class PromptBuilder:
             DataError: the current turn does not fit, or its clip cannot be read; names the dialogue.
         """
         try:
-            clip = self.processor.clips.read(example.current.clip, self.cache)
+            clip = self._reader.read(example.current.clip, self.cache)
             clip = drop_modality(clip, np.random.default_rng(seed), drop)
             return self.processor.encode_prompt(example.history, example.current, clip)
         except DataError as error:

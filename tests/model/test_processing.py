@@ -153,7 +153,7 @@ def test_save_and_load_through_the_auto_class(make_model, tmp_path):
     assert (loaded.max_audio_seconds, loaded.video_fps, loaded.max_frames) == (4.0, 4.0, 4)
     ours, theirs = (p.encode_prompt(HISTORY[:1], CURRENT, CLIP) for p in (processor, loaded))
     assert ours.input_ids == theirs.input_ids and ours.history_ids == theirs.history_ids
-    assert loaded.clips._settings() == processor.clips._settings()
+    assert loaded.clips._settings == processor.clips._settings
     loaded.require_fit(model.config)
 
 
