@@ -76,6 +76,7 @@ _NAMED_VALUES = (
     _named("(?<![A-Za-z0-9_])--?", r"""(?P<listed>['"], *['"])""", r"""(?!-)(?:[^'"\\]|\\.)+"""),  # ['--token', 'X']
     _named("(?<![A-Za-z0-9_])--?", """ +""", f"(?!-){_VALUE}"),  # --token X
 )
+_ANY_NAME = re.compile("token|key|passw|passphrase|secret|credential|auth|jwt", re.IGNORECASE)  # in most lines is none
 _NOT_SET = frozenset(("", "none", "null", "true", "false", MARK))
 
 _remembered: set[str] = set()
@@ -118,7 +119,7 @@ def secret_values(mapping: Mapping[str, Any]) -> Iterator[str]:
 def flag_values(argv: Sequence[str]) -> dict[str, str]:
     """Return the flags of a command line with their values; a flag without one has an empty text."""
     found = {}
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in zip(argv, [*argv[1:], ""], strict=False):
         if argument.startswith("-"):
             name, has_value, value = argument.lstrip("-").partition("=")
             found[name] = value if has_value else "" if following.startswith("--") else following
@@ -162,8 +163,9 @@ def _redact_once(text: str) -> str:
         text = _SLOPPY_USER_INFO.sub(f"{MARK}@", _USER_INFO.sub(f"{MARK}@", text))
     if "%" in text:
         text = _QUOTED_USER_INFO.sub(f"{MARK}%40", text)
-    for head, value in _NAMED_VALUES:
-        text = _hide_named(text, head, value)
+    if _ANY_NAME.search(text):
+        for head, value in _NAMED_VALUES:
+            text = _hide_named(text, head, value)
     return text
 
 

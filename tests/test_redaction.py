@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from transformers import TrainingArguments
 from trl import DPOConfig
 
+from launch import compressor, data, epo, evaluate, extractor, preferences, sft
 from epo import redaction
 from epo.redaction import is_secret_name, redact, redact_command, redact_mapping
-from launch import compressor, data, epo, evaluate, extractor, preferences, sft
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +36,10 @@ def test_the_secret_keys_of_all_recipes():
 @pytest.mark.parametrize(
     "name",
     "token hf_token HF_TOKEN HF_TOKEN_READ hub-token push_to_hub_token use_auth_token accessToken GITHUB_TOKEN "
-    "MLFLOW_TRACKING_TOKEN MLFLOW_TRACKING_PASSWORD PGPASSWORD passwd passphrase OPENAI_API_KEY X-Api-Key apikey apiKey "
-    "AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID AWS_SESSION_TOKEN client_secret private_key ssh.privateKey credentials "
-    "WANDB_API_KEY_2 Authorization basic_auth SLURM_JWT AZURE_STORAGE_ACCOUNT_KEY api_keys hub_tokens".split(),
+    "MLFLOW_TRACKING_TOKEN MLFLOW_TRACKING_PASSWORD PGPASSWORD passwd passphrase OPENAI_API_KEY X-Api-Key apikey "
+    "apiKey AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID AWS_SESSION_TOKEN client_secret private_key ssh.privateKey "
+    "credentials WANDB_API_KEY_2 Authorization basic_auth SLURM_JWT AZURE_STORAGE_ACCOUNT_KEY api_keys "
+    "hub_tokens".split(),
 )
 def test_secret_names(name):
     assert is_secret_name(name)
