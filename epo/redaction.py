@@ -18,6 +18,7 @@ MARK = "***"
 """What stands in the place of a credential."""
 
 _SHORTEST_KNOWN = 8  # characters: a shorter value also occurs where it is no secret
+_MOST_PASSES = 5  # where one credential is gone another may come to light: two are enough for all but contrived texts
 
 _SECRET_WORD = re.compile(r"(password|passwd|passphrase|secret|credential)s?$|^(auth|authorization|jwt)$")
 _SECRET_JOINED = re.compile(r"^(api|access|private|secret)keys?$|^(auth|access)token$")
@@ -49,9 +50,10 @@ _SHAPES = re.compile(
 )
 
 _NAME = r"(?P<name>[A-Za-z_][\w.-]{0,80})"
-_WORD = r"""(?:(?!%26)[^\s&"'<>\\])+"""
+_WORD = r"""(?:["'](?![,:\]}\n]))?(?:(?!%26)[^\s&"'<>\\])+"""  # perhaps with a quote that is not closed
 # Not what follows a text in JSON, so that `"note": "password=", "next": "x"` is not cut in two.
 _QUOTED = r""""(?![,:\]}\n])[^"'\\\n]*"|'(?![,:\]}\n])[^"'\\\n]*'"""
+_VALUE = f"(?:{_QUOTED}|{_WORD})+"
 _SCHEME = r"(?:(?:Bearer|Basic|Digest|Token) +)?"
 
 
@@ -69,11 +71,12 @@ _NAMED_VALUES = (
         )
         for q in ('"', "'", r"\\\"")
     ),  # "password": "X"
-    _named(r"(?<![\w.-])", r"(?P<told> ?: {0,3}| = )", _SCHEME + f"(?:{_QUOTED}|{_WORD})"),  # Authorization: Bearer X
-    _named(r"(?:(?<![\w.])|(?<=%3F)|(?<=%26))", "(?:=|%3D)", f"(?!=)(?:{_QUOTED}|{_WORD})"),  # ?token=X, --token=X
+    _named(r"(?<![\w.-])", r"(?P<told> ?: {0,3}| = )", _SCHEME + _VALUE),  # Authorization: Bearer X
+    _named(r"(?:(?<![\w.])|(?<=%3F)|(?<=%26))", "(?:=|%3D)", f"(?!=){_VALUE}"),  # ?token=X, --token=X
     _named("(?<![A-Za-z0-9_])--?", r"""(?P<listed>['"], *['"])""", r"""(?!-)(?:[^'"\\]|\\.)+"""),  # ['--token', 'X']
-    _named("(?<![A-Za-z0-9_])--?", """ +""", f"(?!-)(?:{_QUOTED}|{_WORD})"),  # --token X
+    _named("(?<![A-Za-z0-9_])--?", """ +""", f"(?!-){_VALUE}"),  # --token X
 )
+_ANY_NAME = re.compile("token|key|passw|passphrase|secret|credential|auth|jwt", re.IGNORECASE)  # in most lines is none
 _NOT_SET = frozenset(("", "none", "null", "true", "false", MARK))
 
 _remembered: set[str] = set()
@@ -116,7 +119,7 @@ def secret_values(mapping: Mapping[str, Any]) -> Iterator[str]:
 def flag_values(argv: Sequence[str]) -> dict[str, str]:
     """Return the flags of a command line with their values; a flag without one has an empty text."""
     found = {}
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in zip(argv, [*argv[1:], ""], strict=False):
         if argument.startswith("-"):
             name, has_value, value = argument.lstrip("-").partition("=")
             found[name] = value if has_value else "" if following.startswith("--") else following
@@ -125,16 +128,11 @@ def flag_values(argv: Sequence[str]) -> dict[str, str]:
 
 def redact(text: str) -> str:
     """Return a text with `***` in the place of every credential. Doing so again changes nothing more."""
-    known = _known_pattern(frozenset((*_remembered, *secret_values(os.environ))))
-    if known is not None:
-        text = known.sub(MARK, text)
-    text = _SHAPES.sub(MARK, text)
-    if "://" in text:
-        text = _SLOPPY_USER_INFO.sub(f"{MARK}@", _USER_INFO.sub(f"{MARK}@", text))
-    if "%" in text:
-        text = _QUOTED_USER_INFO.sub(f"{MARK}%40", text)
-    for head, value in _NAMED_VALUES:
-        text = _hide_named(text, head, value)
+    for _ in range(_MOST_PASSES):
+        clean = _redact_once(text)
+        if clean == text:
+            break
+        text = clean
     return text
 
 
@@ -154,6 +152,21 @@ def redact_mapping(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
     Lists of words are taken for command lines. What is not set (None, empty, True or False) stays as it is.
     """
     return {_clean_key(key): _clean(str(key), value, is_secret=False) for key, value in mapping.items()}
+
+
+def _redact_once(text: str) -> str:
+    known = _known_pattern(frozenset((*_remembered, *secret_values(os.environ))))
+    if known is not None:
+        text = known.sub(MARK, text)
+    text = _SHAPES.sub(MARK, text)
+    if "://" in text:
+        text = _SLOPPY_USER_INFO.sub(f"{MARK}@", _USER_INFO.sub(f"{MARK}@", text))
+    if "%" in text:
+        text = _QUOTED_USER_INFO.sub(f"{MARK}%40", text)
+    if _ANY_NAME.search(text):
+        for head, value in _NAMED_VALUES:
+            text = _hide_named(text, head, value)
+    return text
 
 
 def _clean_key(key: Any) -> Any:
@@ -201,7 +214,7 @@ def _hide_named(text: str, head: re.Pattern[str], value: re.Pattern[str]) -> str
         found = value.match(text, name.end())
         if found is None:
             continue
-        hidden = found[0].rstrip(",;.)]}") if found[0][0] not in "[\"'" else found[0]  # a sentence may go on
+        hidden = found[0] if "quote" in name.groupdict() else found[0].rstrip(",;.)]}")  # a sentence may go on
         if _stays(name, hidden):
             continue
         quotes = name.groupdict().get("quote", "")  # so that JSON stays JSON

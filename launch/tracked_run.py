@@ -200,6 +200,8 @@ class TrackedRun:
         assert self._client is not None
         while self._files:
             path = self._files[0]
+            if not path.exists():
+                _warn(f"{path.name} is gone and was not sent")
             for file in sorted(file for file in (path, *path.rglob("*")) if file.is_file()):
                 folder = "" if file == path else file.parent.relative_to(path).as_posix().removeprefix(".")
                 with tempfile.TemporaryDirectory() as scratch:
