@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from launch.credentials import redact
+
 _CACHE = ".digests.json"
 _ABSENT = "absent"
 # What a part is read from. Checkpoints, records of the run and pages about it lie beside it and are not part of it.
@@ -46,7 +48,7 @@ def part_digest(part: str) -> str:
     if path.is_dir():
         files = sorted(_part_files(path))
         return _joined([str(file.relative_to(path)) for file in files], KeptDigests(path).of(files))
-    return f"{part}@{_hub_revision(part)}"
+    return redact(f"{part}@{_hub_revision(part)}")
 
 
 def corpus_digest(root: Path, without: Path) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.credentials import redact_mapping
 from launch.digests import clips_digest, corpus_digest, file_digest, part_digest
 from launch.roles import role_of
 
@@ -44,14 +45,15 @@ def identify(values: Mapping[str, Any], defaults: Mapping[str, Any], num_ranks: 
         OSError: an input that exists cannot be read.
     """
     settings, layout, inputs = {}, {"num_ranks": str(num_ranks)}, {}
+    shown = redact_mapping(values)  # an identity is stored: the same recipe with another password is the same
     for key, value in values.items():
         role = role_of(key)
         if role == "matters":
-            settings[key] = str(value)
+            settings[key] = str(shown[key])
         elif role == "layout":
             layout[key] = str(value)
         elif role != "cosmetic" and value not in (None, ""):
-            inputs[key] = {"path": str(value)} | _digests(role, str(value), values, reads_clips and key == "data")
+            inputs[key] = {"path": str(shown[key])} | _digests(role, str(value), values, reads_clips and key == "data")
     kept = {key: str(value) for key, value in defaults.items() if key in settings or key in layout}
     return Identity(settings, layout, kept, inputs)
 

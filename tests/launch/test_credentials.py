@@ -16,7 +16,10 @@ from transformers import TrainingArguments
 from launch import tracking
 from epo import redaction
 from launch.credentials import receive_credentials
-from launch.recipe import read_recipe, save_resolved
+from launch.identity import identify
+from launch.provenance import begin_attempt, read_attempts
+from launch.recipe import declared, read_recipe, resolved_keys
+from launch.stage_folder import open_folder
 
 ROOT = Path(__file__).parents[2]
 PASSWORD, TOKEN = "hunter2secret", "tok/en+Zq-4711"
@@ -102,11 +105,11 @@ def test_a_hub_token_is_used_but_kept_in_no_file(tmp_path, monkeypatch):
     (args,) = read_recipe([TrainingArguments])
     assert get_token() == TOKEN
     assert TOKEN.encode() not in pickle.dumps(args)  # as a Trainer does for every checkpoint
-    resolved = save_resolved(tmp_path / "out", [args], [])
+    assert resolved_keys([args])["hub_token"] == "<HUB_TOKEN>"
+    (tmp_path / "out").mkdir()
+    begin_attempt(tmp_path / "out", identify(*declared([TrainingArguments]), num_ranks=1, reads_clips=False))
     assert _leaks(tmp_path, TOKEN) == []
-    assert resolved["hub_token"] == "<HUB_TOKEN>"
-    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
-    assert provenance["command"] == ["launch/x.py", *argv[:3], "***", *argv[4:]]
+    assert read_attempts(tmp_path / "out")[0]["command"] == ["launch/x.py", *argv[:3], "***", *argv[4:]]
     assert redaction.redact(f"the Hub does not know {TOKEN}") == "the Hub does not know ***"
 
 
@@ -115,18 +118,20 @@ def test_a_recipe_with_a_password_trains_as_it_says_and_is_stored_without(tmp_pa
 
     monkeypatch.setattr(sys, "argv", ["launch/preferences.py"])
     url = f"https://me:{PASSWORD}@host/v1"
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"data": "d", "output_dir": str(tmp_path / "out"), "llm_base_url": url}))
-    (recipe,) = read_recipe([PreferencesRecipe], ["--config", str(path)])
-    assert recipe.llm_base_url == url
-    resolved = save_resolved(tmp_path / "out", [recipe], [])
-    assert _leaks(tmp_path / "out", PASSWORD) == []
-    assert resolved["llm_base_url"] == "https://***@host/v1"
+    out, data = tmp_path / "out", tmp_path / "d.jsonl"
+    data.write_text("{}\n")
+    argv = ["--data", str(data), "--output_dir", str(out), "--embedding_model", f"https://me:{PASSWORD}@host/model"]
+    recipes = read_recipe([PreferencesRecipe], [*argv, "--llm_base_url", url])
+    assert recipes[0].llm_base_url == url
+    with open_folder(out, recipes, [*argv, "--llm_base_url", url]) as folder:
+        assert folder.resolved["llm_base_url"] == "https://***@host/v1"
+        folder.finish({})
+    assert _leaks(out, PASSWORD) == []
     assert redaction.redact(f"password {PASSWORD} refused") == "password *** refused"
-    # Stored or not, it is the same recipe: a checkpoint is gone on from with another password.
-    (tmp_path / "out" / "checkpoint-1").mkdir()
-    recipe.llm_base_url = "https://me:another-one@host/v1"
-    assert save_resolved(tmp_path / "out", [recipe], []) == resolved
+    # Stored or not, it is the same recipe: with another password it is done.
+    again = [*argv, "--llm_base_url", "https://me:another-one@host/v1"]
+    with open_folder(out, read_recipe([PreferencesRecipe], again), again) as folder:
+        assert folder.is_done
 
 
 def test_mlflow_gets_no_credential(tmp_path, monkeypatch, caplog):
