@@ -75,13 +75,8 @@ SEAMS = {
     ),
     "fused_head": Seam(
         "trl",
-        "add_fused_lm_head calls base_model(**batch) and scores last_hidden_state with get_output_embeddings()",
-        "epo.model.modeling",
-    ),
-    "fused_text_config": Seam(
-        "trl",
-        "add_fused_lm_head reads the logits' scale and soft cap from config.get_text_config()",
-        "epo.model.configuration",
+        "add_fused_lm_head sets forward on the instance, and model(**batch, labels=..., fused_lm_head=True) gives "
+        "log_probs, entropy, mean_logits and is_top1 of shape (2B, T - 1)",
     ),
     "unwrap_for_generation": Seam(
         "trl", "unwrap_model_for_generation(model, accelerator) gathers a ZeRO-3 model for as long as it is open"
@@ -91,24 +86,6 @@ SEAMS = {
     ),
     # transformers: models
     "cache_name": Seam("transformers", "a model's cache is named alike among its forward's arguments and outputs"),
-    "cache_in_generate": Seam(
-        "transformers",
-        "generate() gives forward the cache by the name it has in CausalLMOutputWithPast, and takes it from there",
-        "epo.model.modeling",
-    ),
-    "first_iteration": Seam(
-        "transformers",
-        "generate() gives prepare_inputs_for_generation use_cache, and is_first_iteration at the first step",
-        "epo.model.modeling",
-    ),
-    "named_inputs": Seam(
-        "transformers",
-        "generate() passes on what the signatures of forward and prepare_inputs_for_generation name",
-        "epo.model.modeling",
-    ),
-    "tied_weights": Seam(
-        "transformers", "PreTrainedModel._tied_weights_keys maps a tied weight to its source", "epo.model.modeling"
-    ),
     "init_weights": Seam(
         "transformers", "PreTrainedModel._init_weights is called for each module of a fresh model", "epo.model.modeling"
     ),
@@ -190,7 +167,6 @@ SEAMS = {
         "LoraModel keeps a layer's weights as base_layer, lora_A.default and lora_B.default",
         "epo.training.lora",
     ),
-    "peft_embeds": Seam("peft", "PeftModelForCausalLM.forward passes inputs_embeds on", "epo.model.modeling"),
     # accelerate
     "use_deepspeed": Seam("accelerate", "accelerate launch says ACCELERATE_USE_DEEPSPEED=true to its ranks"),
     "state_dict": Seam(
@@ -214,6 +190,15 @@ def cache_name(model: "nn.Module") -> str:
     """
     names = inspect.signature(model.forward).parameters
     return next(name for name in ("cache", "past_key_values", "cache_params") if name in names)
+
+
+def use_own_forward(model: "nn.Module") -> None:
+    """Undo TRL's replacement of a model's forward: TRL would score by a copy of a few families' heads.
+
+    Args:
+        model: whose class scores labels itself, under the names TRL reads.
+    """
+    vars(model).pop("forward", None)
 
 
 def silence_renames() -> None:

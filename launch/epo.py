@@ -33,10 +33,6 @@ class EpoRecipe(StageRecipe):
     pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
     model: str = field(metadata={"help": "folder written by launch/sft.py; also the reference"})
     alpha: float = field(default=1.0, metadata={"help": "weight of the gold reply's NLL, in nats a token"})
-    share_prompts: bool = field(
-        default=True,
-        metadata={"help": "read each prompt once a pair; switch off for attention kernels without 4-D masks"},
-    )
     lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA on the language model"})
     lora_alpha: int = field(default=32, metadata={"help": "LoRA's alpha (not the loss's)"})
     lora_dropout: float = field(default=0.0, metadata={"help": "dropout before LoRA"})
@@ -74,7 +70,7 @@ def _train(
     load_models_whole()
     model, processor = load_model(recipe.model, recipe.dtype)
     # Policy and reference must see the very same clip: no random changes to it here.
-    model.model.extractor.config.augmentation = 0.0
+    model.extractor.config.augmentation = 0.0
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     check_words(processor.tokenizer, placed_texts(recipe.data, by_id.values()))
     check_words(
@@ -87,7 +83,7 @@ def _train(
             model=model,
             args=args,
             train_dataset=pair_rows(len(train)),
-            data_collator=PairCollator(train, build, recipe.share_prompts),
+            data_collator=PairCollator(train, build),
             processing_class=processor,
             callbacks=[tracked.callback()],
             peft_config=lora_config(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout),

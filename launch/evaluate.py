@@ -258,7 +258,7 @@ def _majority_row(training: Labelled, scorer: ReplyScorer, count: int) -> Row:
 def _recognition(model: Any, dialogues: Sequence[Dialogue], build: PromptBuilder) -> dict[str, Any]:
     labelled = labelled_clips(dialogues)
     clips, emotions = [clip for clip, _ in labelled], [emotion for _, emotion in labelled]
-    return recognise(model.model.extractor, clips, emotions, build.processor.clips, build.cache)
+    return recognise(model.extractor, clips, emotions, build.processor.clips, build.cache)
 
 
 def _report(

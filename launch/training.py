@@ -81,7 +81,7 @@ def save_weights(config: PreTrainedConfig, state: dict[str, Any], folder: Path) 
     """Write a config and safetensors that `from_pretrained` reads back; a tied head is not written twice."""
     config.save_pretrained(folder)
     if getattr(config, "tie_word_embeddings", False):
-        state = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}
+        state = {name: tensor for name, tensor in state.items() if not name.endswith("lm_head.weight")}
     save_torch_state_dict(state, folder)
 
 

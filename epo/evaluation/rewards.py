@@ -12,7 +12,7 @@ from compressor.data import IGNORE
 from epo.model.modeling import encode_once
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample
-from epo.training.losses import implicit_reward, sequence_logps
+from epo.training.losses import implicit_reward
 
 Logps = tuple[Tensor, Tensor]
 """Log-probabilities of chosen and of rejected replies, float32 (N,) each, in nats."""
@@ -56,7 +56,7 @@ def _batches(
 
 
 def _logps(model: Any, inputs: dict[str, Any], labels: Tensor) -> Tensor:
-    return sequence_logps(model(**inputs).logits, labels).cpu().view(2, -1)
+    return model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1).cpu().view(2, -1)
 
 
 def _joined(parts: list[Tensor]) -> Logps:

@@ -1,26 +1,27 @@
 """The dialogue model: a causal language model that reads memories of the past and hears and sees the present."""
 
-import functools
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from compressor.data import IGNORE
+from compressor.language_model import embed_words, embedding_std, logits_at, require_supported
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import embed_tokens, fill_placeholders
-from compressor.seams import cache_name
 from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
-from epo.model.shared_prompt import pack_pairs
+from epo.model.generation import generate
+from epo.model.shared_prompt import can_share_prompts, pack_pairs, pair_masks
 
 CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
-"""Inputs beside the prompt; read once, at the first step of a generation."""
+"""Inputs beside the prompt, one row each: what `encode_context` reads."""
 
 
 class ModelFitError(ValueError):
@@ -28,18 +29,33 @@ class ModelFitError(ValueError):
 
 
 @dataclass
-class EpoOutput(CausalLMOutputWithPast):
-    """Output of backbone and model; fields that do not apply are None.
-
-    Logits, (B, T, V), and the language model's cache are fields of transformers, which renames the cache at times.
+class EpoOutput(ModelOutput):
+    """What the model says to a batch.
 
     Attributes:
-        last_hidden_state: (B, T, D), lined up with `input_ids`.
-        extractor: `ExtractorOutput` of the clips, where clips were given.
+        logits: (B, T, V), or the columns of `logits_to_keep`, as the language model itself scores.
+        extractor: `ExtractorOutput` of the clips, None where no clips were given.
     """
 
-    last_hidden_state: Tensor | None = None
+    logits: Tensor | None = None
     extractor: ExtractorOutput | None = None
+
+
+@dataclass
+class TokenScores(ModelOutput):
+    """Scores of labelled tokens under the names TRL reads, each (B, T - 1), 0 where there is no label.
+
+    Attributes:
+        log_probs: float32, of the label given what stands before it, in nats.
+        entropy: float32, of the distribution the label is drawn from, in nats; without gradient.
+        mean_logits: float32, mean score over the vocabulary; without gradient.
+        is_top1: bool, whether the label is the likeliest token.
+    """
+
+    log_probs: Tensor | None = None
+    entropy: Tensor | None = None
+    mean_logits: Tensor | None = None
+    is_top1: Tensor | None = None
 
 
 @dataclass
@@ -47,12 +63,17 @@ class EncodedContext(ModelOutput):
     """What stands behind the placeholders of a batch, in the language model's embedding space.
 
     Attributes:
-        vectors: token id to ((N, L, D) vectors, bool (N, L) mask), in the order of the prompts.
+        vectors: token id to ((B, L, D) vectors, bool (B, L) mask), a row a prompt.
         clips: `ExtractorOutput`, None where no clips were given.
     """
 
     vectors: dict[int, tuple[Tensor, Tensor]] | None = None
     clips: ExtractorOutput | None = None
+
+    def rows(self, index: Tensor) -> "EncodedContext":
+        """Return the vectors of some rows, in the order of an index (N,); the clips' other outputs stay behind."""
+        vectors = self.vectors or {}
+        return EncodedContext(vectors={i: (values[index], mask[index]) for i, (values, mask) in vectors.items()})
 
 
 def encode_once(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
@@ -68,55 +89,105 @@ def encode_once(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
         The inputs with `context` in the place of `CONTEXT_KEYS`.
     """
     with torch.no_grad():
-        context = model.model.encode_context(**{key: batch[key] for key in CONTEXT_KEYS if key in batch})
+        context = model.encode_context(**{key: batch[key] for key in CONTEXT_KEYS if key in batch})
     return {key: value for key, value in batch.items() if key not in CONTEXT_KEYS} | {"context": context}
 
 
-class EpoPreTrainedModel(PreTrainedModel):
-    """What backbone and model share with transformers."""
+class EpoForConditionalGeneration(PreTrainedModel):
+    """A language model kept whole, an extractor for the current clip, a compressor for the history.
+
+    A clip enters a prompt as one emotion token (the extractor's distribution over emotions, in the space of the
+    language model's own emotion words; our choice) and its projected audio and video tokens; the history enters as
+    memory tokens. All of them are embeddings in the places of placeholders: the language model scores and generates
+    by its own rules.
+
+    Attributes:
+        shares_prompts: whether pairs are read with one prompt for both replies; False where the language model could
+            carry the chosen reply over into the rejected one. `epo.model.shared_prompt.prove_sharing` settles it.
+    """
 
     config_class = EpoConfig
-    base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Only the modules that join the parts are ours to start; each part has its own rule."""
-        backbone: Any = getattr(self, "model", self)
-        if module is backbone.clip_head:
-            nn.init.normal_(module.weight, std=self.config.embedding_std / math.sqrt(module.in_features))
-            nn.init.zeros_(module.bias)
-        elif module is backbone.emotion_words:
-            nn.init.normal_(module.weight, std=self.config.embedding_std)
-        elif module is backbone.clip_norm:
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+    def __init__(
+        self,
+        config: EpoConfig,
+        llm: PreTrainedModel | None = None,
+        extractor: EmotionExtractor | None = None,
+        compressor: MambaCompressor | None = None,
+    ) -> None:
+        """Join given parts, or build from the configuration those that are not given.
 
-
-class EpoModel(EpoPreTrainedModel):
-    """The backbone: all fusion happens here, because TRL calls the backbone and the head apart.
-
-    A clip enters a prompt as one emotion token (the extractor's distribution over emotions, in the space of the
-    language model's own emotion words; our choice) and its projected audio and video tokens; the history enters as
-    memory tokens.
-    """
-
-    def __init__(self, config: EpoConfig) -> None:
+        Raises:
+            ModelFitError: the compressor's memories have another width than the language model's embeddings.
+        """
         super().__init__(config)
-        self.language_model = AutoModel.from_config(config.text_config)
-        self.extractor = EmotionExtractor(config.extractor_config)
-        self.compressor = MambaCompressor(config.compressor_config)
         width = config.text_config.hidden_size
-        self.clip_norm = nn.LayerNorm(config.extractor_config.hidden_size)
-        self.clip_head = nn.Linear(config.extractor_config.hidden_size, width)
-        self.emotion_words = nn.Embedding(len(EMOTIONS), width)
         if config.compressor_config.output_size != width:
             raise ModelFitError(
                 f"the compressor writes memories of width {config.compressor_config.output_size}, the language model "
                 f"reads {width}; train a compressor for this language model with launch/compressor.py"
             )
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config) if llm is None else llm
+        self.extractor = EmotionExtractor(config.extractor_config) if extractor is None else extractor
+        self.compressor = MambaCompressor(config.compressor_config) if compressor is None else compressor
+        self.clip_norm = nn.LayerNorm(config.extractor_config.hidden_size)
+        self.clip_head = nn.Linear(config.extractor_config.hidden_size, width)
+        self.emotion_words = nn.Embedding(len(EMOTIONS), width)
+        self.generation_config = self.language_model.generation_config
+        self.shares_prompts = can_share_prompts(config.text_config)
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Only the modules that join the parts are ours to start; each part has its own rule."""
+        if module is self.clip_head:
+            nn.init.normal_(module.weight, std=self.config.embedding_std / math.sqrt(module.in_features))
+            nn.init.zeros_(module.bias)
+        elif module is self.emotion_words:
+            nn.init.normal_(module.weight, std=self.config.embedding_std)
+        elif module is self.clip_norm:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_parts(
+        cls,
+        llm: PreTrainedModel,
+        extractor: EmotionExtractor,
+        compressor: MambaCompressor,
+        tokenizer: PreTrainedTokenizerBase,
+        placeholder_ids: dict[str, int],
+    ) -> "EpoForConditionalGeneration":
+        """Join trained parts into one model.
+
+        Args:
+            llm: a causal language model of transformers, kept as it is.
+            extractor: an `EmotionExtractor`.
+            compressor: a `MambaCompressor` made for this language model.
+            tokenizer: the language model's, for the embeddings of the emotion words.
+            placeholder_ids: `audio_token_id`, `video_token_id`, `emotion_token_id`, `memory_token_id`.
+
+        Raises:
+            ModelFitError: the compressor's memories have another width than the language model's embeddings.
+            LanguageModelError: the language model cannot read embeddings as it reads words.
+        """
+        require_supported(llm)
+        # Copies, because transformers settles the attention of a model's configurations anew when the model is made.
+        config = EpoConfig(
+            text_config=copy.deepcopy(llm.config),
+            extractor_config=copy.deepcopy(extractor.config),
+            compressor_config=copy.deepcopy(compressor.config),
+            embedding_std=embedding_std(llm),
+            **placeholder_ids,
+        )
+        model = cls(config, llm, extractor, compressor).to(llm.dtype)
+        with torch.no_grad():
+            for emotion, row in zip(EMOTIONS, model.emotion_words.weight, strict=True):
+                ids = tokenizer.encode(emotion, add_special_tokens=False)
+                row.copy_(embed_words(llm, torch.tensor(ids)).mean(dim=0))
+        return model
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's token embedding."""
@@ -126,12 +197,18 @@ class EpoModel(EpoPreTrainedModel):
         """Replace the language model's token embedding."""
         self.language_model.set_input_embeddings(value)
 
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the language model's head."""
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's head."""
+        self.language_model.set_output_embeddings(value)
+
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        use_cache: bool = False,
         prompt_lengths: Tensor | None = None,
         history_ids: Tensor | None = None,
         input_features: Tensor | None = None,
@@ -139,56 +216,46 @@ class EpoModel(EpoPreTrainedModel):
         pixel_values: Tensor | None = None,
         num_video_frames: Tensor | None = None,
         context: EncodedContext | None = None,
-        inputs_embeds: None = None,
+        logits_to_keep: Tensor | None = None,
+        labels: Tensor | None = None,
+        fused_lm_head: bool = False,
         **kwargs: Any,
-    ) -> EpoOutput:
-        """Read prompts with their memories and clips.
+    ) -> EpoOutput | TokenScores:
+        """Read prompts and replies with their memories and clips; losses live in `epo.training`.
 
         Args:
-            input_ids: int64 (B, T), with placeholders; 2B rows of pairs where `prompt_lengths` is given.
-            attention_mask: int64 of the same shape, 1 on real tokens.
-            position_ids: int64, as transformers' generation makes them.
-            use_cache: whether to return the language model's cache.
-            prompt_lengths: int64 (B,); given, rows are pairs sharing prompts, each prompt and its media being read
-                once (`epo.model.shared_prompt`). Outputs still have 2B rows.
-            history_ids: int64 (B, Th), turns in the compressor's vocabulary with memory slots.
+            input_ids: int64 (B, T), with placeholders, right-padded.
+            attention_mask: int64 (B, T), 1 on real tokens.
+            prompt_lengths: int64 (B / 2,); given, the second half of the rows are rejected replies to the prompts of
+                the first half, whose memories and clips come once a pair.
+            history_ids: int64 (B, Th), turns in the compressor's vocabulary with memory slots; half as many rows
+                where `prompt_lengths` is given, as for the next four.
             input_features: float (B, mels, Tm), log-mel; see `EmotionExtractor.forward` for this and the next.
             num_mel_frames: int64 (B,), 0 where there is no audio.
             pixel_values: float (B, F, 3, H, W).
             num_video_frames: int64 (B,), 0 where there is no video.
             context: of `encode_context`, instead of the five inputs before it.
-            inputs_embeds: None; named because PEFT passes it, and what the language model gets is made here.
-            kwargs: passed to the language model; the cache is among them, by the name it has there.
+            logits_to_keep: int64 (C,), score only these columns.
+            labels: int64 (B, T), `IGNORE` where nothing is scored; read with `fused_lm_head` only.
+            fused_lm_head: return `TokenScores` of the labels instead of logits; the name is TRL's.
+            kwargs: passed to the language model where they are not None, as PEFT's often are.
 
         Raises:
             PlaceholderError: placeholders and memories or clip tokens differ in number.
         """
-        packed = None
-        if prompt_lengths is not None:
-            assert attention_mask is not None
-            packed = pack_pairs(input_ids, attention_mask, prompt_lengths, pad_id=0)
-            input_ids, position_ids = packed.input_ids, packed.position_ids
-            attention_mask = packed.additive_mask(self.dtype)
         if context is None:
             context = self.encode_context(history_ids, input_features, num_mel_frames, pixel_values, num_video_frames)
-        vectors = context.vectors or {}
-        embeds = embed_tokens(self.get_input_embeddings(), input_ids, self._placeholder_ids())
-        for token_id, (values, mask) in vectors.items():
-            embeds = fill_placeholders(embeds, input_ids, token_id, values, mask)
-        output = self.language_model(
-            inputs_embeds=embeds,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            use_cache=use_cache,
-            **kwargs,
+        if fused_lm_head:
+            assert labels is not None
+            return self._score_labels(input_ids, attention_mask, labels, prompt_lengths, context)
+        if prompt_lengths is not None:
+            context = context.rows(_both_replies(prompt_lengths))
+        embeds = self.embed_prompts(input_ids, context)
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        logits = logits_at(
+            self.language_model, logits_to_keep, inputs_embeds=embeds, attention_mask=attention_mask, **given
         )
-        hidden = output.last_hidden_state
-        cache = cache_name(self.language_model)
-        return EpoOutput(
-            last_hidden_state=hidden if packed is None else packed.unpack(hidden),
-            extractor=context.clips,
-            **{cache: output.get(cache)},
-        )
+        return EpoOutput(logits=logits, extractor=context.clips)
 
     def encode_context(
         self,
@@ -218,129 +285,89 @@ class EpoModel(EpoPreTrainedModel):
         vectors[self.config.video_token_id] = (self.clip_head(self.clip_norm(clips.video_tokens)), clips.video_mask)
         return EncodedContext(vectors=vectors, clips=clips)
 
-    def _placeholder_ids(self) -> tuple[int, int, int, int]:
-        config = self.config
-        return config.audio_token_id, config.video_token_id, config.emotion_token_id, config.memory_token_id
-
-
-class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
-    """Backbone and language-model head; `generate()` as with any transformers model."""
-
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
-
-    def __init__(self, config: EpoConfig) -> None:
-        super().__init__(config)
-        self.model = EpoModel(config)
-        text = config.text_config
-        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
-        self.post_init()
-
-    @classmethod
-    def from_parts(
-        cls,
-        llm: PreTrainedModel,
-        extractor: EmotionExtractor,
-        compressor: MambaCompressor,
-        tokenizer: PreTrainedTokenizerBase,
-        placeholder_ids: dict[str, int],
-    ) -> "EpoForConditionalGeneration":
-        """Join trained parts into one model.
+    def embed_prompts(self, input_ids: Tensor, context: EncodedContext) -> Tensor:
+        """Return what the language model reads, (B, T, D): its own embeddings, and the context at the placeholders.
 
         Args:
-            llm: any causal language model of transformers whose decoder is reachable as `base_model`.
-            extractor: an `EmotionExtractor`.
-            compressor: a `MambaCompressor` made for this language model.
-            tokenizer: the language model's, for the embeddings of the emotion words.
-            placeholder_ids: `audio_token_id`, `video_token_id`, `emotion_token_id`, `memory_token_id`.
+            input_ids: int64 (B, T), with placeholders.
+            context: of `encode_context`, its rows in the order of these.
 
         Raises:
-            ModelFitError: the compressor's memories have another width than the language model's embeddings.
+            PlaceholderError: placeholders and memories or clip tokens differ in number.
         """
-        embedding = llm.get_input_embeddings().weight.detach()
-        config = EpoConfig(
-            text_config=llm.config,
-            extractor_config=extractor.config,
-            compressor_config=compressor.config,
-            embedding_std=embedding.float().std().item(),
-            **placeholder_ids,
-        )
-        model = cls(config).to(llm.dtype)
-        model.model.language_model = llm.base_model
-        model.model.extractor, model.model.compressor = extractor.to(llm.dtype), compressor.to(llm.dtype)
-        model.lm_head = llm.get_output_embeddings()
-        words = [tokenizer.encode(emotion, add_special_tokens=False) for emotion in EMOTIONS]
-        with torch.no_grad():
-            rows = torch.stack([embedding[ids].mean(dim=0) for ids in words])
-            model.model.emotion_words.weight.copy_(rows)
-        if llm.generation_config is not None:
-            model.generation_config = llm.generation_config
-        return model
+        config = self.config
+        ids = (config.audio_token_id, config.video_token_id, config.emotion_token_id, config.memory_token_id)
+        embeds = embed_tokens(self.get_input_embeddings(), input_ids, ids)
+        for token_id, (values, mask) in (context.vectors or {}).items():
+            embeds = fill_placeholders(embeds, input_ids, token_id, values, mask)
+        return embeds
 
-    def get_output_embeddings(self) -> nn.Module:
-        """Return the language-model head."""
-        return self.lm_head
-
-    def set_output_embeddings(self, value: nn.Linear) -> None:
-        """Replace the language-model head."""
-        self.lm_head = value
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        history_ids: Tensor | None = None,
-        input_features: Tensor | None = None,
-        num_mel_frames: Tensor | None = None,
-        pixel_values: Tensor | None = None,
-        num_video_frames: Tensor | None = None,
-        logits_to_keep: int | Tensor = 0,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> EpoOutput:
-        """Return logits; see `EpoModel.forward` for the inputs.
-
-        They are named here too because `generate()` accepts and prepares only what this signature names.
+    @torch.no_grad()
+    def generate(self, input_ids: Tensor, attention_mask: Tensor, **kwargs: Any) -> Tensor:
+        """Answer prompts as the language model's own `generate()` does with embeddings.
 
         Args:
-            input_ids: int64 (B, T).
+            input_ids: int64 (B, T), with placeholders, left-padded.
             attention_mask: int64 (B, T), 1 on real tokens.
-            position_ids: int64 (B, T).
-            history_ids: int64 (B, Th).
-            input_features: float (B, mels, Tm).
-            num_mel_frames: int64 (B,).
-            pixel_values: float (B, F, 3, H, W).
-            num_video_frames: int64 (B,).
-            logits_to_keep: score only this many last positions, 0 for all, or those of these indices.
-            labels: ignored; losses live in `epo.training`. TRL passes them.
-            kwargs: passed to the backbone.
+            kwargs: the inputs of `encode_context`, or `context`; the rest goes to the language model's `generate()`.
+
+        Returns:
+            int64 (B, T + N), prompts and what was generated, right-padded.
         """
-        output = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            history_ids=history_ids,
-            input_features=input_features,
-            num_mel_frames=num_mel_frames,
-            pixel_values=pixel_values,
-            num_video_frames=num_video_frames,
-            **kwargs,
-        )
-        hidden = output.last_hidden_state
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        output.logits = self.lm_head(hidden[:, kept])
-        return output
+        inputs = {key: kwargs.pop(key) for key in CONTEXT_KEYS if key in kwargs}
+        context = kwargs.pop("context", None) or self.encode_context(**inputs)
 
-    # With the signature of what it overrides, since `generate()` takes a user's cache only by a name that stands there.
-    @functools.wraps(GenerationMixin.prepare_inputs_for_generation, assigned=())
-    def prepare_inputs_for_generation(self, *args: Any, is_first_iteration: bool = False, **kwargs: Any) -> dict:
-        """Give history and clips to the first step only: the cache holds them afterwards."""
-        inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
-        if not is_first_iteration and inputs.get("use_cache"):
-            for key in CONTEXT_KEYS:
-                inputs.pop(key, None)
-        return inputs
+        def embed(ids: Tensor, rows: Tensor) -> Tensor:
+            return self.embed_prompts(ids, context.rows(rows))
+
+        return generate(self.language_model, embed, input_ids, attention_mask, **kwargs)
+
+    def _score_labels(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor,
+        prompt_lengths: Tensor | None,
+        context: EncodedContext,
+    ) -> TokenScores:
+        """Score labelled tokens only: a head over the whole prompt is a good part of a small model's work."""
+        rows, columns = (labels[:, 1:] != IGNORE).nonzero(as_tuple=True)
+        targets = labels[rows, columns + 1]
+        reads: dict[str, Any] = {"attention_mask": attention_mask}
+        source_rows, source_columns = rows, columns
+        if prompt_lengths is not None and self.shares_prompts:
+            assert attention_mask is not None
+            packed = pack_pairs(input_ids, attention_mask, prompt_lengths, pad_id=0)
+            input_ids = packed.input_ids
+            masks = pair_masks(packed, self.config.text_config, self.dtype)
+            reads = {"attention_mask": masks, "position_ids": packed.position_ids}
+            source_rows, source_columns = rows % len(prompt_lengths), packed.source[rows, columns]
+        elif prompt_lengths is not None:
+            context = context.rows(_both_replies(prompt_lengths))
+        embeds = self.embed_prompts(input_ids, context)
+        kept = source_columns.unique() if len(rows) else source_columns.new_zeros(1)
+        scores = logits_at(self.language_model, kept, inputs_embeds=embeds, use_cache=False, **reads)
+        logits = scores[source_rows, torch.searchsorted(kept, source_columns)].float()
+        return _token_scores(logits, targets, (rows, columns), labels[:, 1:].shape)
 
 
-AutoModel.register(EpoConfig, EpoModel)
+def _both_replies(prompt_lengths: Tensor) -> Tensor:
+    """Return which of B contexts belongs to each of 2B rows."""
+    return torch.arange(len(prompt_lengths), device=prompt_lengths.device).repeat(2)
+
+
+def _token_scores(logits: Tensor, targets: Tensor, places: tuple[Tensor, Tensor], shape: torch.Size) -> TokenScores:
+    """Score targets (N,) by logits (N, V) and put the results to their places in a table of a shape (B, T - 1)."""
+    normaliser = logits.logsumexp(dim=-1)
+    log_probs = logits.gather(1, targets.unsqueeze(1)).squeeze(1) - normaliser
+    with torch.no_grad():
+        entropy = normaliser - ((logits - normaliser.unsqueeze(1)).exp() * logits).sum(dim=-1)
+        mean, is_top1 = logits.mean(dim=-1), logits.argmax(dim=-1) == targets
+
+    def table(values: Tensor) -> Tensor:
+        return values.new_zeros(shape).index_put(places, values)
+
+    return TokenScores(table(log_probs), table(entropy), table(mean), table(is_top1))
+
+
 AutoModelForCausalLM.register(EpoConfig, EpoForConditionalGeneration)

@@ -1,9 +1,15 @@
 """Shared-prompt forward: chosen and rejected reply of a pair after one common prompt, read by the model once."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
+
+_MASKED = {"full_attention", "attention", "sliding_attention", "chunked_attention"}
+_STATELESS = {"mlp", "moe"}
+"""Kinds of layers, as configurations name them, that read only what a mask shows them, or one position at a time."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +28,20 @@ class PackedPairs:
     attention_mask: Tensor
     source: Tensor
 
-    def additive_mask(self, dtype: torch.dtype) -> Tensor:
-        """Return `attention_mask` as (B, 1, S, S) scores to add: eager attention would add a bool mask as 0 and 1."""
-        mask = torch.zeros(self.attention_mask.shape, dtype=dtype, device=self.attention_mask.device)
-        return mask.masked_fill(~self.attention_mask, torch.finfo(dtype).min)
+    def additive_mask(self, dtype: torch.dtype, window: int | None = None) -> Tensor:
+        """Return the mask as (B, 1, S, S) scores to add: eager attention would add a bool mask as 0 and 1.
 
-    def unpack(self, hidden: Tensor) -> Tensor:
-        """Return packed states (B, S, D) in the order of the unpacked rows (2B, T, D); padding repeats states."""
-        index = self.source.unsqueeze(-1).expand(-1, -1, hidden.size(-1))
-        return torch.cat([hidden, hidden]).gather(1, index)
+        Args:
+            dtype: of the scores.
+            window: of sliding attention; counted in `position_ids`, so that the rejected reply looks as far back into
+                the prompt as the chosen one.
+        """
+        allowed = self.attention_mask
+        if window is not None:
+            distance = self.position_ids.unsqueeze(2) - self.position_ids.unsqueeze(1)
+            allowed = allowed & (distance < window).unsqueeze(1)
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+        return mask.masked_fill(~allowed, torch.finfo(dtype).min)
 
 
 def pack_pairs(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Tensor, pad_id: int) -> PackedPairs:
@@ -84,3 +95,90 @@ def _sources(num_columns: int, prompt_lengths: Tensor, chosen_lengths: Tensor) -
     first = columns.expand(end.size(0), -1)
     second = torch.where(columns < start, columns, columns - start + end)
     return torch.cat([first, second])
+
+
+def recurrent_layers(config: PreTrainedConfig) -> list[str]:
+    """Return the kinds of a language model's layers that carry a state over positions, sorted; none in transformers.
+
+    Args:
+        config: the language model's.
+    """
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None and not hasattr(config, "num_attention_heads"):
+        return [config.model_type]
+    return sorted(set(kinds or ()) - _MASKED - _STATELESS)
+
+
+def can_share_prompts(config: PreTrainedConfig) -> bool:
+    """Tell whether every layer of a language model obeys the mask that keeps chosen and rejected reply apart."""
+    return not recurrent_layers(config) and "chunked_attention" not in (getattr(config, "layer_types", None) or ())
+
+
+def pair_masks(packed: PackedPairs, config: PreTrainedConfig, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+    """Return the additive mask of packed pairs, by kind of layer where a language model has several.
+
+    transformers takes a 4-D mask as it is, so a sliding window must already be in it.
+
+    Args:
+        packed: of `pack_pairs`.
+        config: the language model's.
+        dtype: of the scores.
+    """
+    window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
+    if kinds == {"full_attention"} or window is None:
+        return packed.additive_mask(dtype)
+    if kinds <= {"sliding_attention"}:
+        return packed.additive_mask(dtype, window)
+    return {
+        "full_attention": packed.additive_mask(dtype),
+        "sliding_attention": packed.additive_mask(dtype, window),
+    }
+
+
+@torch.no_grad()
+def prove_sharing(model: Any, batch: dict[str, Any]) -> str | None:
+    """Let a model read pairs with shared prompts only if that gives what it gives for two rows each.
+
+    Sets `model.shares_prompts`. Tried on one batch: the log-probabilities agree, and another chosen reply changes
+    nothing about the rejected one.
+
+    Args:
+        model: `EpoForConditionalGeneration`, in eval mode.
+        batch: of `PairCollator`.
+
+    Returns:
+        Why prompts are not shared, None where they are.
+    """
+    kinds = recurrent_layers(model.config.text_config)
+    reason: str | None = None
+    if kinds:
+        reason = f"layers of kind {', '.join(kinds)} would carry the chosen reply over"
+    elif not model.shares_prompts:
+        reason = "its attention looks at chunks of positions"
+    else:
+        reason = _difference(model, batch)
+    model.shares_prompts = reason is None
+    return reason
+
+
+def _difference(model: Any, batch: dict[str, Any]) -> str | None:
+    batch = dict(batch)
+    labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
+
+    def score(ids: Tensor, shares: bool) -> Tensor:
+        model.shares_prompts = shares
+        return model(**batch | {"input_ids": ids}, labels=labels, fused_lm_head=True).log_probs
+
+    ids, half = batch["input_ids"], len(batch["prompt_lengths"])
+    other = ids.clone()
+    other[:half] = torch.where(labels[:half] != -100, ids[:half] // 2, ids[:half])
+    try:
+        apart, shared, changed = score(ids, False), score(ids, True), score(other, True)
+    except Exception as error:  # whatever an attention does with a mask it was not written for
+        return f"its attention refuses the mask ({' '.join(str(error).split())[:120]})"
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    gap = (shared - apart).abs().max().item()
+    if not gap <= tolerance * max(1.0, apart.abs().max().item()):
+        return f"log-probabilities differ by {gap:.2g}"
+    leak = (changed[half:] - shared[half:]).abs().max().item()
+    return None if leak <= 1e-2 * tolerance else f"the chosen reply reaches the rejected one ({leak:.2g})"

@@ -185,19 +185,23 @@ def pad_rows(prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> dict
 class PairCollator:
     """Batches of preference pairs in TRL's layout: B rows with the chosen, then B rows with the rejected reply."""
 
-    def __init__(self, pairs: Sequence[PairExample], build: PromptBuilder, share_prompts: bool = True) -> None:
+    def __init__(self, pairs: Sequence[PairExample], build: PromptBuilder) -> None:
         """Collate pairs.
 
         Args:
             pairs: all of them; rows name them by index.
             build: makes the prompts.
-            share_prompts: memories and clips come once a pair, and `prompt_lengths` lets the model read each prompt
-                once; otherwise everything is repeated for the rejected reply.
         """
-        self._pairs, self._build, self._share_prompts = pairs, build, share_prompts
+        self._pairs, self._build = pairs, build
+
+    def longest(self, count: int) -> list[dict[str, Any]]:
+        """Return the rows of the pairs with most text before their replies."""
+        lengths = [sum(len(turn.text) for turn in (*p.example.history, p.example.current)) for p in self._pairs]
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        return [{"index": i} for i in order[:count]]
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Build a batch from `{"index": i}` rows."""
+        """Build a batch from `{"index": i}` rows; memories and clips come once a pair, as `prompt_lengths` says."""
         pairs = [self._pairs[row["index"]] for row in rows]
         prompts = [self._build(pair.example) for pair in pairs]
         processor = self._build.processor
@@ -205,7 +209,5 @@ class PairCollator:
         rejected = [processor.encode_reply(pair.rejected, pair.rejected_emotion) for pair in pairs]
         ids = [prompt.input_ids for prompt in prompts]
         batch = pad_rows(ids + ids, chosen + rejected)
-        if not self._share_prompts:
-            return batch | processor.batch_context(prompts + prompts)
         lengths = torch.tensor([len(prompt.input_ids) for prompt in prompts])
         return batch | processor.batch_context(prompts) | {"prompt_lengths": lengths}

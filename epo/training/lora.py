@@ -4,29 +4,61 @@ from typing import Any
 
 from peft import LoraConfig, LoraModel
 from torch import Tensor, nn
+from transformers import Conv1D
+
+_LANGUAGE_MODEL = "language_model."
+
+
+class LoraTargetError(ValueError):
+    """A model in which there is nothing that LoRA could adapt."""
 
 
 def language_model_linears(model: nn.Module) -> list[str]:
-    """Return the full names of the linear layers inside the language model, the head left out.
+    """Return the full names of the matrices inside the language model that LoRA adapts, the head left out.
 
-    Full names, because a suffix such as `q_proj` would also catch the Whisper encoder's attention.
+    Linear layers and GPT-2's transposed `Conv1D`. Full names, because a suffix such as `q_proj` would also catch the
+    Whisper encoder's attention.
+
+    Raises:
+        LoraTargetError: there is none.
     """
-    return [
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    found = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and "model.language_model." in f"{name}."
+        if name.startswith(_LANGUAGE_MODEL) and isinstance(module, (nn.Linear, Conv1D)) and module is not head
+    ]
+    if not found:
+        raise LoraTargetError(
+            f"{type(model).__name__} has no linear layer under {_LANGUAGE_MODEL!r} that LoRA could adapt; join the "
+            "parts with EpoForConditionalGeneration.from_parts"
+        )
+    return found
+
+
+def left_out(model: nn.Module) -> list[str]:
+    """Return the names of the language model's matrices that LoRA does not adapt, such as the weights of experts.
+
+    Embeddings, the head and convolutions over positions are left out by intent and not named.
+    """
+    adapted = set(language_model_linears(model))
+    by_intent = (nn.Embedding, nn.Conv1d)
+    return [
+        f"{name}.{own}"
+        for name, module in model.named_modules()
+        if name.startswith(_LANGUAGE_MODEL) and name not in adapted and not isinstance(module, by_intent)
+        for own, parameter in module.named_parameters(recurse=False)
+        if parameter.dim() > 1 and module is not model.get_output_embeddings()
     ]
 
 
 def lora_config(model: nn.Module, rank: int, alpha: int, dropout: float) -> LoraConfig:
-    """Return the LoRA of every linear layer of the language model (Hu et al. 2021, arXiv 2106.09685)."""
-    return LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=language_model_linears(model),
-        task_type="CAUSAL_LM",
-    )
+    """Return the LoRA of every linear layer of the language model (Hu et al. 2021, arXiv 2106.09685).
+
+    Raises:
+        LoraTargetError: there is none.
+    """
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=language_model_linears(model))
 
 
 def inject_lora(model: Any, config: LoraConfig) -> None:

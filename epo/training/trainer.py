@@ -6,7 +6,9 @@ from datasets import Dataset
 from trl import DPOTrainer
 
 from compressor.scheduled_trainer import require_finite
+from compressor.seams import use_own_forward
 from epo.model.modeling import encode_once
+from epo.model.shared_prompt import prove_sharing
 
 
 class ReferenceDriftError(ValueError):
@@ -23,12 +25,24 @@ class EpoTrainer(DPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for model in filter(None, (self.model, self.ref_model)):
+            use_own_forward(model.get_base_model() if hasattr(model, "get_base_model") else model)
         moving = [name for name, p in self.model.named_parameters() if p.requires_grad and ".lora_" not in name]
         if self.ref_model is None and moving:
             raise ReferenceDriftError(
                 f"{len(moving)} weights beside the LoRA are trainable ({moving[0]}, ...); with the adapter off they "
                 "are the reference and would move it. Train them in launch/sft.py, and only LoRA here"
             )
+        self._settle_sharing()
+
+    def _settle_sharing(self) -> None:
+        """Read two pairs both ways, and go on with two rows a pair where that gives something else."""
+        model = self.accelerator.unwrap_model(self.model)
+        batch = self._prepare_inputs(self.data_collator(self.data_collator.longest(2)))
+        model.eval()
+        reason = prove_sharing(model.get_base_model(), encode_once(model.get_base_model(), batch))
+        if reason is not None and self.accelerator.is_main_process:
+            print(f"each prompt is read twice a pair: {reason}")
 
     def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: Any, dataset_name: str) -> Dataset:
         """Leave rows as they are: the collator reads the dialogues."""

@@ -283,7 +283,7 @@ def test_the_quickstarts_parts_fit_each_other():
     reader = ClipReader(mels, pictures, 4.0, 4.0, 8)
     assert sum(p.numel() for p in model.parameters()) < 5_000_000
     assert compressor.config.output_std == pytest.approx(llm.get_input_embeddings().weight.std().item())
-    output = model.model.extractor(**reader.batch([ClipFeatures()]))
+    output = model.extractor(**reader.batch([ClipFeatures()]))
     assert output.fused_logits.shape == (1, 7)
 
 

@@ -45,7 +45,7 @@ def test_losses_are_those_of_float32_up_to_rounding_and_every_part_gets_gradient
 
 def test_augmented_clips_are_read_too(in_both, build, examples):
     rounded = in_both[1].train()
-    rounded.model.extractor.config.augmentation = 1.0
+    rounded.extractor.config.augmentation = 1.0
     batch = SftCollator(examples, build)([{"index": i, "seed": 0, "progress": 0.5} for i in range(5)])
     assert torch.isfinite(_losses(rounded, batch)).all()
 

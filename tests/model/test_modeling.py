@@ -67,7 +67,7 @@ def test_memory_clip_and_words_all_reach_the_reply(model, build, examples):
 def test_what_stands_behind_the_placeholders_can_be_encoded_once_and_shared(model, build, examples):
     batch = inputs(build, examples[:3])
     with torch.no_grad():
-        context = model.model.encode_context(**{key: batch[key] for key in CONTEXT_KEYS})
+        context = model.encode_context(**{key: batch[key] for key in CONTEXT_KEYS})
         rest = {name: tensor for name, tensor in batch.items() if name not in CONTEXT_KEYS}
         assert model(**rest, context=context).logits.equal(model(**batch).logits)
 
@@ -125,11 +125,9 @@ def test_generation_reads_the_prompt_its_clip_and_history_once(model, build, exa
     """Also after training, which switches the cache off in the config."""
     model.config.use_cache = model.generation_config.use_cache = False
     lengths, encoded = [], []
-    backbone = model.model
-    backbone.language_model.register_forward_pre_hook(
-        lambda module, args, kwargs: lengths.append(kwargs["inputs_embeds"].size(1)), with_kwargs=True
-    )
-    for part in (backbone.extractor, backbone.compressor):
+    layer = model.language_model.model.layers[0]
+    layer.register_forward_pre_hook(lambda module, args: lengths.append(args[0].size(1)))
+    for part in (model.extractor, model.compressor):
         part.register_forward_hook(lambda *_: encoded.append(1))
     prompt = build(examples[0])
     generate_replies(model, build.processor, [prompt], max_new_tokens=4)
@@ -181,12 +179,12 @@ def test_joined_parts_keep_their_weights_and_know_the_emotion_words(make_llm, ma
     assert model.get_input_embeddings().weight.equal(table)
     assert model.config.embedding_std == pytest.approx(table.std().item())
     sad = processor.tokenizer.encode("sad", add_special_tokens=False)
-    torch.testing.assert_close(model.model.emotion_words.weight[5], table[sad].mean(dim=0))
+    torch.testing.assert_close(model.emotion_words.weight[5], table[sad].mean(dim=0))
 
 
 def test_placeholder_ids_lie_beyond_the_vocabulary_and_no_table_grows(model):
     assert model.config.audio_token_id >= model.get_input_embeddings().num_embeddings == 320
-    assert model.lm_head.out_features == 320
+    assert model.get_output_embeddings().out_features == 320
 
 
 def test_a_compressor_of_another_width_is_refused(make_llm, make_extractor, make_compressor, make_tokenizer):

@@ -39,38 +39,39 @@ def test_the_rejected_reply_sees_the_prompt_and_itself():
 
 def test_states_go_back_to_the_rows_they_belong_to():
     packed = pack_pairs(IDS, MASK, PROMPTS, pad_id=9)
-    states = packed.unpack(packed.input_ids.unsqueeze(-1).float()).squeeze(-1)
-    assert states[MASK.bool()].tolist() == IDS[MASK.bool()].float().tolist()
+    states = packed.input_ids.repeat(2, 1).gather(1, packed.source)
+    assert states[MASK.bool()].tolist() == IDS[MASK.bool()].tolist()
 
 
-def logits_and_gradients(model, batch):
-    """Logits at real positions, and every gradient of the mean square of the replies' logits."""
+def scores_and_gradients(model, batch, shares):
+    """The replies' scores, and every gradient of the mean square of their log-probabilities."""
     batch = dict(batch)
-    completion = batch.pop("completion_mask").bool()
+    labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
     model.zero_grad()
-    logits = model(**batch).logits
-    logits[completion].square().mean().backward()
-    return logits[batch["attention_mask"].bool()], {
-        n: p.grad for n, p in model.named_parameters() if p.grad is not None
-    }
+    model.shares_prompts = shares
+    scores = model(**batch, labels=labels, fused_lm_head=True)
+    scores.log_probs[labels[:, 1:] != -100].square().mean().backward()
+    return scores, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_sharing_changes_neither_states_nor_gradients(model_and_processor, pairs, clip_cache, attention):
     """Pairs with unequal prompts and replies, with and without clips."""
     model, processor = model_and_processor
-    model.model.language_model.set_attn_implementation(attention)
+    model.language_model.set_attn_implementation(attention)
     build, rows = PromptBuilder(processor, clip_cache), [{"index": i} for i in range(6)]
     batch = PairCollator(pairs, build)(rows)
     assert len(set(batch["prompt_lengths"].tolist())) > 1
-    shared, shared_grads = logits_and_gradients(model, batch)
-    plain, plain_grads = logits_and_gradients(model, PairCollator(pairs, build, share_prompts=False)(rows))
-    torch.testing.assert_close(shared, plain, atol=2e-4, rtol=1e-4)
+    shared, shared_grads = scores_and_gradients(model, batch, shares=True)
+    plain, plain_grads = scores_and_gradients(model, batch, shares=False)
+    for name in ("log_probs", "entropy", "mean_logits"):
+        torch.testing.assert_close(shared[name], plain[name], atol=2e-4, rtol=1e-4)
+    assert shared.is_top1.equal(plain.is_top1)
     assert shared_grads.keys() == plain_grads.keys()
     for name, gradient in plain_grads.items():
         assert torch.allclose(shared_grads[name], gradient, atol=1e-4, rtol=1e-3), name
-    assert plain_grads["model.compressor.memory_head.weight"].abs().max() > 1e-4
-    assert plain_grads["model.clip_head.weight"].abs().max() > 1e-4
+    assert plain_grads["compressor.memory_head.weight"].abs().max() > 1e-4
+    assert plain_grads["clip_head.weight"].abs().max() > 1e-4
 
 
 def test_sharing_saves_the_prompt(pairs, model_and_processor, clip_cache):

@@ -1,7 +1,6 @@
 """What models, generation, configurations and processors of transformers do with what is ours, and we with theirs."""
 
 import contextlib
-import functools
 import json
 import logging
 import sys
@@ -9,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, WhisperConfig
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, WhisperConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 from transformers.models.mamba2 import modeling_mamba2
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
@@ -20,7 +19,6 @@ from compressor.seams import cache_name
 from epo.model.configuration import ExtractorConfig
 from epo.model.extractor import encode_audio
 from epo.model.modeling import EpoForConditionalGeneration
-from epo.training.lora import lora_config
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 MAMBA = {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 8, "vocab_size": 40}
@@ -72,59 +70,13 @@ def test_a_cache_has_one_name_going_in_and_coming_out(make_llm, make_compressor)
         torch.testing.assert_close(second.last_hidden_state, whole, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.seam("cache_in_generate")
-def test_generation_keeps_the_cache_it_was_given(model_and_processor, batch):
-    model = model_and_processor[0]
-    cache = DynamicCache(config=model.config.text_config)
-    with no_old_names():
-        plain = model.generate(**batch, **SETTINGS)
-        given = model.generate(**batch, **SETTINGS, **{cache_name(model.model.language_model): cache})
-    assert given.equal(plain)
-    assert cache.get_seq_length() == plain.size(1) - 1  # the last token was written, not read
-
-
-@pytest.mark.seam("first_iteration")
-def test_generation_says_which_step_is_the_first(model_and_processor, batch):
-    model, steps = model_and_processor[0], []
-    prepare = model.prepare_inputs_for_generation
-
-    @functools.wraps(prepare)
-    def recording(*args, **kwargs):
-        steps.append((kwargs.get("is_first_iteration", False), kwargs["use_cache"]))
-        return prepare(*args, **kwargs)
-
-    model.prepare_inputs_for_generation = recording
-    model.generate(**batch, **SETTINGS)
-    assert steps == [(True, True), (False, True), (False, True), (False, True)]
-
-
-@pytest.mark.seam("named_inputs")
-def test_generation_takes_what_a_signature_names(model_and_processor, batch):
-    model = model_and_processor[0]
-    seen = []
-    model.model.register_forward_pre_hook(lambda m, args, kwargs: seen.append(kwargs), with_kwargs=True)
-    model.generate(**batch, **SETTINGS)
-    assert seen[0]["history_ids"].equal(batch["history_ids"]) and seen[1].get("history_ids") is None
-    with pytest.raises(ValueError, match="prompt_lengths"):  # of the backbone only
-        model.generate(**batch, **SETTINGS, prompt_lengths=torch.tensor([3]))
-
-
-@pytest.mark.seam("tied_weights")
-def test_a_tied_head_is_the_table_and_is_saved_once(make_model, tmp_path):
-    model, _ = make_model()
-    model.save_pretrained(tmp_path)
-    loaded = EpoForConditionalGeneration.from_pretrained(tmp_path)
-    assert loaded.lm_head.weight is loaded.model.language_model.embed_tokens.weight
-    assert loaded.lm_head.weight.equal(model.lm_head.weight)
-
-
 @pytest.mark.seam("init_weights")
 def test_fresh_modules_are_started_by_our_rule(model_and_processor):
     config = model_and_processor[0].config
     config.embedding_std = 3.0
     fresh = EpoForConditionalGeneration(config)
-    assert fresh.model.emotion_words.weight.std().item() == pytest.approx(3.0, rel=0.2)
-    assert fresh.model.clip_head.bias.abs().max() == 0.0
+    assert fresh.emotion_words.weight.std().item() == pytest.approx(3.0, rel=0.2)
+    assert fresh.clip_head.bias.abs().max() == 0.0
 
 
 @pytest.mark.seam("config_post_init")
@@ -230,17 +182,6 @@ def test_image_processors_need_no_torchvision_and_say_their_family(tmp_path):
         saved = json.loads((tmp_path / family / "preprocessor_config.json").read_text())
         assert saved["image_processor_type"].startswith(family)
     assert "torchvision" not in sys.modules
-
-
-@pytest.mark.seam("peft_embeds")
-def test_a_peft_model_passes_an_empty_inputs_embeds(model_and_processor, batch):
-    from peft import get_peft_model
-
-    model, seen = model_and_processor[0], []
-    policy = get_peft_model(model, lora_config(model, 4, 8, 0.0))
-    model.model.register_forward_pre_hook(lambda m, args, kwargs: seen.append(kwargs), with_kwargs=True)
-    policy(**batch)
-    assert "inputs_embeds" in seen[0] and seen[0]["inputs_embeds"] is None
 
 
 @pytest.mark.seam("lora_names")

@@ -112,7 +112,7 @@ def test_gradient_checkpointing_works_by_its_old_name_without_a_word(make_epo_tr
         warnings.simplefilter("error", FutureWarning)
         silence_renames()
         trainer = make_epo_trainer(gradient_checkpointing=True)
-        layer, read = trainer.model.get_base_model().model.language_model.layers[0], []
+        layer, read = trainer.model.get_base_model().language_model.model.layers[0], []
         layer.input_layernorm.register_forward_hook(lambda *_: read.append(torch.is_grad_enabled()))
         trainer.train()
     assert read.count(True) == 2  # in the policy's forward, and once more in its backward

@@ -66,7 +66,7 @@ def test_a_processor_does_not_lead_to_images(make_epo_trainer):
 def test_keys_of_our_own_reach_policy_and_reference(make_epo_trainer, batch):
     trainer = make_epo_trainer()
     seen = []
-    trainer.model.get_base_model().model.register_forward_pre_hook(
+    trainer.model.get_base_model().register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(set(kwargs)), with_kwargs=True
     )
     trainer.compute_loss(trainer.model, batch)
@@ -114,39 +114,25 @@ def test_the_loss_is_the_weighted_sum_of_both_types(make_epo_trainer, pairs, bui
     assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
-def fused_and_plain(model, batch):
-    """Per-token log-probabilities from the fused head, and the plain logits, (2B, T - 1) and (2B, T - 1, V)."""
-    inputs = {key: value for key, value in batch.items() if key != "completion_mask"}
-    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
-    with torch.no_grad():
-        logits = model(**inputs).logits[:, :-1]
-        add_fused_lm_head(model)
-        fused = model(**inputs, labels=labels, fused_lm_head=True).log_probs
-    return fused, logits, labels[:, 1:]
-
-
-def of_labels(logits, labels):
-    picked = logits.log_softmax(dim=-1).gather(2, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    return picked.masked_fill(labels == IGNORE, 0.0)
-
-
 @pytest.mark.seam("fused_head")
-def test_the_fused_head_runs_our_backbone_on_the_batch(model_and_processor, batch):
-    model, seen = model_and_processor[0], []
-    fused, logits, labels = fused_and_plain(model, batch)
-    torch.testing.assert_close(fused, of_labels(logits, labels), atol=1e-4, rtol=1e-4)
-    model.base_model.register_forward_pre_hook(lambda m, args, kwargs: seen.append(set(kwargs)), with_kwargs=True)
+def test_labels_are_scored_by_us_under_the_names_and_meanings_of_trls_head(make_epo_trainer, batch):
+    """TRL's head on the stock language model, given our embeddings, finds what our own forward finds."""
+    model = make_epo_trainer().model.get_base_model()
+    assert "forward" not in vars(model)
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
     inputs = {key: value for key, value in batch.items() if key != "completion_mask"}
-    model(**inputs, labels=batch["input_ids"], fused_lm_head=True)
-    assert len(seen) == 1 and batch.keys() - {"completion_mask"} <= seen[0] and "labels" not in seen[0]
-
-
-@pytest.mark.seam("fused_text_config")
-def test_the_fused_head_asks_the_language_models_config(model_and_processor, batch):
-    model = model_and_processor[0]
-    model.config.text_config.final_logit_softcapping = 3.0
-    fused, logits, labels = fused_and_plain(model, batch)
-    torch.testing.assert_close(fused, of_labels(3.0 * torch.tanh(logits / 3.0), labels), atol=1e-4, rtol=1e-4)
+    llm = model.language_model
+    add_fused_lm_head(llm, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+    with torch.no_grad():
+        ours = model(**inputs, labels=labels, fused_lm_head=True)
+        context = model.encode_context(**{key: batch[key] for key in CONTEXT_KEYS})
+        both = torch.arange(NUM_PAIRS).repeat(2)
+        embeds = model.embed_prompts(batch["input_ids"], context.rows(both))
+        theirs = llm(inputs_embeds=embeds, attention_mask=batch["attention_mask"], labels=labels, fused_lm_head=True)
+    for name in ("log_probs", "entropy", "mean_logits"):
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-4)
+    assert ours.is_top1.equal(theirs.is_top1)
+    assert (ours.log_probs != 0).sum() == (labels[:, 1:] != IGNORE).sum()
 
 
 @dataclass

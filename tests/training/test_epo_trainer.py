@@ -102,7 +102,7 @@ def test_only_adapters_train_and_only_in_the_language_model(make_trainer):
 
 def test_weights_beside_the_adapter_are_refused(make_trainer, model_and_processor):
     model = get_peft_model(model_and_processor[0], lora_config(model_and_processor[0], 4, 8, 0.0))
-    model.get_base_model().model.clip_head.weight.requires_grad_(True)
+    model.get_base_model().clip_head.weight.requires_grad_(True)
     with pytest.raises(ReferenceDriftError, match=r"1 weights beside the LoRA .*clip_head.weight.*launch/sft.py"):
         make_trainer(model, lora=False)
 
@@ -110,7 +110,7 @@ def test_weights_beside_the_adapter_are_refused(make_trainer, model_and_processo
 def test_a_loss_that_is_not_finite_stops_before_the_step(make_trainer):
     trainer = make_trainer()
     before = {n: p.clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
-    trainer.model.get_base_model().lm_head.weight.data[3] = float("nan")
+    trainer.model.get_base_model().language_model.lm_head.weight.data[3] = float("nan")
     with pytest.raises(NonFiniteLossError, match="step 0"):
         trainer.train()
     after = dict(trainer.model.named_parameters())

@@ -99,7 +99,7 @@ def test_extractor_and_text_trainers_report_their_terms(
 def test_lora_sits_on_the_language_models_linears_only(model_and_processor):
     names = language_model_linears(model_and_processor[0])
     assert len(names) == 2 * 7  # q, k, v, o, gate, up, down in two layers
-    assert all(name.startswith("model.language_model.layers.") for name in names)
+    assert all(name.startswith("language_model.model.layers.") for name in names)
 
 
 def test_only_named_parts_train(model_and_processor):
@@ -108,8 +108,8 @@ def test_only_named_parts_train(model_and_processor):
     freeze_all_but(model, ("lora_", "clip_head"))
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert {name for name in trained if "lora_" not in name} == {
-        "model.clip_head.weight",
-        "model.clip_head.bias",
+        "clip_head.weight",
+        "clip_head.bias",
     }
     # Rank 4 on linears 32 -> 32 (q, k, v, o) and 32 -> 64, 32 -> 64, 64 -> 32, and the 16 -> 32 head.
     per_layer = 4 * 4 * (32 + 32) + 3 * 4 * (32 + 64)
