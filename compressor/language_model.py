@@ -67,7 +67,10 @@ def require_supported(llm: PreTrainedModel) -> None:
     llm.eval()
     try:
         by_id = llm(input_ids=ids, use_cache=False).logits
-        by_embedding = llm(inputs_embeds=llm.get_input_embeddings()(ids), use_cache=False).logits
+        with torch.enable_grad():  # memories and clips are learnt through them
+            embeds = llm.get_input_embeddings()(ids).detach().requires_grad_()
+            by_embedding = llm(inputs_embeds=embeds, use_cache=False).logits
+            torch.autograd.grad(by_embedding.sum(), embeds)
     except Exception as error:  # whatever a family does with inputs it was not written for
         raise _unsupported(family, f"it fails on embeddings: {error}") from error
     finally:

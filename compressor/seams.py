@@ -89,6 +89,11 @@ SEAMS = {
     "init_weights": Seam(
         "transformers", "PreTrainedModel._init_weights is called for each module of a fresh model", "epo.model.modeling"
     ),
+    "custom_code": Seam(
+        "transformers",
+        "PreTrainedModel.is_custom_code() decides whether a module without weights of its own is started after loading",
+        "epo.model.modeling",
+    ),
     "config_post_init": Seam(
         "transformers",
         "PreTrainedConfig is a dataclass whose __post_init__ takes what is no field",

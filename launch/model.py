@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import AutoModel, AutoTokenizer
 
+from compressor.language_model import require_supported
 from compressor.modeling import MambaCompressor
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
@@ -58,6 +59,7 @@ def load_model(folder: str, dtype: str) -> tuple[EpoForConditionalGeneration, Ep
 
     Raises:
         RecipeError: the folder holds no such model.
+        LanguageModelError: its language model scores embeddings otherwise than words, or not at all.
     """
     try:
         model = EpoForConditionalGeneration.from_pretrained(folder, dtype=DTYPES[dtype])
@@ -65,6 +67,7 @@ def load_model(folder: str, dtype: str) -> tuple[EpoForConditionalGeneration, Ep
     except OSError as error:
         raise RecipeError(f"{folder}: no model of this project ({error}); run launch/sft.py first") from error
     processor.require_fit(model.config)
+    require_supported(model.language_model)
     return model, processor
 
 

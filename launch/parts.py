@@ -12,6 +12,7 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     CLIPImageProcessorPil,
     PreTrainedModel,
@@ -21,6 +22,7 @@ from transformers import (
 )
 
 from compressor.configuration import MambaCompressorConfig
+from compressor.language_model import embedding_std, require_supported, text_part
 from compressor.modeling import MambaCompressor
 from epo.model.configuration import ExtractorConfig
 from epo.model.extractor import EmotionExtractor
@@ -31,14 +33,21 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_llm(part: str, dtype: str) -> PreTrainedModel:
-    """Return a causal language model.
+    """Return a causal language model; of a multimodal checkpoint the part that reads text.
 
     Raises:
         RecipeError: the part cannot be found or its config is not one.
+        LanguageModelError: its family cannot read memories and clips.
     """
+    config = _config(part)
     if is_config_file(part):
-        return AutoModelForCausalLM.from_config(_config(part)).to(DTYPES[dtype])
-    return _pretrained(AutoModelForCausalLM, part, dtype=DTYPES[dtype])
+        llm = AutoModelForCausalLM.from_config(config).to(DTYPES[dtype])
+    elif config.get_text_config() is not config:
+        llm = text_part(_pretrained(AutoModelForImageTextToText, part, dtype=DTYPES[dtype]))
+    else:
+        llm = _pretrained(AutoModelForCausalLM, part, dtype=DTYPES[dtype])
+    require_supported(llm)
+    return llm
 
 
 def load_tokenizer(part: str, texts: Iterable[str]) -> PreTrainedTokenizerBase:
@@ -72,13 +81,12 @@ def build_extractor(audio: str, vision: str, sizes: dict[str, Any]) -> tuple[Emo
 
 def build_compressor(part: str, num_memory_tokens: int, llm: PreTrainedModel) -> MambaCompressor:
     """Put memory slots and a projection for this language model on a Mamba backbone."""
-    embedding = llm.get_input_embeddings().weight.detach().float()
     compressor = MambaCompressor(
         MambaCompressorConfig(
             backbone_config=_config(part),
             num_memory_tokens=num_memory_tokens,
-            output_size=embedding.size(1),
-            output_std=embedding.std().item(),
+            output_size=llm.get_input_embeddings().embedding_dim,
+            output_std=embedding_std(llm),
             llm_fingerprint=embedding_fingerprint(llm),
         )
     )

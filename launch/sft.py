@@ -16,7 +16,15 @@ from epo.model.processing import reply_text
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
 from epo.training.examples import Example, ReplyChoice, examples_of_split, pairs_to_learn, reply_examples
-from epo.training.lora import freeze_all_but, inject_lora, lora_config, merge_lora, num_trainable
+from epo.training.lora import (
+    freeze_all_but,
+    inject_lora,
+    lora_config,
+    merge_lora,
+    num_trainable,
+    say_left_out,
+    transposed_layers,
+)
 from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
 from launch.model import join_parts, load_model
@@ -191,6 +199,7 @@ def _tune_model(
     freeze_all_but(model, tuple(recipe.trainable))
     if stage.rank() == 0:
         print("trainable parameters: {:,} of {:,}".format(*num_trainable(model)))
+        say_left_out(model)
     rate = recipe.compressor_learning_rate
     trainer = SftTrainer(
         model=model,
@@ -210,7 +219,8 @@ def _tune_model(
     state = gathered_state(trainer)
     if stage.rank() == 0:
         out = Path(args.output_dir)
-        save_weights(model.config, merge_lora(state, recipe.lora_rank, recipe.lora_alpha), out)
+        merged = merge_lora(state, recipe.lora_rank, recipe.lora_alpha, transposed_layers(model))
+        save_weights(model.config, merged, out)
         processor.save_pretrained(out)
     return results
 

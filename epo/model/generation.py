@@ -1,42 +1,59 @@
-"""Replies by a language model's own `generate()`, from embedded prompts; one by one where a batch would not agree."""
+"""Replies by a language model's own `generate()`, given embedded prompts; one by one where a batch would not agree."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from epo.model.shared_prompt import recurrent_layers
 
-Embed = Callable[[Tensor, Tensor], Tensor]
-"""Ids (B, T) and the rows of the batch they are, (B,), to embeddings (B, T, D)."""
 
-
-def generate(llm: PreTrainedModel, embed: Embed, input_ids: Tensor, attention_mask: Tensor, **settings: Any) -> Tensor:
+def generate(
+    llm: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, embeds: Tensor, **settings: Any
+) -> Tensor:
     """Answer a batch of prompts.
 
     Args:
         llm: a causal language model.
-        embed: makes the embeddings of prompts and of what was said so far.
-        input_ids: int64 (B, T), left-padded.
+        input_ids: int64 (B, T), left-padded, all below the vocabulary's size.
         attention_mask: int64 (B, T), 1 on real tokens.
+        embeds: (B, T, D), what the model is to read for these ids.
         settings: of transformers' `generate()`, with `max_new_tokens` and `pad_token_id`.
 
     Returns:
         int64 (B, T + N), prompts and replies, right-padded.
     """
-    rows = torch.arange(len(input_ids), device=input_ids.device)
     if _agree_in_a_batch(llm.config, attention_mask, settings["max_new_tokens"]):
-        new = _generate(llm, embed, input_ids, rows, attention_mask, settings)
-    else:
-        replies = [
-            _generate_alone(llm, embed, ids[mask.bool()].unsqueeze(0), row, settings)
-            for ids, mask, row in zip(input_ids, attention_mask, rows.split(1), strict=True)
-        ]
-        new = pad_sequence(replies, batch_first=True, padding_value=settings["pad_token_id"])
+        return _generate(llm, input_ids, attention_mask, embeds, settings)
+    replies = []
+    for ids, mask, row in zip(input_ids, attention_mask.bool(), embeds, strict=True):
+        alone = ids[mask].unsqueeze(0)
+        found = _generate(llm, alone, torch.ones_like(alone), row[mask].unsqueeze(0), settings)
+        replies.append(found[0, alone.size(1) :])
+    new = pad_sequence(replies, batch_first=True, padding_value=settings["pad_token_id"])
     return torch.cat([input_ids, new], dim=1)
+
+
+def _generate(
+    llm: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, embeds: Tensor, settings: dict[str, Any]
+) -> Tensor:
+    """Run `generate()` on ids, the embeddings put in their place wherever the prompt is read.
+
+    Not as `inputs_embeds`, which some families do not take here, and which would hide the length of the prompt from
+    the rules that look at it.
+    """
+    length = input_ids.size(1)
+
+    def put(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return torch.cat([embeds, output[:, length:]], dim=1) if output.size(1) >= length else output
+
+    hook = llm.get_input_embeddings().register_forward_hook(put)
+    try:
+        return llm.generate(input_ids=input_ids, attention_mask=attention_mask, **settings)
+    finally:
+        hook.remove()
 
 
 def _agree_in_a_batch(config: PreTrainedConfig, attention_mask: Tensor, max_new_tokens: int) -> bool:
@@ -58,27 +75,3 @@ def _rotary_switch(config: PreTrainedConfig) -> int | None:
     if rope.get("rope_type") != "longrope":
         return None
     return rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
-
-
-def _generate_alone(llm: PreTrainedModel, embed: Embed, ids: Tensor, row: Tensor, settings: dict[str, Any]) -> Tensor:
-    """Answer one prompt (1, T), in two parts where its reply crosses the rotary switch: (N,).
-
-    Beyond the switch every position is read anew with the long factors, so a cache from before it is of no use.
-    """
-    switch, length, budget = _rotary_switch(llm.config), ids.size(1), settings["max_new_tokens"]
-    until = budget if switch is None or length > switch else min(budget, switch + 1 - length)
-    new = _generate(llm, embed, ids, row, torch.ones_like(ids), settings | {"max_new_tokens": until})[0]
-    ends = settings.get("eos_token_id")
-    ends = ids.new_tensor([] if ends is None else ends)
-    if until == budget or len(new) < until or torch.isin(new[-1:], ends).any():
-        return new
-    ids = torch.cat([ids, new.unsqueeze(0)], dim=1)
-    rest = settings | {"max_new_tokens": budget - until}
-    return torch.cat([new, _generate(llm, embed, ids, row, torch.ones_like(ids), rest)[0]])
-
-
-def _generate(
-    llm: PreTrainedModel, embed: Embed, ids: Tensor, rows: Tensor, attention_mask: Tensor, settings: dict[str, Any]
-) -> Tensor:
-    """Return the new tokens of the language model's `generate()`, (B, N)."""
-    return llm.generate(inputs_embeds=embed(ids, rows), attention_mask=attention_mask, **settings)

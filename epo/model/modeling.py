@@ -124,13 +124,13 @@ class EpoForConditionalGeneration(PreTrainedModel):
             ModelFitError: the compressor's memories have another width than the language model's embeddings.
         """
         super().__init__(config)
-        width = config.text_config.hidden_size
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config) if llm is None else llm
+        width = self.get_input_embeddings().embedding_dim  # of some OPT models not their hidden size
         if config.compressor_config.output_size != width:
             raise ModelFitError(
                 f"the compressor writes memories of width {config.compressor_config.output_size}, the language model "
                 f"reads {width}; train a compressor for this language model with launch/compressor.py"
             )
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config) if llm is None else llm
         self.extractor = EmotionExtractor(config.extractor_config) if extractor is None else extractor
         self.compressor = MambaCompressor(config.compressor_config) if compressor is None else compressor
         self.clip_norm = nn.LayerNorm(config.extractor_config.hidden_size)
@@ -139,6 +139,11 @@ class EpoForConditionalGeneration(PreTrainedModel):
         self.generation_config = self.language_model.generation_config
         self.shares_prompts = can_share_prompts(config.text_config)
         self.post_init()
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Say no, so that transformers also starts the buffers that a part's folder does not hold (Falcon-H1's)."""
+        return False
 
     def _init_weights(self, module: nn.Module) -> None:
         """Only the modules that join the parts are ours to start; each part has its own rule."""
@@ -295,16 +300,14 @@ class EpoForConditionalGeneration(PreTrainedModel):
         Raises:
             PlaceholderError: placeholders and memories or clip tokens differ in number.
         """
-        config = self.config
-        ids = (config.audio_token_id, config.video_token_id, config.emotion_token_id, config.memory_token_id)
-        embeds = embed_tokens(self.get_input_embeddings(), input_ids, ids)
+        embeds = embed_tokens(self.get_input_embeddings(), input_ids, self._placeholder_ids())
         for token_id, (values, mask) in (context.vectors or {}).items():
             embeds = fill_placeholders(embeds, input_ids, token_id, values, mask)
         return embeds
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, attention_mask: Tensor, **kwargs: Any) -> Tensor:
-        """Answer prompts as the language model's own `generate()` does with embeddings.
+        """Answer prompts by the language model's own `generate()`.
 
         Args:
             input_ids: int64 (B, T), with placeholders, left-padded.
@@ -316,11 +319,16 @@ class EpoForConditionalGeneration(PreTrainedModel):
         """
         inputs = {key: kwargs.pop(key) for key in CONTEXT_KEYS if key in kwargs}
         context = kwargs.pop("context", None) or self.encode_context(**inputs)
+        embeds = self.embed_prompts(input_ids, context)
+        # Placeholders may lie beyond the vocabulary, where a processor of scores would not find them.
+        is_placeholder = torch.isin(input_ids, torch.tensor(self._placeholder_ids(), device=input_ids.device))
+        ids = input_ids.masked_fill(is_placeholder, 0)
+        said = generate(self.language_model, ids, attention_mask, embeds, **kwargs)
+        return torch.cat([input_ids, said[:, input_ids.size(1) :]], dim=1)
 
-        def embed(ids: Tensor, rows: Tensor) -> Tensor:
-            return self.embed_prompts(ids, context.rows(rows))
-
-        return generate(self.language_model, embed, input_ids, attention_mask, **kwargs)
+    def _placeholder_ids(self) -> tuple[int, int, int, int]:
+        config = self.config
+        return config.audio_token_id, config.video_token_id, config.emotion_token_id, config.memory_token_id
 
     def _score_labels(
         self,

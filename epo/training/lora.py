@@ -1,5 +1,6 @@
 """LoRA on the language model only: where it goes, and how trained adapters become plain weights again."""
 
+from collections.abc import Collection
 from typing import Any
 
 from peft import LoraConfig, LoraModel
@@ -22,7 +23,7 @@ def language_model_linears(model: nn.Module) -> list[str]:
     Raises:
         LoraTargetError: there is none.
     """
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    head = _head(model)
     found = [
         name
         for name, module in model.named_modules()
@@ -41,15 +42,26 @@ def left_out(model: nn.Module) -> list[str]:
 
     Embeddings, the head and convolutions over positions are left out by intent and not named.
     """
-    adapted = set(language_model_linears(model))
-    by_intent = (nn.Embedding, nn.Conv1d)
+    by_intent = (nn.Linear, Conv1D, nn.Embedding, nn.Conv1d)
     return [
         f"{name}.{own}"
         for name, module in model.named_modules()
-        if name.startswith(_LANGUAGE_MODEL) and name not in adapted and not isinstance(module, by_intent)
+        if name.startswith(_LANGUAGE_MODEL) and not isinstance(module, by_intent)
         for own, parameter in module.named_parameters(recurse=False)
-        if parameter.dim() > 1 and module is not model.get_output_embeddings()
+        if parameter.dim() > 1
     ]
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    """Return the language model's head, None where a module is no language model."""
+    return model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+
+
+def say_left_out(model: nn.Module) -> None:
+    """Print one line if there are matrices in the language model that LoRA leaves as they are."""
+    names = left_out(model)
+    if names:
+        print(f"LoRA leaves out {len(names)} matrices of the language model that are no linear layers: {names[0]}, ...")
 
 
 def lora_config(model: nn.Module, rank: int, alpha: int, dropout: float) -> LoraConfig:
@@ -66,7 +78,12 @@ def inject_lora(model: Any, config: LoraConfig) -> None:
     LoraModel(model, config, "default")
 
 
-def merge_lora(state: dict[str, Tensor], rank: int, alpha: int) -> dict[str, Tensor]:
+def transposed_layers(model: nn.Module) -> list[str]:
+    """Return the names of layers whose weight is stored as (in, out): GPT-2's `Conv1D`, with or without LoRA."""
+    return [name.removesuffix(".base_layer") for name, module in model.named_modules() if isinstance(module, Conv1D)]
+
+
+def merge_lora(state: dict[str, Tensor], rank: int, alpha: int, transposed: Collection[str] = ()) -> dict[str, Tensor]:
     """Fold LoRA into the weights it adapts: W + (alpha / rank) B A.
 
     Works on a gathered state dict, so it is the same after any ZeRO stage.
@@ -75,6 +92,7 @@ def merge_lora(state: dict[str, Tensor], rank: int, alpha: int) -> dict[str, Ten
         state: parameters of a model with one injected adapter named `default`.
         rank: r.
         alpha: LoRA's alpha.
+        transposed: of `transposed_layers`.
 
     Returns:
         The state dict of the model without LoRA layers.
@@ -87,7 +105,8 @@ def merge_lora(state: dict[str, Tensor], rank: int, alpha: int) -> dict[str, Ten
         if prefix != name:
             down = state[f"{prefix}.lora_A.default.weight"].float()
             up = state[f"{prefix}.lora_B.default.weight"].float()
-            tensor = (tensor.float() + (alpha / rank) * (up @ down)).to(tensor.dtype)
+            change = (alpha / rank) * (up @ down)
+            tensor = (tensor.float() + (change.T if prefix in transposed else change)).to(tensor.dtype)
         merged[name.replace(".base_layer.", ".")] = tensor.detach().cpu().contiguous()
     return merged
 

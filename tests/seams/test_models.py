@@ -79,6 +79,26 @@ def test_fresh_modules_are_started_by_our_rule(model_and_processor):
     assert fresh.clip_head.bias.abs().max() == 0.0
 
 
+@pytest.mark.seam("custom_code")
+def test_buffers_that_no_folder_holds_are_started_after_loading(make_model, tmp_path):
+    """Falcon-H1 fills a buffer of its layers from the module around them, which has no weight of its own."""
+    sizes = SMALL | {
+        "hidden_size": 32,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "vocab_size": 320,
+        "mamba_n_heads": 4,
+        "mamba_d_head": 16,
+        "mamba_d_ssm": 64,
+    }
+    config = AutoConfig.for_model("falcon_h1", ssm_multipliers=[2.0, 3.0, 4.0, 5.0, 6.0], **sizes)
+    model, _ = make_model(AutoModelForCausalLM.from_config(config))
+    model.save_pretrained(tmp_path)
+    buffers = dict(EpoForConditionalGeneration.from_pretrained(tmp_path).named_buffers())
+    assert any(name.endswith("mup_vector") for name in buffers)
+    assert [name for name, buffer in model.named_buffers() if not buffer.equal(buffers[name])] == []
+
+
 @pytest.mark.seam("config_post_init")
 def test_a_config_keeps_unknown_keys_and_builds_its_parts(tmp_path):
     config = ExtractorConfig(audio_config={"model_type": "whisper", "d_model": 24}, made_up=5)

@@ -1,0 +1,6 @@
+"""Lets the matrix find `families.py`, its table of tiny models."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
