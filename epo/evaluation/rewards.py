@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compressor.data import IGNORE
 from epo.model.modeling import encode_once
+from epo.model.shared_prompt import prove_sharing
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample
 from epo.training.losses import implicit_reward
@@ -48,6 +49,10 @@ def _batches(
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Yield the model's inputs and the labels of the replies."""
     collate = PairCollator(pairs, build)
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if pairs and base.shares_prompts is None:
+        tried = collate(collate.longest(2))
+        prove_sharing(base, {name: tensor.to(model.device) for name, tensor in tried.items()})
     for start in range(0, len(pairs), batch_size):
         rows = [{"index": i} for i in range(start, min(start + batch_size, len(pairs)))]
         batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}

@@ -18,7 +18,7 @@ from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
 from epo.model.generation import generate
-from epo.model.shared_prompt import can_share_prompts, pack_pairs, pair_masks
+from epo.model.shared_prompt import pack_pairs, pair_masks
 
 CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
 """Inputs beside the prompt, one row each: what `encode_context` reads."""
@@ -102,8 +102,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
     by its own rules.
 
     Attributes:
-        shares_prompts: whether pairs are read with one prompt for both replies; False where the language model could
-            carry the chosen reply over into the rejected one. `epo.model.shared_prompt.prove_sharing` settles it.
+        shares_prompts: whether pairs are read with one prompt for both replies; two rows a pair are read until
+            `epo.model.shared_prompt.prove_sharing` has shown that it changes nothing.
     """
 
     config_class = EpoConfig
@@ -137,7 +137,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         self.clip_head = nn.Linear(config.extractor_config.hidden_size, width)
         self.emotion_words = nn.Embedding(len(EMOTIONS), width)
         self.generation_config = self.language_model.generation_config
-        self.shares_prompts = can_share_prompts(config.text_config)
+        self.shares_prompts: bool | None = None
         self.post_init()
 
     @classmethod
