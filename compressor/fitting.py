@@ -1,10 +1,15 @@
 """Prompts of any length of dialogue: the newest turns that fit a limit, found without trying them one by one."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate, count
 
 from compressor.chat import ChatFormat, ChatTemplateError, Message
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.text import CompressorDataError
+
+_TURN_CHARACTERS = 16
+"""What a template's own tokens around a turn count for where lengths are guessed, as if they were characters."""
 
 
 class PromptTooLong(CompressorDataError):
@@ -48,10 +53,7 @@ def text_prompt(
         kept = past[len(past) - num_turns :]
         return chat.encode_prompt(_messages(system_prompt, kept, current), placeholders)
 
-    # Hardly a token stands for more than 16 characters: a longer dialogue is not even tried whole.
-    num_characters = sum(len(turn["content"]) for turn in past)
-    is_tried_whole = limit is None or num_characters <= 16 * limit
-    found = newest_that_fit(len(past), write, limit, is_tried_whole)
+    found = newest_that_fit([len(turn["content"]) for turn in past], write, limit)
     if found is None:
         assert limit is not None
         raise PromptTooLong(current, len(write(0)), limit)
@@ -107,39 +109,52 @@ def memory_prompt(
 
 
 def newest_that_fit(
-    num_turns: int, write: Callable[[int], list[int]], limit: int | None, is_tried_whole: bool
+    num_characters: Sequence[int], write: Callable[[int], list[int]], limit: int | None
 ) -> tuple[int, list[int]] | None:
     """Return the most turns whose prompt fits and that prompt; None where not even a prompt without turns does.
 
-    Twice as many turns each time until they no longer fit, then halving what is between: of prompts about as long as
-    the limit, a number that grows with its logarithm is written.
+    A prompt's tokens are nearly proportional to its characters, so the number is guessed from the prompts written so
+    far, which takes some five of them however many turns there are; every third time what is left is halved, so that
+    it never takes more than three times as many as halving alone.
 
     Args:
-        num_turns: turns there are.
+        num_characters: of each turn, oldest first.
         write: the ids of a prompt with this many of the newest turns; more turns never make it shorter.
         limit: most tokens; None for no limit.
-        is_tried_whole: whether to try all turns first.
     """
+    num_turns = len(num_characters)
     if limit is None:
         return num_turns, write(num_turns)
-    if is_tried_whole and len(ids := write(num_turns)) <= limit:
-        return num_turns, ids
-    best = write(0)
+    weights = list(accumulate((number + _TURN_CHARACTERS for number in reversed(num_characters)), initial=0))
+    # Four characters a token are usual: most dialogues fit whole, and are then written only once.
+    guess = bisect_right(weights, 4 * limit) - 1
+    if guess == num_turns:
+        ids = write(num_turns)
+        if len(ids) <= limit:
+            return num_turns, ids
+        too_many, excess = num_turns, len(ids)
+    else:
+        too_many, excess = num_turns + 1, 0  # nothing is known to be too much yet
+    fits, best = 0, write(0)
     if len(best) > limit:
         return None
-    fits, too_many = 0, min(1, num_turns)
-    while too_many < num_turns and len(ids := write(too_many)) <= limit:
-        fits, best, too_many = too_many, ids, min(2 * too_many, num_turns)
-    if not is_tried_whole and too_many == num_turns and len(ids := write(num_turns)) <= limit:
-        return num_turns, ids
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        ids = write(middle)
+    for step in count(1):
+        if too_many - fits == 1:
+            return fits, best
+        if excess:  # between a prompt that fits and one that does not
+            rate = (weights[too_many] - weights[fits]) / max(excess - len(best), 1)
+            guess = bisect_right(weights, weights[fits] + rate * (limit - len(best))) - 1
+        elif fits:  # beyond one that fits, at its characters a token
+            guess = bisect_right(weights, weights[fits] * limit / len(best)) - 1
+        if step % 3 == 0:
+            guess = (fits + too_many) // 2
+        guess = min(max(guess, fits + 1), too_many - 1)
+        ids = write(guess)
         if len(ids) <= limit:
-            fits, best = middle, ids
+            fits, best = guess, ids
         else:
-            too_many = middle
-    return fits, best
+            too_many, excess = guess, len(ids)
+    raise AssertionError("unreachable")
 
 
 def _messages(system_prompt: str, past: Sequence[Message], current: str) -> list[Message]:

@@ -228,10 +228,10 @@ class EpoProcessor(ProcessorMixin):
         return text_prompt(self.chat, self.system_prompt, past, current, self.max_prompt_tokens, PLACEHOLDERS)
 
     def _refuse_tokens(self, texts: Sequence[str]) -> None:
-        """Refuse special tokens in any of these texts: all are searched at once, one by one only where one is found."""
+        """Refuse special tokens in these texts: all are searched at once, one by one only where a token may stand."""
         tokens = _special_tokens(self.tokenizer, len(self.tokenizer))
         joined = "\n".join(texts)
-        if any(token in joined for token in tokens):
+        if any(begin in joined for begin in {token[:2] for token in tokens}):
             for text in texts:
                 refuse_tokens(text, tokens)
 
