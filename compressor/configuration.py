@@ -15,6 +15,7 @@ class MambaCompressorConfig(PreTrainedConfig):
         output_std: standard deviation of the language model's embeddings, which fresh memories start with; 1.0
             would drown out its words.
         llm_fingerprint: of the language model's embeddings the compressor was trained for; empty where unknown.
+        system_prompt: first message of every prompt it was trained with, empty for none; None where unknown.
     """
 
     model_type = "mamba_compressor"
@@ -25,6 +26,7 @@ class MambaCompressorConfig(PreTrainedConfig):
     output_size: int = 128
     output_std: float = 0.02
     llm_fingerprint: str = ""
+    system_prompt: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Turn a plain dict into the backbone's own config class; Mamba-2 where it names none."""

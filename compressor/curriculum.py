@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -125,5 +126,6 @@ class ScheduledDataset(Dataset):
         return [index for i in order for index in batches[i]]
 
 
+@lru_cache(maxsize=65_536)  # each turn stands before every later reply of its dialogue
 def _words(text: str) -> set[str]:
     return {word.strip(".,;:!?()[]").lower() for word in text.split()}

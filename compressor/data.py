@@ -2,20 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from compressor.placeholders import MEMORY_TOKEN
+from compressor.chat import ChatFormat, Message, chat_format
+from compressor.fitting import memory_prompt, text_prompt
+from compressor.text import IGNORE, PAD, CompressorDataError, pad_right
 
-IGNORE = -100
-"""Label of a position that no loss counts (torch's own convention)."""
+__all__ = [
+    "IGNORE",
+    "CompressionCollator",
+    "CompressorDataError",
+    "History",
+    "Utterance",
+    "encode_prompt",
+    "encode_reply",
+    "encode_turn",
+    "encode_turns",
+    "pad_right",
+]
 
-
-class CompressorDataError(ValueError):
-    """A text that cannot be trained on; the message says which and what to do."""
+_MAX_KNOWN_TURNS = 65_536
+"""Turns whose ids are kept: about 20 MB. Each turn of a dialogue stands before every later reply."""
 
 
 class Utterance(NamedTuple):
@@ -61,104 +73,150 @@ def encode_turns(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], vocab_size: int, num_memory_tokens: int
 ) -> list[int]:
     """Return what `encode_turn` makes of each turn, joined; one call of the tokenizer is much faster than many."""
-    if not turns:
-        return []
+    known = _known_turns(tokenizer, len(tokenizer))
+    unknown = [turn for turn in dict.fromkeys(turns) if turn not in known]
+    if len(known) + len(unknown) > _MAX_KNOWN_TURNS:
+        known.clear()
+        unknown = list(dict.fromkeys(turns))
+    if unknown:
+        encoded = tokenizer(unknown, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        known |= zip(unknown, map(tuple, encoded), strict=True)
     slots = range(vocab_size, vocab_size + num_memory_tokens)
-    encoded = tokenizer(list(turns), add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    return [token for ids in encoded for token in (*ids, *slots)]
+    return [token for turn in turns for token in (*known[turn], *slots)]
 
 
-def pad_right(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Pad rows of ids on the right to the longest; int64 (B, T) with T at least 1."""
-    length = max(1, *(len(row) for row in rows)) if rows else 1
-    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.long)
+@lru_cache(maxsize=4)
+def _known_turns(tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> dict[str, tuple[int, ...]]:
+    """Return the ids of turns that a tokenizer, as large as it is, has read already; filled by `encode_turns`."""
+    return {}
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
     """Render messages with the tokenizer's chat template, ready for the assistant's next words.
 
     Raises:
-        CompressorDataError: the tokenizer has no chat template.
+        ChatTemplateError: the tokenizer has no chat template, or it refuses the messages.
     """
-    if tokenizer.chat_template is None:
-        raise CompressorDataError(
-            f"tokenizer {tokenizer.name_or_path!r} has no chat template; use an instruction-tuned model, or save one "
-            "with `tokenizer.chat_template = ...; tokenizer.save_pretrained(...)`"
-        )
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    return chat_format(tokenizer).encode_prompt(messages)
 
 
 def encode_reply(tokenizer: PreTrainedTokenizerBase, reply: str) -> list[int]:
-    """Return the ids of a reply and the end-of-turn token that closes it."""
-    return [*tokenizer.encode(reply, add_special_tokens=False), tokenizer.eos_token_id]
+    """Return the ids of a reply and of what ends the assistant's turn, as the chat template has it."""
+    return chat_format(tokenizer).encode_reply(reply)
 
 
 @dataclass(frozen=True)
 class CompressionCollator:
-    """Turns histories into the tensors of the two objectives.
+    """Turns histories into the tensors of the objectives.
 
     Attributes:
         tokenizer: the compressor's tokenizer.
         llm_tokenizer: the language model's tokenizer, which must know `MEMORY_TOKEN`.
         vocab_size: `MambaCompressor.vocab_size`.
         num_memory_tokens: k.
+        system_prompt: first message of every prompt, or empty for none.
+        max_prompt_tokens: longest prompt; the oldest turns give way, for memory and text reader alike. A turn to be
+            rebuilt is learnt up to this length.
+        has_text: whether the rows of the text reader are wanted, and so have to fit.
     """
 
     tokenizer: PreTrainedTokenizerBase
     llm_tokenizer: PreTrainedTokenizerBase
     vocab_size: int
     num_memory_tokens: int
+    system_prompt: str = ""
+    max_prompt_tokens: int = 4096
+    has_text: bool = True
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build a batch from `{"history": History, "target_turn": int}`.
 
         Returns:
             `input_ids` (B, T_h): histories with slots. `reply_ids`, `reply_labels` (B, T_r): memory placeholders,
-            the current words and the reply; only the reply is labelled. `text_ids`, `text_labels` (B, T_x): the same
-            with the history written out, as the teacher reads it. `turn_ids`, `turn_labels` (B, T_t): the
-            placeholders of `target_turn` and that turn's words. `target_turn` int64 (B,).
+            the current words and the reply; only the reply is labelled. `text_ids`, `text_labels` (B, T_x), if
+            `has_text`: the same with the history written out, as the teacher reads it. `turn_ids`, `turn_labels`
+            (B, T_t): the placeholders of `target_turn` and that turn's words. `target_turn` int64 (B,).
+
+        Raises:
+            PromptTooLong: a current turn alone exceeds `max_prompt_tokens`.
         """
-        histories = [example["history"] for example in examples]
-        targets = [example["target_turn"] for example in examples]
-        replies = [self._reply_rows(history) for history in histories]
-        texts = [self._text_rows(history) for history in histories]
-        turns = [self._turn_rows(history.turns[t]) for history, t in zip(histories, targets, strict=True)]
-        pad = _pad_id(self.llm_tokenizer)
-        return {
-            "input_ids": pad_right([self._encode(history) for history in histories], 0),
-            "reply_ids": pad_right([ids for ids, _ in replies], pad),
-            "reply_labels": pad_right([labels for _, labels in replies], IGNORE),
-            "text_ids": pad_right([ids for ids, _ in texts], pad),
-            "text_labels": pad_right([labels for _, labels in texts], IGNORE),
-            "turn_ids": pad_right([ids for ids, _ in turns], pad),
-            "turn_labels": pad_right([labels for _, labels in turns], IGNORE),
+        written = [self._write(example["history"]) for example in examples]
+        targets = [
+            _target(example["target_turn"], len(example["history"].turns), len(prompts.turns))
+            for example, prompts in zip(examples, written, strict=True)
+        ]
+        replies = [self._chat.encode_reply(example["history"].reply) for example in examples]
+        lines = [[turn.line for turn in prompts.turns] for prompts in written]
+        histories = [encode_turns(self.tokenizer, part, self.vocab_size, self.num_memory_tokens) for part in lines]
+        batch = {
+            "input_ids": pad_right(histories, PAD),
+            **_pad_rows("reply", [prompts.memory for prompts in written], replies),
+            **_pad_rows(
+                "turn",
+                [self._turn_prompt()] * len(lines),
+                [self._rebuilt(part, target) for part, target in zip(lines, targets, strict=True)],
+            ),
             "target_turn": torch.tensor(targets),
         }
+        return batch | _pad_rows("text", [p.text for p in written], replies) if self.has_text else batch
 
-    def _encode(self, history: History) -> list[int]:
-        lines = [turn.line for turn in history.turns]
-        return encode_turns(self.tokenizer, lines, self.vocab_size, self.num_memory_tokens)
+    def num_history_tokens(self, history: History) -> tuple[int, int]:
+        """Return the tokens that a history takes up in the prompt as text, and as memories."""
+        bare = len(self._memory_prompt((), history.current, None)[1])
+        as_text, as_memory = (
+            len(write(history.turns, history.current, None)[1]) for write in (self._text_prompt, self._memory_prompt)
+        )
+        return as_text - bare, as_memory - bare
 
-    def _reply_rows(self, history: History) -> tuple[list[int], list[int]]:
-        memory = MEMORY_TOKEN * (self.num_memory_tokens * len(history.turns))
-        return self._rows([_message("user", memory + history.current)], history.reply)
+    @property
+    def _chat(self) -> ChatFormat:
+        return chat_format(self.llm_tokenizer)
 
-    def _text_rows(self, history: History) -> tuple[list[int], list[int]]:
-        past = [_message(turn.speaker, turn.text) for turn in history.turns]
-        return self._rows([*past, _message("user", history.current)], history.reply)
+    def _write(self, history: History) -> "_Prompts":
+        """Write the prompts of a history, with as many of its newest turns as fit all of them."""
+        turns, limit = history.turns, self.max_prompt_tokens
+        kept, memory = self._memory_prompt(turns, history.current, limit)
+        turns = turns[len(turns) - kept :]
+        text: list[int] = []
+        if self.has_text:
+            kept, text = self._text_prompt(turns, history.current, limit)
+            if kept < len(turns):
+                turns = turns[len(turns) - kept :]
+                memory = self._memory_prompt(turns, history.current, limit)[1]
+        return _Prompts(turns, memory, text)
 
-    def _turn_rows(self, turn: Utterance) -> tuple[list[int], list[int]]:
-        return self._rows([_message("user", MEMORY_TOKEN * self.num_memory_tokens)], turn.line)
+    def _memory_prompt(self, turns: Sequence[Utterance], current: str, limit: int | None) -> tuple[int, list[int]]:
+        return memory_prompt(self._chat, self.system_prompt, len(turns), self.num_memory_tokens, current, limit)
 
-    def _rows(self, messages: list[dict[str, str]], answer: str) -> tuple[list[int], list[int]]:
-        prompt = encode_prompt(self.llm_tokenizer, messages)
-        reply = encode_reply(self.llm_tokenizer, answer)
-        return prompt + reply, [IGNORE] * len(prompt) + reply
+    def _text_prompt(self, turns: Sequence[Utterance], current: str, limit: int | None) -> tuple[int, list[int]]:
+        past = [{"role": turn.speaker, "content": turn.text} for turn in turns]
+        return text_prompt(self._chat, self.system_prompt, past, current, limit)
+
+    def _turn_prompt(self) -> list[int]:
+        return memory_prompt(self._chat, self.system_prompt, 1, self.num_memory_tokens, "", None)[1]
+
+    def _rebuilt(self, lines: Sequence[str], target: int) -> list[int]:
+        """Return the words of a turn to be said from its memory; none where there is no turn."""
+        return self._chat.encode_reply(lines[target])[: self.max_prompt_tokens] if lines else []
 
 
-def _message(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
+class _Prompts(NamedTuple):
+    """The turns that fit, and the prompts of memory and text reader with them."""
+
+    turns: tuple[Utterance, ...]
+    memory: list[int]
+    text: list[int]
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+def _target(turn: int, num_turns: int, num_kept: int) -> int:
+    """Return where a turn stands among those kept; of another one in its place if it is not."""
+    place = turn - (num_turns - num_kept)
+    return place if place >= 0 else turn % max(num_kept, 1)
+
+
+def _pad_rows(name: str, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> dict[str, Tensor]:
+    rows = list(zip(prompts, answers, strict=True))
+    return {
+        f"{name}_ids": pad_right([prompt + answer for prompt, answer in rows], PAD),
+        f"{name}_labels": pad_right([[IGNORE] * len(prompt) + answer for prompt, answer in rows], IGNORE),
+    }

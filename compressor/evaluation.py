@@ -23,8 +23,9 @@ def memory_report(
 
     Returns:
         `reply_nll`: of the reply given its own memories, and `reply_nll_shuffled`: given another dialogue's, both
-        in nats a token; what the memory tells is the gap. `history_tokens` and `memory_tokens` a dialogue, and
-        `history_reduction`, the share saved. Empty where there are no histories.
+        in nats a token; what the memory tells is the gap. `history_tokens` and `memory_tokens` a dialogue: what its
+        whole history adds to the prompt, as text with all that the chat template writes around it, and as memories;
+        `history_reduction` is the share saved. Empty where there are no histories.
     """
     if not histories:
         return {}
@@ -34,14 +35,14 @@ def memory_report(
     strange = [
         History(_same_length(o.turns, len(h.turns)), h.current, h.reply) for h, o in zip(histories, others, strict=True)
     ]
-    tokens = sum(len(collator.llm_tokenizer.encode(turn.text)) for h in histories for turn in h.turns) / len(histories)
-    memory = sum(collator.num_memory_tokens * len(h.turns) for h in histories) / len(histories)
+    sizes = [collator.num_history_tokens(history) for history in histories]
+    tokens, memory = (sum(size) / len(histories) for size in zip(*sizes, strict=True))
     return {
         "reply_nll": own,
         "reply_nll_shuffled": _mean_nll(compressor, llm, strange, collator, memory_id, batch_size),
         "history_tokens": tokens,
         "memory_tokens": memory,
-        "history_reduction": 1 - memory / tokens,
+        "history_reduction": 1 - memory / tokens if tokens else 0.0,
     }
 
 
@@ -66,4 +67,4 @@ def _mean_nll(
 
 def _same_length(turns: tuple[Utterance, ...], length: int) -> tuple[Utterance, ...]:
     """Repeat or cut turns to a length, so that only the content of the memory differs."""
-    return tuple(turns[i % len(turns)] for i in range(length))
+    return tuple(turns[i % len(turns)] for i in range(length)) if turns else ()

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from compressor.data import IGNORE
 from compressor.placeholders import embed_tokens, fill_placeholders
+from compressor.text import IGNORE
 
 
 def reply_nll(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -127,5 +127,6 @@ def turn_memory(vectors: Tensor, target_turn: Tensor, num_memory_tokens: int) ->
     """
     offsets = torch.arange(num_memory_tokens, device=vectors.device)
     positions = target_turn.unsqueeze(1) * num_memory_tokens + offsets
+    positions = positions.clamp(max=vectors.size(1) - 1)  # a batch without any turn has a dummy in their place
     picked = vectors.gather(1, positions.unsqueeze(-1).expand(-1, -1, vectors.size(-1)))
     return picked, torch.ones(positions.shape, dtype=torch.bool, device=vectors.device)

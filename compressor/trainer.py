@@ -37,7 +37,7 @@ class CurriculumCollator:
         texts = [turn.text for turn in history.turns]
         kept = self._relevant.pick(texts, history.reply, self._curriculum.num_turns(row["progress"]))
         history = History(tuple(history.turns[i] for i in kept), history.current, history.reply)
-        return {"history": history, "target_turn": row["seed"] % len(history.turns)}
+        return {"history": history, "target_turn": row["seed"] % max(len(history.turns), 1)}
 
 
 @dataclass(frozen=True)

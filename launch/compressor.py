@@ -40,6 +40,8 @@ class CompressorRecipe(StageRecipe):
     short: float = field(default=0.55, metadata={"help": "share of training on 2-turn histories"})
     medium: float = field(default=0.2, metadata={"help": "share of training on 6-turn histories"})
     replies: ReplyChoice = field(default="last", metadata={"help": "learn each dialogue's last reply, or all"})
+    max_prompt_tokens: int = field(default=4096, metadata={"help": "oldest turns give way beyond it"})
+    system_prompt: str = field(default="", metadata={"help": "first message of every prompt, as in the SFT to come"})
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
     global_batch_size: int = field(default=8, metadata={"help": "dialogues an optimizer step, over all ranks"})
 
@@ -75,10 +77,11 @@ def _train(
     out = folder.path
     set_seed(args.seed)
     load_models_whole()
-    llm, llm_tokenizer = load_llm(recipe.llm, recipe.dtype), load_tokenizer(recipe.llm, ())
+    llm_tokenizer = load_tokenizer(recipe.llm, ())
     memory_id = add_placeholders(llm_tokenizer)["memory_token_id"]
     check_words(llm_tokenizer, placed_texts(recipe.data, dialogues))
-    compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm)
+    llm = load_llm(recipe.llm, recipe.dtype)
+    compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt)
     lines = (
         Utterance(turn.speaker, turn.text).line
         for dialogue in dialogues
@@ -86,7 +89,15 @@ def _train(
         for turn in dialogue.turns
     )
     tokenizer = load_tokenizer(recipe.backbone, lines)
-    collator = CompressionCollator(tokenizer, llm_tokenizer, compressor.vocab_size, recipe.num_memory_tokens)
+    collator = CompressionCollator(
+        tokenizer,
+        llm_tokenizer,
+        compressor.vocab_size,
+        recipe.num_memory_tokens,
+        recipe.system_prompt,
+        recipe.max_prompt_tokens,
+        has_text=recipe.distillation_weight > 0,
+    )
     histories = [_history(example, i % 2 == 0) for i, example in enumerate(examples)]
     curriculum = Curriculum(recipe.single_turns, recipe.short, recipe.medium)
     weights = ObjectiveWeights(recipe.next_reply_weight, recipe.reconstruction_weight, recipe.distillation_weight)

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import AutoModel, AutoTokenizer
 
+from compressor.chat import chat_format
 from compressor.language_model import require_supported
 from compressor.modeling import MambaCompressor
 from epo.model.clip_reader import ClipReader
@@ -22,10 +23,14 @@ def join_parts(recipe: Any) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
         recipe: has `llm`, `extractor`, `compressor`, `dtype`, `max_prompt_tokens`, `system_prompt`.
 
     Raises:
-        RecipeError: a folder does not hold the part it should, or the compressor was trained for another model.
+        RecipeError: a folder does not hold the part it should, or the compressor was trained for another model or
+            after another system prompt.
+        ChatTemplateError: the language model's tokenizer has no chat template that fits.
         ModelFitError: the compressor was made for a language model of another width.
     """
-    llm, tokenizer = load_llm(recipe.llm, recipe.dtype), load_tokenizer(recipe.llm, ())
+    tokenizer = load_tokenizer(recipe.llm, ())
+    chat_format(tokenizer)  # before anything large is loaded
+    llm = load_llm(recipe.llm, recipe.dtype)
     extractor = _part(recipe.extractor, EmotionExtractor, "launch/extractor.py")
     compressor = _part(recipe.compressor, MambaCompressor, "launch/compressor.py")
     made_for = compressor.config.llm_fingerprint
@@ -33,6 +38,12 @@ def join_parts(recipe: Any) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
         raise RecipeError(
             f"{recipe.compressor}: was trained for another language model than {recipe.llm}, whose embeddings its "
             "memories would not match; train it anew with launch/compressor.py"
+        )
+    trained_with = compressor.config.system_prompt
+    if trained_with is not None and trained_with != recipe.system_prompt:
+        raise RecipeError(
+            f"system_prompt: {recipe.compressor} was trained with {trained_with!r}, this recipe says "
+            f"{recipe.system_prompt!r}, before which its memories were never read; give both stages the same"
         )
     reader = ClipReader.load(Path(recipe.extractor))
     model = EpoForConditionalGeneration.from_parts(llm, extractor, compressor, tokenizer, add_placeholders(tokenizer))

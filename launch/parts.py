@@ -79,8 +79,17 @@ def build_extractor(audio: str, vision: str, sizes: dict[str, Any]) -> tuple[Emo
     return extractor, _feature_extractor(audio, audio_config), _image_processor(vision, vision_config)
 
 
-def build_compressor(part: str, num_memory_tokens: int, llm: PreTrainedModel) -> MambaCompressor:
-    """Put memory slots and a projection for this language model on a Mamba backbone."""
+def build_compressor(
+    part: str, num_memory_tokens: int, llm: PreTrainedModel, system_prompt: str | None = None
+) -> MambaCompressor:
+    """Put memory slots and a projection for this language model on a Mamba backbone.
+
+    Args:
+        part: the backbone.
+        num_memory_tokens: k.
+        llm: the language model that will read the memories.
+        system_prompt: what it reads before them while they are trained, written into the configuration.
+    """
     compressor = MambaCompressor(
         MambaCompressorConfig(
             backbone_config=_config(part),
@@ -88,6 +97,7 @@ def build_compressor(part: str, num_memory_tokens: int, llm: PreTrainedModel) ->
             output_size=llm.get_input_embeddings().embedding_dim,
             output_std=embedding_std(llm),
             llm_fingerprint=embedding_fingerprint(llm),
+            system_prompt=system_prompt,
         )
     )
     if not is_config_file(part):

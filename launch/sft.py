@@ -133,7 +133,9 @@ def _tune_text(
         model=llm,
         args=args,
         train_dataset=dataset,
-        data_collator=TextCollator(examples, tokenizer, curriculum, recipe.history_weight),
+        data_collator=TextCollator(
+            examples, tokenizer, curriculum, recipe.history_weight, recipe.system_prompt, recipe.max_prompt_tokens
+        ),
         callbacks=[tracked.callback()],
     )
     results = fit(trainer)
@@ -170,7 +172,14 @@ def _fact_recall(
     """
     if not held_out:
         return {}
-    recall = text_recall(llm, tokenizer, held_out, facts)
+    recall = text_recall(
+        llm,
+        tokenizer,
+        held_out,
+        facts,
+        system_prompt=recipe.system_prompt,
+        max_prompt_tokens=recipe.max_prompt_tokens,
+    )
     if recipe.min_fact_recall is not None and recall < recipe.min_fact_recall:
         raise RecipeError(
             f"the language model repeats only {recall:.2f} of the facts it reads, want {recipe.min_fact_recall}; a "

@@ -9,6 +9,7 @@ from huggingface_hub import save_torch_state_dict
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from launch import stage
+from compressor.chat import chat_format
 from compressor.curriculum import ScheduledDataset
 from compressor.seams import gather_together
 from epo.data.dialogue import DataError, Dialogue, read_dialogues
@@ -86,7 +87,7 @@ def save_weights(config: PreTrainedConfig, state: dict[str, Any], folder: Path) 
 
 
 def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, str]]) -> None:
-    """Refuse texts with special tokens in them, before training starts.
+    """Refuse a tokenizer without a fitting chat template and texts with special tokens, before training starts.
 
     Args:
         tokenizer: the language model's.
@@ -94,7 +95,9 @@ def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, s
 
     Raises:
         DataError: names the place and the token.
+        ChatTemplateError: names the tokenizer.
     """
+    chat_format(tokenizer)
     special = special_tokens(tokenizer)
     for place, text in texts:
         try:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from compressor.progress import Progress
+from compressor.text import PAD, pad_left
 from epo.model.processing import EpoProcessor, Prompt
 
 
@@ -33,33 +34,28 @@ def generate_replies(
         label: under which name progress is shown; none shows none.
 
     Returns:
-        Decoded replies, label and words, in the order of the prompts.
+        Decoded replies, label and words, in the order of the prompts, up to the end of the assistant's turn.
     """
     model.eval()
-    tokenizer = processor.tokenizer
+    chat = processor.chat
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     replies: list[str] = []
     progress = Progress(label or "", len(prompts), "replies", is_shown=label is not None)
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
         starts = ["" for _ in part] if prefix is None else list(prefix[start : start + batch_size])
-        rows = [
-            prompt.input_ids + tokenizer.encode(words, add_special_tokens=False)
-            for prompt, words in zip(part, starts, strict=True)
-        ]
-        batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt") | processor.batch_context(
-            part
-        )
+        rows = [prompt.input_ids + chat.encode_start(words) for prompt, words in zip(part, starts, strict=True)]
+        batch = pad_left(rows) | processor.batch_context(part)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         ids = model.generate(
             **batch,
             **sampling,
             max_new_tokens=max_new_tokens,
             use_cache=True,  # the Trainer switches it off in the config of what it trained
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=chat.stop_ids,
+            pad_token_id=PAD,
         )
-        written = tokenizer.batch_decode(ids[:, batch["input_ids"].size(1) :], skip_special_tokens=True)
+        written = [chat.decode(row) for row in ids[:, batch["input_ids"].size(1) :].tolist()]
         replies += [words + text for words, text in zip(starts, written, strict=True)]
         progress.advance(len(part))
     progress.close()

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from compressor.chat import chat_format
+from compressor.text import PAD, pad_left
 from epo.evaluation.metrics import fact_recall
 from epo.training.collate import text_prompt
 from epo.training.examples import Example
@@ -18,23 +20,26 @@ def text_recall(
     facts: Sequence[Sequence[str]],
     batch_size: int = 50,
     max_new_tokens: int = 48,
+    system_prompt: str = "",
+    max_prompt_tokens: int = 4096,
 ) -> float:
-    """Return the share of facts in greedy replies given the full text history."""
+    """Return the share of facts in greedy replies given as much of the text history as `max_prompt_tokens` holds."""
     llm.eval()
+    chat = chat_format(tokenizer)
     replies: list[str] = []
     for start in range(0, len(examples), batch_size):
         prompts = [
-            text_prompt(e, range(len(e.history)), tokenizer, named_emotion=True)[0]
+            text_prompt(e, range(len(e.history)), tokenizer, True, system_prompt, max_prompt_tokens)[0]
             for e in examples[start : start + batch_size]
         ]
-        batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(llm.device)
+        batch = {name: tensor.to(llm.device) for name, tensor in pad_left(prompts).items()}
         ids = llm.generate(
             **batch,
             do_sample=False,
             max_new_tokens=max_new_tokens,
             use_cache=True,  # the Trainer switches it off in the config of what it trained
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=chat.stop_ids,
+            pad_token_id=PAD,
         )
-        replies += tokenizer.batch_decode(ids[:, batch["input_ids"].size(1) :], skip_special_tokens=True)
+        replies += [chat.decode(row) for row in ids[:, batch["input_ids"].size(1) :].tolist()]
     return fact_recall(replies, facts)

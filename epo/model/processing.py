@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
-from compressor.data import Utterance, encode_prompt, encode_reply, encode_turns
+from compressor.chat import ChatFormat, chat_format
+from compressor.data import Utterance, encode_turns
+from compressor.fitting import PromptTooLong, memory_prompt, text_prompt
 from compressor.placeholders import MEMORY_TOKEN
 from epo.data.dialogue import DataError, Turn
 from epo.emotions import Emotion
@@ -53,6 +56,12 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Return the placeholders and whatever else a tokenizer takes for a mark, not for words, wherever it is written."""
     marks = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
     return tuple(dict.fromkeys([*PLACEHOLDERS, *marks]))
+
+
+@lru_cache(maxsize=4)
+def _special_tokens(tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> tuple[str, ...]:
+    """Return `special_tokens` of a tokenizer as large as it is, found once."""
+    return special_tokens(tokenizer)
 
 
 def refuse_tokens(text: str, tokens: Sequence[str]) -> None:
@@ -134,12 +143,22 @@ class EpoProcessor(ProcessorMixin):
             self.face_detector,
         )
 
+    @property
+    def chat(self) -> ChatFormat:
+        """How the language model is talked to.
+
+        Raises:
+            ChatTemplateError: its tokenizer has no chat template that fits.
+        """
+        return chat_format(self.tokenizer)
+
     def encode_prompt(
         self, history: Sequence[Turn], current: Turn, clip: ClipFeatures, use_memory: bool = True
     ) -> Prompt:
         """Build the prompt of one reply: memory, clip, and the words of the current turn.
 
-        The oldest turns are left out until the prompt fits `max_prompt_tokens`.
+        The oldest turns are left out until the prompt fits `max_prompt_tokens`. However long the dialogue, with
+        memories one prompt is rendered, and as text a few of about that length.
 
         Args:
             history: turns before the current one, oldest first.
@@ -149,33 +168,32 @@ class EpoProcessor(ProcessorMixin):
 
         Raises:
             DataError: the current turn alone is too long, or a special token is written out in a turn.
+            ChatTemplateError: the chat template refuses the turns.
         """
-        special = special_tokens(self.tokenizer)
-        for turn in (*history, current):
-            refuse_tokens(turn.text, special)
+        self._refuse_tokens([turn.text for turn in (*history, current)])
         block = self._clip_placeholders(clip)
-        for first in range(len(history) + 1):
-            kept = history[first:]
-            ids = self._render(kept, block + current.text, use_memory)
-            if len(ids) > self.max_prompt_tokens:
-                continue
+        try:
             if use_memory:
-                return Prompt(ids, self._history_ids(kept), clip, self.num_memory_tokens * len(kept))
-            return Prompt(ids, [], clip, len(ids) - len(self._render([], block + current.text, use_memory)))
-        bare = len(self._render([], block + current.text, use_memory))
-        raise DataError(
-            f"a turn and its clip take {bare} tokens, more than max_prompt_tokens {self.max_prompt_tokens}: "
-            f"{current.text[:60]!r}...; raise max_prompt_tokens or shorten the turn"
-        )
+                num_kept, ids = self._memory_prompt(len(history), block + current.text)
+                kept = history[len(history) - num_kept :]
+                return Prompt(ids, self._history_ids(kept), clip, self.num_memory_tokens * num_kept)
+            _, ids = self._text_prompt(history, block + current.text)
+            _, bare = self._text_prompt([], block + current.text)
+            return Prompt(ids, [], clip, len(ids) - len(bare))
+        except PromptTooLong as error:
+            raise DataError(
+                f"a turn and its clip take {error.num_tokens} tokens, more than max_prompt_tokens "
+                f"{self.max_prompt_tokens}: {current.text[:60]!r}...; raise max_prompt_tokens or shorten the turn"
+            ) from error
 
     def encode_reply(self, text: str, emotion: Emotion | None) -> list[int]:
-        """Return the ids of a labelled reply, closed by the end-of-turn token.
+        """Return the ids of a labelled reply, closed as the chat template closes the assistant's turn.
 
         Raises:
             DataError: a special token is written out in it.
         """
-        refuse_tokens(text, special_tokens(self.tokenizer))
-        return encode_reply(self.tokenizer, reply_text(text, emotion))
+        self._refuse_tokens([text])
+        return self.chat.encode_reply(reply_text(text, emotion))
 
     def batch_context(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Stack what stands behind the placeholders, one row a prompt; absent halves become masked dummies.
@@ -201,13 +219,21 @@ class EpoProcessor(ProcessorMixin):
             if ours != theirs:
                 raise DataError(f"the processor has {name} {ours}, the model {theirs}; load both from the same folder")
 
-    def _render(self, history: Sequence[Turn], current: str, use_memory: bool) -> list[int]:
-        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        if use_memory:
-            memory = MEMORY_TOKEN * (self.num_memory_tokens * len(history))
-            return encode_prompt(self.tokenizer, [*system, {"role": "user", "content": memory + current}])
+    def _memory_prompt(self, num_turns: int, current: str) -> tuple[int, list[int]]:
+        k, limit = self.num_memory_tokens, self.max_prompt_tokens
+        return memory_prompt(self.chat, self.system_prompt, num_turns, k, current, limit, PLACEHOLDERS)
+
+    def _text_prompt(self, history: Sequence[Turn], current: str) -> tuple[int, list[int]]:
         past = [{"role": turn.speaker, "content": turn.text} for turn in history]
-        return encode_prompt(self.tokenizer, [*system, *past, {"role": "user", "content": current}])
+        return text_prompt(self.chat, self.system_prompt, past, current, self.max_prompt_tokens, PLACEHOLDERS)
+
+    def _refuse_tokens(self, texts: Sequence[str]) -> None:
+        """Refuse special tokens in these texts: all are searched at once, one by one only where a token may stand."""
+        tokens = _special_tokens(self.tokenizer, len(self.tokenizer))
+        joined = "\n".join(texts)
+        if any(begin in joined for begin in {token[:2] for token in tokens}):
+            for text in texts:
+                refuse_tokens(text, tokens)
 
     def _history_ids(self, history: Sequence[Turn]) -> list[int]:
         lines = [Utterance(turn.speaker, turn.text).line for turn in history]

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from compressor.chat import chat_format
+from compressor.text import PAD, pad_left
 from epo.preferences.endpoint import UnusableAnswer
 
 
@@ -28,11 +30,14 @@ class LocalChat:
             tokenizer: the model's, with a chat template.
             temperature: of sampling; 0 takes the most likely token.
             max_tokens: longest answer.
+
+        Raises:
+            ChatTemplateError: the tokenizer has no chat template that fits.
         """
         self.name = name
         settings = {"temperature": temperature, "max_tokens": max_tokens}
         self.identity: dict[str, Any] = {"model": name, "dtype": str(model.dtype)} | settings
-        self._model, self._tokenizer = model.eval(), tokenizer
+        self._model, self._chat = model.eval(), chat_format(tokenizer)
         self._sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
         self._max_tokens = max_tokens
         self._lock = threading.Lock()  # the seed is the whole process's
@@ -44,19 +49,18 @@ class LocalChat:
         Raises:
             UnusableAnswer: it said nothing.
         """
-        batch = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True, return_tensors="pt"
-        ).to(self._model.device)
-        pad = self._tokenizer.eos_token_id if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
+        batch = pad_left([self._chat.encode_prompt([{"role": "user", "content": prompt}])])
+        batch = {name: tensor.to(self._model.device) for name, tensor in batch.items()}
         with self._lock:
             set_seed(seed)
             ids = self._model.generate(
                 **batch,
                 **self._sampling,
                 max_new_tokens=self._max_tokens,
-                pad_token_id=pad,
+                eos_token_id=self._chat.stop_ids,
+                pad_token_id=PAD,
             )
-        text = self._tokenizer.decode(ids[0, batch["input_ids"].size(1) :], skip_special_tokens=True).strip()
+        text = self._chat.decode(ids[0, batch["input_ids"].size(1) :].tolist()).strip()
         if text == "":
             raise UnusableAnswer("an empty reply")
         return text

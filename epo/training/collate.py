@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from compressor import fitting
+from compressor.chat import chat_format
 from compressor.curriculum import Curriculum, RelevantTurns
-from compressor.data import IGNORE, encode_prompt, encode_reply, pad_right
+from compressor.data import IGNORE, pad_right
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
 from epo.emotions import EMOTIONS, Emotion
@@ -69,9 +71,12 @@ class TextCollator:
         tokenizer: PreTrainedTokenizerBase,
         curriculum: Curriculum,
         history_weight: float,
+        system_prompt: str = "",
+        max_prompt_tokens: int = 4096,
     ) -> None:
         self._examples, self._tokenizer, self._curriculum = examples, tokenizer, curriculum
         self._history_weight = history_weight
+        self._system_prompt, self._max_prompt_tokens = system_prompt, max_prompt_tokens
         self._relevant = RelevantTurns(turn.text for example in examples for turn in example.history)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -89,11 +94,17 @@ class TextCollator:
         example = self._examples[row["index"]]
         num_turns = self._curriculum.num_turns(row["progress"])
         kept = self._relevant.pick([turn.text for turn in example.history], example.reply, num_turns)
-        return text_prompt(example, kept, self._tokenizer, named_emotion=row["seed"] % 2 == 0)
+        named_emotion, limit = row["seed"] % 2 == 0, self._max_prompt_tokens
+        return text_prompt(example, kept, self._tokenizer, named_emotion, self._system_prompt, limit)
 
 
 def text_prompt(
-    example: Example, kept: Sequence[int], tokenizer: PreTrainedTokenizerBase, named_emotion: bool
+    example: Example,
+    kept: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    named_emotion: bool,
+    system_prompt: str = "",
+    max_prompt_tokens: int = 4096,
 ) -> tuple[list[int], list[int]]:
     """Return prompt and reply ids of an example with its history written out.
 
@@ -102,11 +113,20 @@ def text_prompt(
         kept: indices of the history's turns to show.
         tokenizer: with a chat template.
         named_emotion: whether the user's emotion, if known, is written before the current words.
+        system_prompt: first message, or empty for none.
+        max_prompt_tokens: longest prompt; the oldest turns give way.
+
+    Raises:
+        DataError: the current turn alone is longer; names the dialogue.
     """
-    messages = [{"role": example.history[i].speaker, "content": example.history[i].text} for i in kept]
-    messages.append({"role": "user", "content": current_text(example, named_emotion)})
-    reply = encode_reply(tokenizer, reply_text(example.reply, example.reply_emotion))
-    return encode_prompt(tokenizer, messages), reply
+    chat = chat_format(tokenizer)
+    past = [{"role": example.history[i].speaker, "content": example.history[i].text} for i in kept]
+    current = current_text(example, named_emotion)
+    try:
+        _, prompt = fitting.text_prompt(chat, system_prompt, past, current, max_prompt_tokens)
+    except fitting.PromptTooLong as error:
+        raise DataError(f"dialogue {example.dialogue_id!r}, turn {example.turn - 1}: {error}") from error
+    return prompt, chat.encode_reply(reply_text(example.reply, example.reply_emotion))
 
 
 def current_text(example: Example, named_emotion: bool) -> str:

@@ -162,7 +162,9 @@ def test_memories_reach_the_frozen_model_and_padding_changes_nothing(collator, m
 def test_the_report_counts_tokens_and_tells_own_memory_from_another(collator, make_llm, make_compressor):
     memory_id = collator.llm_tokenizer.convert_tokens_to_ids(MEMORY_TOKEN)
     report = memory_report(make_compressor(), make_llm(), HISTORIES, collator, memory_id)
-    tokens = sum(len(collator.llm_tokenizer.encode(turn.text)) for history in HISTORIES for turn in history.turns) / 2
+    turns = [turn.text for history in HISTORIES for turn in history.turns]
+    # The template writes a role and an end around each turn; memories stand within the user's message.
+    tokens = sum(len(collator.llm_tokenizer.encode(turn)) + 2 for turn in turns) / 2
     assert report["history_tokens"] == tokens and report["memory_tokens"] == 3.0
     assert report["history_reduction"] == pytest.approx(1 - 3.0 / tokens)
     assert report["reply_nll"] != report["reply_nll_shuffled"]

@@ -1,0 +1,162 @@
+"""Prompts of any length of dialogue: the newest turns that fit a limit, found without trying them one by one."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate, count
+
+from compressor.chat import ChatFormat, ChatTemplateError, Message
+from compressor.placeholders import MEMORY_TOKEN
+from compressor.text import CompressorDataError
+
+_TURN_CHARACTERS = 16
+"""What a template's own tokens around a turn count for where lengths are guessed, as if they were characters."""
+
+
+class PromptTooLong(CompressorDataError):
+    """A current turn that exceeds the limit even without any turn before it."""
+
+    def __init__(self, current: str, num_tokens: int, limit: int) -> None:
+        self.num_tokens = num_tokens
+        super().__init__(
+            f"a turn takes {num_tokens} tokens, more than max_prompt_tokens {limit}: {current[:60]!r}...; raise "
+            "max_prompt_tokens or shorten the turn"
+        )
+
+
+def text_prompt(
+    chat: ChatFormat,
+    system_prompt: str,
+    past: Sequence[Message],
+    current: str,
+    limit: int | None,
+    placeholders: Sequence[str] = (MEMORY_TOKEN,),
+) -> tuple[int, list[int]]:
+    """Write the newest past turns that fit, and the current one, as text.
+
+    Args:
+        chat: of the language model.
+        system_prompt: first message, or empty for none.
+        past: earlier turns, oldest first.
+        current: the words of the user's turn to answer.
+        limit: most tokens; None for no limit.
+        placeholders: tokens in `current` of which none may get lost.
+
+    Returns:
+        How many past turns are in it, and its ids.
+
+    Raises:
+        PromptTooLong: the current turn alone does not fit.
+        ChatTemplateError: the template refuses the turns.
+    """
+
+    def write(num_turns: int) -> list[int]:
+        kept = past[len(past) - num_turns :]
+        return chat.encode_prompt(_messages(system_prompt, kept, current), placeholders)
+
+    found = newest_that_fit([len(turn["content"]) for turn in past], write, limit)
+    if found is None:
+        assert limit is not None
+        raise PromptTooLong(current, len(write(0)), limit)
+    return found
+
+
+def memory_prompt(
+    chat: ChatFormat,
+    system_prompt: str,
+    num_turns: int,
+    num_memory_tokens: int,
+    current: str,
+    limit: int | None,
+    placeholders: Sequence[str] = (MEMORY_TOKEN,),
+) -> tuple[int, list[int]]:
+    """Write the memories of the newest turns that fit, and the current turn, which they stand right before.
+
+    Memory tokens are counted, not tokenised: whatever the number of turns, one prompt is rendered.
+
+    Args:
+        chat: of the language model.
+        system_prompt: first message, or empty for none.
+        num_turns: past turns there are.
+        num_memory_tokens: k, memory tokens a turn.
+        current: the words of the user's turn to answer, clip placeholders before them.
+        limit: most tokens; None for no limit.
+        placeholders: tokens of which none may get lost.
+
+    Returns:
+        How many turns are remembered, and the prompt's ids.
+
+    Raises:
+        PromptTooLong: the current turn alone does not fit.
+        ChatTemplateError: the template refuses the turn.
+    """
+    if num_turns > 0:
+        ids = chat.encode_prompt(_messages(system_prompt, [], MEMORY_TOKEN * num_memory_tokens + current), placeholders)
+        memory_id = chat.tokenizer.convert_tokens_to_ids(MEMORY_TOKEN)
+        place = ids.index(memory_id) if memory_id in ids else 0
+        one_turn = [memory_id] * num_memory_tokens
+        if ids[place : place + num_memory_tokens] != one_turn or ids.count(memory_id) != num_memory_tokens:
+            raise ChatTemplateError(
+                f"tokenizer {chat.tokenizer.name_or_path!r} does not read {MEMORY_TOKEN} as one token; add it as a "
+                "special token"
+            )
+        fitting = num_turns if limit is None else min(num_turns, 1 + (limit - len(ids)) // num_memory_tokens)
+        if fitting > 0:
+            return fitting, ids[:place] + one_turn * fitting + ids[place + num_memory_tokens :]
+    bare = chat.encode_prompt(_messages(system_prompt, [], current), placeholders)
+    if limit is not None and len(bare) > limit:
+        raise PromptTooLong(current, len(bare), limit)
+    return 0, bare
+
+
+def newest_that_fit(
+    num_characters: Sequence[int], write: Callable[[int], list[int]], limit: int | None
+) -> tuple[int, list[int]] | None:
+    """Return the most turns whose prompt fits and that prompt; None where not even a prompt without turns does.
+
+    A prompt's tokens are nearly proportional to its characters, so the number is guessed from the prompts written so
+    far, which takes some five of them however many turns there are; every third time what is left is halved, so that
+    it never takes more than three times as many as halving alone.
+
+    Args:
+        num_characters: of each turn, oldest first.
+        write: the ids of a prompt with this many of the newest turns; more turns never make it shorter.
+        limit: most tokens; None for no limit.
+    """
+    num_turns = len(num_characters)
+    if limit is None:
+        return num_turns, write(num_turns)
+    weights = list(accumulate((number + _TURN_CHARACTERS for number in reversed(num_characters)), initial=0))
+    # Four characters a token are usual: most dialogues fit whole, and are then written only once.
+    guess = bisect_right(weights, 4 * limit) - 1
+    if guess == num_turns:
+        ids = write(num_turns)
+        if len(ids) <= limit:
+            return num_turns, ids
+        too_many, excess = num_turns, len(ids)
+    else:
+        too_many, excess = num_turns + 1, 0  # nothing is known to be too much yet
+    fits, best = 0, write(0)
+    if len(best) > limit:
+        return None
+    for step in count(1):
+        if too_many - fits == 1:
+            return fits, best
+        if excess:  # between a prompt that fits and one that does not
+            rate = (weights[too_many] - weights[fits]) / max(excess - len(best), 1)
+            guess = bisect_right(weights, weights[fits] + rate * (limit - len(best))) - 1
+        elif fits:  # beyond one that fits, at its characters a token
+            guess = bisect_right(weights, weights[fits] * limit / len(best)) - 1
+        if step % 3 == 0:
+            guess = (fits + too_many) // 2
+        guess = min(max(guess, fits + 1), too_many - 1)
+        ids = write(guess)
+        if len(ids) <= limit:
+            fits, best = guess, ids
+        else:
+            too_many, excess = guess, len(ids)
+    raise AssertionError("unreachable")
+
+
+def _messages(system_prompt: str, past: Sequence[Message], current: str) -> list[Message]:
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [*system, *past, {"role": "user", "content": current}]
