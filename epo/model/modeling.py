@@ -17,6 +17,7 @@ from compressor.seams import cache_name
 from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
+from epo.model.modes import rest_frozen
 from epo.model.shared_prompt import pack_pairs
 
 CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
@@ -117,6 +118,17 @@ class EpoModel(EpoPreTrainedModel):
                 f"reads {width}; train a compressor for this language model with launch/compressor.py"
             )
         self.post_init()
+
+    def train(self, mode: bool = True) -> "EpoModel":
+        """Enter or leave training mode; frozen parts of extractor and compressor stay out: no dropout or augmentation.
+
+        The language model's layers are left in it: only there do they checkpoint their gradients.
+        """
+        super().train(mode)
+        if mode:
+            rest_frozen(self.extractor)
+            rest_frozen(self.compressor)
+        return self
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's token embedding."""
