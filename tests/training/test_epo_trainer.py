@@ -7,13 +7,15 @@ import torch
 from peft import get_peft_model
 from trl import DPOConfig
 
+from compressor.curriculum import ScheduledDataset
 from compressor.data import IGNORE
-from compressor.scheduled_trainer import NonFiniteLossError
+from compressor.scheduled_trainer import NonFiniteError
 from epo.evaluation.rewards import pair_logps
+from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
 from epo.training.losses import epo_loss, implicit_reward, sequence_logps
-from epo.training.trainer import EpoTrainer, ReferenceDriftError, pair_rows
+from epo.training.trainer import EpoTrainer, NotEpoError, ReferenceDriftError, schedule_rows
 
 BETA, ALPHA = 0.3, 0.7
 
@@ -28,14 +30,13 @@ def make_trainer(model_and_processor, build, pairs, tmp_path):
     def make(model=None, lora=True, **changes):
         settings = {
             "max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1,
-            "save_strategy": "no", "report_to": "none", "use_cpu": True, "remove_unused_columns": False,
-            "beta": BETA, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, ALPHA], "max_length": None,
+            "save_strategy": "no", "report_to": "none", "use_cpu": True, "beta": BETA, "alpha": ALPHA,
             "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True,
         }  # fmt: skip
         model = model_and_processor[0] if model is None else model
         return EpoTrainer(
-            model=model, args=DPOConfig(output_dir=str(tmp_path), **(settings | changes)),
-            train_dataset=pair_rows(len(pairs)), data_collator=PairCollator(pairs, build),
+            model=model, args=EpoArguments(output_dir=str(tmp_path), **(settings | changes)),
+            train_dataset=ScheduledDataset(len(pairs), 64, seed=0), data_collator=PairCollator(pairs, build),
             processing_class=build.processor, peft_config=lora_config(model, 4, 8, 0.0) if lora else None,
         )  # fmt: skip
 
@@ -111,11 +112,29 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(make_trainer):
     trainer = make_trainer()
     before = {n: p.clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
     trainer.model.get_base_model().lm_head.weight.data[3] = float("nan")
-    with pytest.raises(NonFiniteLossError, match="step 0"):
+    with pytest.raises(NonFiniteError, match="step 0"):
         trainer.train()
     after = dict(trainer.model.named_parameters())
     assert all(after[name].equal(tensor) for name, tensor in before.items())
 
 
-def test_rows_are_indices():
-    assert pair_rows(3)["index"] == [0, 1, 2]
+def test_rows_are_positions_of_the_schedule():
+    """Seven pairs in batches of four: the second batch goes on in the next pass, and none is short."""
+    schedule = ScheduledDataset(7, 8, seed=0)
+    rows = schedule_rows(schedule)["index"]
+    assert rows == [schedule[position]["index"] for position in range(8)]
+    assert sorted(rows[:7]) == list(range(7)) and rows[7] == ScheduledDataset(7, 14, seed=0)[7]["index"]
+
+
+def test_plain_dpo_is_refused(model_and_processor, tmp_path):
+    model, processor = model_and_processor
+    plain = DPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    with pytest.raises(NotEpoError, match="args is a DPOConfig, with which this would be plain DPO; want .*EpoArgum"):
+        EpoTrainer(model, args=plain, train_dataset=ScheduledDataset(4, 4, seed=0), processing_class=processor)
+
+
+def test_rows_in_passes_are_refused(model_and_processor, tmp_path):
+    model, processor = model_and_processor
+    args = EpoArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    with pytest.raises(NotEpoError, match="train_dataset is a list, whose last batch of a pass is a short one"):
+        EpoTrainer(model, args=args, train_dataset=[{"index": 0}], processing_class=processor)
