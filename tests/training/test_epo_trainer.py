@@ -13,6 +13,7 @@ from compressor.scheduled_trainer import NonFiniteError
 from epo.evaluation.rewards import pair_logps
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.examples import PairExample
 from epo.training.lora import lora_config
 from epo.training.losses import epo_loss, implicit_reward, sequence_logps
 from epo.training.trainer import EpoTrainer, NotEpoError, ReferenceDriftError, schedule_rows
@@ -116,6 +117,44 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(make_trainer):
         trainer.train()
     after = dict(trainer.model.named_parameters())
     assert all(after[name].equal(tensor) for name, tensor in before.items())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step(make_trainer):
+    trainer = make_trainer()
+    weights = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+    before = {name: parameter.clone() for name, parameter in weights.items()}
+    next(iter(weights.values())).register_hook(lambda gradient: torch.full_like(gradient, float("inf")))
+    with pytest.raises(NonFiniteError, match="the gradient is not finite at step 0"):
+        trainer.train()
+    assert all(weights[name].equal(tensor) for name, tensor in before.items())
+
+
+def test_nothing_is_dropped_in_training(make_llm, make_model, make_trainer, pairs, build):
+    """Not even where a layer keeps the rate as a number of its own: Qwen's attention."""
+    model, _ = make_model(make_llm(attention_dropout=0.5))
+    trainer = make_trainer(model)
+    batch = PairCollator(pairs, build)([{"index": i} for i in range(4)])
+    trainer.model.train()
+    losses = [trainer.compute_loss(trainer.model, batch).item() for _ in range(2)]
+    trainer.model.eval()
+    assert losses == [trainer.compute_loss(trainer.model, batch).item()] * 2
+
+
+def test_both_rows_of_a_pair_see_the_same_clip(make_trainer, model_and_processor, pairs, build):
+    """Prompts that are not shared, and an extractor with dropout and augmentation: policy, reference and rows agree."""
+    config = model_and_processor[0].model.extractor.config
+    config.augmentation = 1.0
+    for module in model_and_processor[0].model.extractor.modules():
+        if isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.5
+    trainer = make_trainer()
+    same = [PairExample(pair.example, pair.example.reply, pair.example.reply_emotion) for pair in pairs]
+    batch = PairCollator(same, build, share_prompts=False)([{"index": i} for i in range(4)])
+    trainer.model.train()
+    trainer.compute_loss(trainer.model, batch)
+    numbers = trainer._metrics["train"]
+    assert numbers["logps/chosen"] == pytest.approx(numbers["logps/rejected"], rel=1e-6)
+    assert numbers["rewards/margins"][0] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_rows_are_positions_of_the_schedule():
