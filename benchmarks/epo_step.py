@@ -20,19 +20,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
-from trl import DPOConfig
 
 from launch import stage  # noqa: F401  (first: mends sys.path)
+from compressor.curriculum import ScheduledDataset
 from epo.data.cache import ClipCache
 from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply, write_builtin_corpus
 from epo.data.dialogue import read_dialogues
 from epo.model.clip_reader import ClipReader
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.processing import EpoProcessor, add_placeholders
+from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample, reply_examples
 from epo.training.lora import lora_config
-from epo.training.trainer import EpoTrainer, pair_rows
+from epo.training.trainer import EpoTrainer
 from launch.parts import build_compressor, build_extractor, load_llm, load_tokenizer
 
 PARTS = Path(__file__).parents[1] / "recipes" / "quickstart" / "parts"
@@ -119,7 +120,7 @@ def run(
     for pair in pairs:
         build(pair.example)  # decode beforehand: both runs read the cache
     times = StepTimes()
-    args = DPOConfig(
+    args = EpoArguments(
         output_dir=str(folder / "out"),
         per_device_train_batch_size=options.pairs,
         max_steps=options.steps,
@@ -127,19 +128,15 @@ def run(
         logging_steps=1,
         save_strategy="no",
         report_to="none",
-        remove_unused_columns=False,
         gradient_checkpointing=False,
         bf16=False,
         use_cpu=True,
-        max_length=None,
-        loss_type=["sigmoid", "sft"],
-        loss_weights=[1.0, 1.0],
         disable_tqdm=True,
     )
     trainer = kind(
         model=model,
         args=args,
-        train_dataset=pair_rows(len(pairs)),
+        train_dataset=ScheduledDataset(len(pairs), options.pairs * options.steps, seed=0),
         data_collator=PairCollator(pairs, build, share_prompts),
         processing_class=processor,
         callbacks=[times],

@@ -1,5 +1,6 @@
-"""A transformers Trainer that reads positions in order, names its loss terms, and stops on a non-finite loss."""
+"""A transformers Trainer that reads positions in order, names its loss terms, and stops on what is not finite."""
 
+import math
 import time
 from typing import Any
 
@@ -7,11 +8,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
+
+from compressor.fixed_settings import FIXED_IN_TRAINING, refuse_changed
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; raised on every rank together, before the optimizer steps."""
+class NonFiniteError(RuntimeError):
+    """Loss or gradient became NaN or infinite; raised on every rank together, before weights or checkpoint get it."""
+
+    def __init__(self, what: str, step: int) -> None:
+        """Say what is not finite, at which step, and what usually helps."""
+        super().__init__(
+            f"the {what} is not finite at step {step}; lower learning_rate, set max_grad_norm, or look for a broken "
+            "example in the batch. The last checkpoint is untouched: the same command resumes from it"
+        )
 
 
 class LossTerms:
@@ -46,19 +56,47 @@ def require_finite(loss: Tensor, step: int) -> None:
     """Raise on all ranks if the loss of any rank is not finite.
 
     Raises:
-        NonFiniteLossError: with the step and the usual remedies.
+        NonFiniteError: with the step and the usual remedies.
     """
     bad = (~torch.isfinite(loss.detach())).float()
     if dist.is_initialized():
         dist.all_reduce(bad, op=dist.ReduceOp.MAX)
     if bad.item() > 0:
-        raise NonFiniteLossError(
-            f"the loss is not finite at step {step}; lower learning_rate, set max_grad_norm, or look for a broken "
-            "example in the batch. The last checkpoint is untouched: the same command resumes from it"
-        )
+        raise NonFiniteError("loss", step)
 
 
-class ScheduledTrainer(Trainer):
+class ScheduleReader(Trainer):
+    """What every trainer of the project does alike, whatever it minimises.
+
+    It reads the positions of a `ScheduledDataset` in order, so that each global batch is exact and the same on any
+    number of ranks; stops before a gradient that is not finite goes into a weight; and refuses settings of
+    transformers that it would have to ignore.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        refuse_changed(vars(self.args), TrainingArguments, FIXED_IN_TRAINING)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Return the norm of the whole gradient, the same on every rank, after making sure that it is finite.
+
+        transformers asks for it before each step, clipped or not. DeepSpeed has taken its step by then, but skips one
+        whose gradient is not finite and says so by an infinite norm. In float16 such steps are the loss scaler's way
+        of finding its scale: it skips them, and they pass.
+
+        Raises:
+            NonFiniteError: with the step and the usual remedies.
+        """
+        norm = super()._get_grad_norm(model, grad_norm)
+        if norm is not None and self.accelerator.mixed_precision != "fp16" and not math.isfinite(norm):
+            raise NonFiniteError("gradient", self.state.global_step)
+        return norm
+
+
+class ScheduledTrainer(ScheduleReader):
     """Base of the project's own training stages; subclasses implement `loss_terms`.
 
     The dataset is a `ScheduledDataset`, so order and randomness come from the position and mid-run resume is exact.
@@ -103,6 +141,3 @@ class ScheduledTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs).detach(), None, None
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
-        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)

@@ -45,11 +45,6 @@ SEAMS = {
         "DPOTrainer._prepare_dataset is called with (dataset, processing_class, args, dataset_name)",
         "epo.training.trainer",
     ),
-    "signature_columns": Seam(
-        "trl",
-        "DPOTrainer._set_signature_columns_if_needed fills _signature_columns, the columns a collator gets",
-        "epo.training.trainer",
-    ),
     "dpo_compute_loss": Seam(
         "trl",
         "DPOTrainer.compute_loss takes (model, inputs, return_outputs, num_items_in_batch)",
@@ -70,8 +65,9 @@ SEAMS = {
     ),
     "loss_types": Seam(
         "trl",
-        "DPOTrainer._compute_loss sums the loss types sigmoid (DPO) and sft (chosen NLL) by loss_weights",
-        "launch.epo",
+        "DPOTrainer._compute_loss sums the loss types sigmoid (DPO) and sft (chosen NLL, the mean over the batch's "
+        "tokens) by the loss_weights it finds at each batch",
+        "epo.training.trainer",
     ),
     "fused_head": Seam(
         "trl",
@@ -150,13 +146,26 @@ SEAMS = {
         "Trainer.log(logs, start_time) is given the loss of a step and writes what is added to it",
         "compressor.scheduled_trainer",
     ),
+    "grad_norm": Seam(
+        "transformers",
+        "Trainer._get_grad_norm(model, grad_norm) is asked once before each optimizer step, clipped or not",
+        "compressor.scheduled_trainer",
+    ),
+    "batch_samples": Seam(
+        "transformers",
+        "Trainer.get_batch_samples(epoch_iterator, num_batches, device) gets a step's batches, and what it counts in "
+        "them reaches compute_loss as num_items_in_batch",
+        "epo.training.trainer",
+    ),
     "prediction_step": Seam(
         "transformers",
         "Trainer.prediction_step(model, inputs, prediction_loss_only, ignore_keys) may return (loss, None, None)",
         "compressor.scheduled_trainer",
     ),
     "create_optimizer": Seam(
-        "transformers", "Trainer.create_optimizer(model) makes self.optimizer and returns it", "epo.training.sft"
+        "transformers",
+        "Trainer.create_optimizer(model) makes self.optimizer, whose groups may be split before the first step",
+        "epo.training.sft",
     ),
     "state_written_last": Seam(
         "transformers", "Trainer writes trainer_state.json last into a checkpoint", "launch.training"

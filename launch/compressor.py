@@ -20,7 +20,7 @@ from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import check_words, fit, open_corpus, placed_texts, plan_batches, save_weights, schedule
+from launch.training import check_words, fit, named, open_corpus, placed_texts, plan_batches, save_weights, schedule
 
 
 @dataclass(kw_only=True)
@@ -112,15 +112,16 @@ def _train(
             memory_id=memory_id,
             weights=weights,
         )
-        results = fit(trainer)
+        results = named("train", fit(trainer))
         state = gathered_state(trainer)
         with whole_model(trainer):
             if stage.rank() == 0:
                 save_weights(compressor.config, state, out)
                 tokenizer.save_pretrained(out)
                 held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
-                results |= memory_report(compressor, llm, [_history(e, True) for e in held_out], collator, memory_id)
-                tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
+                unseen = [_history(example, True) for example in held_out]
+                results |= named("validation", memory_report(compressor, llm, unseen, collator, memory_id))
+                tracked.log_metrics(results)
                 folder.finish(results)
 
 

@@ -22,7 +22,7 @@ from launch.parts import build_extractor
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import fit, open_corpus, plan_batches, save_weights
+from launch.training import fit, named, open_corpus, plan_batches, save_weights
 
 Clips = list[tuple[Clip, Emotion]]
 """Labelled clips."""
@@ -106,17 +106,16 @@ def _train(
             data_collator=ClipCollator(train, reader, cache, recipe.modality_dropout),
             callbacks=[tracked.callback()],
         )
-        metrics = fit(trainer)
+        results = named("train", fit(trainer))
         state = gathered_state(trainer)
         with whole_model(trainer):
             if stage.rank() == 0:
                 save_weights(extractor.config, state, out)
                 reader.save(out)
-                metrics |= recognise(
-                    extractor, [clip for clip, _ in validation], [e for _, e in validation], reader, cache
-                )
-                tracked.log_metrics({f"validation/{name}": value for name, value in metrics.items()})
-                folder.finish(metrics)
+                clips, emotions = [clip for clip, _ in validation], [emotion for _, emotion in validation]
+                results |= named("validation", recognise(extractor, clips, emotions, reader, cache))
+                tracked.log_metrics(results)
+                folder.finish(results)
 
 
 def _check_length(recipe: ExtractorRecipe, extractor: EmotionExtractor) -> None:

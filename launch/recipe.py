@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 import yaml
 from trl import TrlParser
 
+from compressor.fixed_settings import FIXED_IN_TRAINING, default_of, refuse_changed
 from launch.credentials import receive_credentials, redact_mapping
 
 # What every stage needs of transformers' TrainingArguments, where its own default would not do.
@@ -26,6 +27,28 @@ _TRAINING_DEFAULTS = {
     "warmup_steps": 0.05,
     "seed": 0,
 }
+
+
+_NO_EVALUATION = "a training stage evaluates once, at its end; leave it out"
+_FIXED_IN_STAGES = {
+    "num_train_epochs": "max_steps says how long a stage trains; set that",
+    "gradient_accumulation_steps": (
+        "it is computed from global_batch_size, per_device_train_batch_size and the number of ranks; set those"
+    ),
+    "average_tokens_across_devices": "losses are exact means over the global batch in any case; leave it out",
+    "resume_from_checkpoint": "a stage goes on from the newest checkpoint of its output_dir by itself; leave it out",
+    "do_train": "a training stage trains; leave it out",
+    **dict.fromkeys(
+        (
+            "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "eval_accumulation_steps",
+            "eval_do_concat_batches", "eval_use_gather_object", "per_device_eval_batch_size", "prediction_loss_only",
+            "include_for_metrics", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval", "do_eval", "do_predict",
+            "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
+        ),
+        _NO_EVALUATION,
+    ),
+}  # fmt: skip
+"""Keys of transformers that a stage decides by itself: why, and the remedy."""
 
 
 class RecipeError(ValueError):
@@ -67,6 +90,7 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
         recipes = tuple(parser.parse_args_and_config(argv))
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{_config_name(argv)}: {error}") from error
+    _refuse_fixed(types, vars(parser.parse_args(_without_config(argv))), _config_name(argv))
     for recipe in recipes:
         _check_values(recipe, _config_name(argv))
         receive_credentials(recipe)
@@ -76,9 +100,9 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
 def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a recipe says, without making anything of it, and what it would say by default.
 
-    Of the project's own classes every key is there; of transformers' and TRL's only what differs from their own
-    default, so that a new release with more keys changes nothing. Hardware is not asked, so that a machine which only
-    starts jobs gets what a rank gets.
+    Of the project's own classes every key is there, of `EpoArguments` those it adds to TRL's; of transformers' and
+    TRL's only what differs from their own default, so that a new release with more keys changes nothing. Hardware is
+    not asked, so that a machine which only starts jobs gets what a rank gets.
 
     Args and errors: those of `read_recipe`, but for what only transformers and TRL find wrong in a value.
     """
@@ -91,16 +115,22 @@ def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[d
     except ValueError as error:
         raise RecipeError(f"{_config_name(argv)}: {error}") from error
     _check_seeds(values, _config_name(argv))
+    _refuse_fixed(types, values, _config_name(argv))
     kept: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     for type_ in types:
         fields = [field for field in dataclasses.fields(type_) if field.init]
-        defaults |= {field.name: _default(field) for field in fields}
+        defaults |= {field.name: default_of(field) for field in fields}
         own = {field.name: values[field.name] for field in fields}
         if _is_foreign(type_):
-            own = {name: value for name, value in own.items() if value != defaults[name]}
+            ours = _own_keys(type_)
+            own = {name: value for name, value in own.items() if name in ours or value != defaults[name]}
         else:
-            _check_values(type_(**own), _config_name(argv))
+            try:
+                recipe = type_(**own)
+            except ValueError as error:
+                raise RecipeError(f"{_config_name(argv)}: {error}") from error
+            _check_values(recipe, _config_name(argv))
         kept |= own
     return kept, defaults
 
@@ -232,6 +262,15 @@ def _check_seeds(values: Mapping[str, Any], where: str) -> None:
             raise RecipeError(f"{where}: {name} is {value}, want a whole number from 0 to {2**32 - 1}")
 
 
+def _refuse_fixed(types: Sequence[Any], values: Mapping[str, Any], where: str) -> None:
+    """Refuse settings of transformers and TRL that would do nothing in a stage, or not what they say."""
+    for type_ in filter(_is_foreign, types):
+        try:
+            refuse_changed(values, type_, FIXED_IN_TRAINING | _FIXED_IN_STAGES | getattr(type_, "FIXED", {}))
+        except ValueError as error:
+            raise RecipeError(f"{where}: {error}") from error
+
+
 def _fits(value: Any, type_: Any) -> bool:
     origin, parts = get_origin(type_), get_args(type_)
     if origin is Literal:
@@ -283,10 +322,13 @@ def _is_foreign(type_: Any) -> bool:
     return hasattr(type_, "to_sanitized_dict")
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return None if field.default is dataclasses.MISSING else field.default
+def _own_keys(type_: Any) -> set[str]:
+    """Return the keys that a class of the project adds to, or redefines of, those it inherits from TRL."""
+    if type_.__module__.split(".")[0] not in ("compressor", "epo", "launch"):
+        return set()
+    return (
+        set(vars(type_)["__annotations__"]) - getattr(type_, "FIXED", {}).keys() - FIXED_IN_TRAINING.keys() - {"FIXED"}
+    )
 
 
 def _config_name(argv: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Supervised tuning: a language model on text, or the whole model on gold replies: `launch/sft.py --config FILE`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +8,7 @@ from transformers import TrainingArguments, set_seed
 
 from launch import stage
 from compressor.curriculum import Curriculum, ScheduledDataset
+from compressor.fixed_settings import default_of
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
@@ -33,7 +34,7 @@ from launch.pipeline_files import require_parts_named
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import open_folder
 from launch.tracking import TrackedRun, open_run
-from launch.training import check_words, fit, open_corpus, placed_texts, plan_batches, save_weights, schedule
+from launch.training import check_words, fit, named, open_corpus, placed_texts, plan_batches, save_weights, schedule
 
 
 @dataclass(kw_only=True)
@@ -62,8 +63,12 @@ class SftRecipe(StageRecipe):
     emotion_weight: float = field(default=0.5, metadata={"help": "weight of recognising the clip's emotion"})
     history_weight: float = field(default=0.15, metadata={"help": "text input: weight of tokens before the reply"})
     curriculum: bool = field(default=True, metadata={"help": "text input: short histories first"})
-    modality_dropout: float = field(default=0.12, metadata={"help": "share of clips that lose audio or video"})
-    clip_dropout: float = field(default=0.08, metadata={"help": "share of prompts without their clip"})
+    modality_dropout: float | None = field(
+        default=None, metadata={"help": "share of clips that lose audio or video; none: 0.12, and with `pairs` 0"}
+    )
+    clip_dropout: float | None = field(
+        default=None, metadata={"help": "share of prompts without their clip; none: 0.08, and with `pairs` 0"}
+    )
     max_prompt_tokens: int = field(default=4096, metadata={"help": "oldest turns give way beyond it"})
     system_prompt: str = field(default="", metadata={"help": "first message of every prompt"})
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
@@ -73,10 +78,50 @@ class SftRecipe(StageRecipe):
     global_batch_size: int = field(default=16, metadata={"help": "replies an optimizer step, over all ranks"})
     cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
 
+    def __post_init__(self) -> None:
+        """Refuse keys that would do nothing beside others.
+
+        Raises:
+            RecipeError: names the key, the other one, and the remedy.
+        """
+        is_text = self.input == "text"
+        for is_so, keys, why in (
+            (is_text, _ONLY_WITH_CLIPS, "input: text trains a language model alone; leave it out"),
+            (not is_text, _ONLY_WITH_TEXT, "it belongs to input: text; leave it out"),
+            (self.model is not None, _PARTS, "model is a whole one that has its own; leave one of them out"),
+            (self.pairs is not None and not is_text, _REPLIES, "pairs says which replies are learnt; leave it out"),
+        ):
+            changed = [key for key in keys if getattr(self, key) != _default(key)] if is_so else []
+            if changed:
+                raise RecipeError(f"{changed[0]} would do nothing: {why}")
+
     @property
     def reads_clips(self) -> bool:
         """Text alone is read where the input is text."""
         return self.input == "audio_visual"
+
+    @property
+    def dropouts(self) -> tuple[float, float]:
+        """Shares of clips that lose a half, and of prompts that lose their clip; EPO's control sees what EPO sees."""
+        usual = (0.12, 0.08) if self.pairs is None else (0.0, 0.0)
+        return (
+            usual[0] if self.modality_dropout is None else self.modality_dropout,
+            usual[1] if self.clip_dropout is None else self.clip_dropout,
+        )
+
+
+_PARTS = ("llm", "extractor", "compressor", "max_prompt_tokens", "system_prompt")
+_REPLIES = ("replies", "require_clip")
+_LORA = ("lora_rank", "lora_alpha", "lora_dropout")
+_ONLY_WITH_TEXT = ("history_weight", "curriculum", "min_fact_recall")
+_ONLY_WITH_CLIPS = (
+    *_PARTS[1:], *_LORA, "model", "trainable", "compressor_learning_rate", "emotion_weight", "modality_dropout",
+    "clip_dropout", "cache_dir",
+)  # fmt: skip
+
+
+def _default(key: str) -> Any:
+    return next(default_of(field) for field in fields(SftRecipe) if field.name == key)
 
 
 RECIPES = [SftRecipe, TrainingArguments]
@@ -100,7 +145,7 @@ def run() -> None:
             dataset = schedule(examples, num_samples, args.seed, recipe.global_batch_size)
             results = tune(recipe, args, examples, dataset, dialogues, tracked)
             if stage.rank() == 0:
-                tracked.log_metrics({f"final/{name}": value for name, value in results.items()})
+                tracked.log_metrics(results)
                 folder.finish(results)
 
 
@@ -138,13 +183,13 @@ def _tune_text(
         ),
         callbacks=[tracked.callback()],
     )
-    results = fit(trainer)
+    results: dict[str, Any] = named("train", fit(trainer))
     state = gathered_state(trainer)
     with whole_model(trainer):
         if stage.rank() == 0:
             save_weights(llm.config, state, Path(args.output_dir))
             tokenizer.save_pretrained(args.output_dir)
-            results |= _fact_recall(recipe, llm, tokenizer, held_out, facts)
+            results |= named("validation", _fact_recall(recipe, llm, tokenizer, held_out, facts))
     return results
 
 
@@ -206,6 +251,9 @@ def _tune_model(
     read_clips_first((example.current.clip for example in examples), processor.clips, cache)
     inject_lora(model, lora_config(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout))
     freeze_all_but(model, tuple(recipe.trainable))
+    trains_lora = any(p.requires_grad for name, p in model.named_parameters() if ".lora_" in name)
+    if not trains_lora and any(getattr(recipe, key) != _default(key) for key in _LORA):
+        raise RecipeError(f"{', '.join(_LORA)} would do nothing: add lora_ to trainable, or leave them out")
     if stage.rank() == 0:
         print("trainable parameters: {:,} of {:,}".format(*num_trainable(model)))
         say_left_out(model)
@@ -217,14 +265,13 @@ def _tune_model(
         data_collator=SftCollator(
             examples,
             PromptBuilder(processor, cache),
-            recipe.modality_dropout,
-            recipe.clip_dropout,
+            *recipe.dropouts,
         ),
         callbacks=[tracked.callback()],
         emotion_weight=recipe.emotion_weight,
         learning_rates={} if rate is None else {"compressor": rate},
     )
-    results = fit(trainer)
+    results: dict[str, Any] = named("train", fit(trainer))
     state = gathered_state(trainer)
     if stage.rank() == 0:
         out = Path(args.output_dir)

@@ -1,7 +1,7 @@
 """What the training stages share: exact batches, resuming, and how a finished part is saved."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,14 @@ def fit(trainer: Trainer) -> dict[str, float]:
         print(f"resuming from {checkpoint}")
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return dict(result.metrics)
+
+
+def named(split: str, numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return numbers under the split that they are about: `train/loss`, `validation/accuracy`.
+
+    transformers calls its own `train_loss`, `train_runtime` and so on.
+    """
+    return {f"{split}/{name.removeprefix(f'{split}_')}": value for name, value in numbers.items()}
 
 
 def _bytes_to_write(trainer: Trainer) -> int:

@@ -166,7 +166,11 @@ class EmotionExtractor(PreTrainedModel):
 
 
 def emotion_loss(output: ExtractorOutput, emotions: Tensor) -> Tensor:
-    """Cross-entropy of the fused head plus half of each single-modality head (weights: our choice).
+    """Mean over examples of each one's cross-entropy: the fused head's plus half of each single-modality head's.
+
+    A head has nothing to say of an example without its modality or without a label, and adds 0 for it; the mean is over
+    all examples, so that the loss of a batch is the mean of its examples' losses, however they are spread over ranks
+    and accumulation steps (weights and mean: our choice).
 
     Args:
         output: of the extractor.
@@ -175,15 +179,15 @@ def emotion_loss(output: ExtractorOutput, emotions: Tensor) -> Tensor:
     Returns:
         float32 scalar in nats, 0 where no row is labelled.
     """
-    total = torch.zeros((), device=emotions.device)
     heads = (
         (output.fused_logits, 1.0, emotions),
         (output.audio_logits, 0.5, emotions.masked_fill(~output.audio_mask.any(dim=1), -100)),
         (output.video_logits, 0.5, emotions.masked_fill(~output.video_mask.any(dim=1), -100)),
     )
+    total = torch.zeros((), device=emotions.device)
     for logits, weight, labels in heads:
         nll = functional.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
-        total = total + weight * nll / (labels != -100).sum().clamp(min=1)
+        total = total + weight * nll / len(labels)
     return total
 
 

@@ -18,6 +18,7 @@ from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
 from epo.model.generation import generate
+from epo.model.modes import rest_frozen
 from epo.model.shared_prompt import pack_pairs, pair_masks
 
 CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
@@ -193,6 +194,17 @@ class EpoForConditionalGeneration(PreTrainedModel):
                 ids = tokenizer.encode(emotion, add_special_tokens=False)
                 row.copy_(embed_words(llm, torch.tensor(ids)).mean(dim=0))
         return model
+
+    def train(self, mode: bool = True) -> "EpoForConditionalGeneration":
+        """Enter or leave training mode; frozen parts of extractor and compressor stay out: no dropout or augmentation.
+
+        The language model's layers are left in it: only there do they checkpoint their gradients.
+        """
+        super().train(mode)
+        if mode:
+            rest_frozen(self.extractor)
+            rest_frozen(self.compressor)
+        return self
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's token embedding."""

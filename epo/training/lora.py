@@ -74,8 +74,14 @@ def lora_config(model: nn.Module, rank: int, alpha: int, dropout: float) -> Lora
 
 
 def inject_lora(model: Any, config: LoraConfig) -> None:
-    """Put LoRA layers into a model in place, so that the parts beside them can be trained and saved with it."""
+    """Put LoRA layers into a model in place, so that the parts beside them can be trained and saved with it.
+
+    PEFT would freeze all other weights; which of them train is left to `freeze_all_but`.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     LoraModel(model, config, "default")
+    for parameter in trained:
+        parameter.requires_grad_(True)
 
 
 def transposed_layers(model: nn.Module) -> list[str]:
@@ -118,6 +124,6 @@ def num_trainable(model: nn.Module) -> tuple[int, int]:
 
 
 def freeze_all_but(model: nn.Module, parts: tuple[str, ...]) -> None:
-    """Let train only parameters whose name contains one of `parts`."""
+    """Let train only parameters whose name contains one of `parts`; what is fixed, as Whisper's positions, stays so."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(part in name for part in parts))
+        parameter.requires_grad_(parameter.requires_grad and any(part in name for part in parts))

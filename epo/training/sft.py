@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from compressor.objectives import columns_of, labelled_span, mean_over_examples, reply_nll, token_nll
 from compressor.scheduled_trainer import ScheduledTrainer
 from epo.model.extractor import emotion_loss
+from epo.training.dropout import switch_dropout_off
 
 
 class ExtractorTrainer(ScheduledTrainer):
@@ -35,12 +36,37 @@ class TextTrainer(ScheduledTrainer):
         return {"loss": mean_over_examples(nll, labels, weights), "reply_nll": reply}
 
 
+class NothingToTrainError(ValueError):
+    """A setting is about weights of which none trains."""
+
+
 class SftTrainer(ScheduledTrainer):
     """Gold replies through memories and clips, with emotion recognition of the clip as a second loss."""
 
     def __init__(self, *args: Any, emotion_weight: float, learning_rates: Mapping[str, float], **kwargs: Any) -> None:
+        """Make a trainer.
+
+        Args:
+            args: of transformers' `Trainer`.
+            emotion_weight: of the second loss.
+            learning_rates: by part of a parameter's name, its rate where that is not the common one.
+            kwargs: of transformers' `Trainer`.
+
+        Raises:
+            NothingToTrainError: no weight that trains has one of these parts in its name.
+        """
         super().__init__(*args, **kwargs)
         self._emotion_weight, self._learning_rates = emotion_weight, learning_rates
+        language_model = self.model.language_model
+        if not any(p.requires_grad for name, p in language_model.named_parameters() if ".lora_" not in name):
+            switch_dropout_off(language_model, except_for="lora_")  # of what does not train itself, as in EPO
+        trained = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        for part in learning_rates:
+            if not any(part in name for name in trained):
+                raise NothingToTrainError(
+                    f"a learning rate is set for {part!r}, of which nothing trains; add it to trainable, or leave its "
+                    "rate out"
+                )
 
     def loss_terms(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `loss`, `reply_nll` in nats a token, and `emotion_loss` where the extractor trains."""
@@ -54,17 +80,19 @@ class SftTrainer(ScheduledTrainer):
         return {"loss": reply + self._emotion_weight * emotion, "reply_nll": reply, "emotion_loss": emotion}
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Build AdamW with one learning rate a part, `learning_rates` mapping a part of a name to its rate."""
-        optimizer: Any = getattr(self, "optimizer", None)
-        if optimizer is None:
-            groups: dict[float, list[nn.Parameter]] = {}
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    rates = [rate for part, rate in self._learning_rates.items() if part in name]
-                    groups.setdefault(rates[0] if rates else self.args.learning_rate, []).append(parameter)
-            optimizer = torch.optim.AdamW(
-                [{"params": parameters, "lr": rate} for rate, parameters in groups.items()],
-                weight_decay=self.args.weight_decay,
-            )
-            self.optimizer = optimizer
-        return optimizer
+        """Let transformers make the optimizer that the settings ask for, and give the parts their own rates."""
+        if self.optimizer is None:
+            optimizer = super().create_optimizer(model)
+            of_names = self.model if model is None else model
+            names = {id(parameter): name for name, parameter in of_names.named_parameters()}
+            groups = [self._by_rate(group, names) for group in optimizer.param_groups]
+            optimizer.param_groups[:] = [group for split in groups for group in split]
+        return self.optimizer
+
+    def _by_rate(self, group: dict[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:
+        """Split a group of parameters by their learning rate; all its other settings stay."""
+        split: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            rates = [rate for part, rate in self._learning_rates.items() if part in names[id(parameter)]]
+            split.setdefault(rates[0] if rates else group["lr"], []).append(parameter)
+        return [group | {"params": parameters, "lr": rate} for rate, parameters in split.items()]

@@ -1,30 +1,67 @@
 """Emotional Preference Optimization: a thin subclass of TRL's DPOTrainer for batches with memories and clips."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel
 from trl import DPOTrainer
 
-from compressor.scheduled_trainer import require_finite
+from compressor.curriculum import ScheduledDataset
+from compressor.scheduled_trainer import ScheduleReader, require_finite
 from compressor.seams import use_own_forward
 from epo.model.modeling import encode_once
 from epo.model.shared_prompt import prove_sharing
+from epo.training.arguments import EpoArguments
+from epo.training.dropout import switch_dropout_off
 
 
 class ReferenceDriftError(ValueError):
     """Weights outside the LoRA would train; with the adapter off they are the reference, which must not move."""
 
 
-class EpoTrainer(DPOTrainer):
+class NotEpoError(ValueError):
+    """The trainer was given settings or an order of data with which it would train something else than EPO."""
+
+
+class EpoTrainer(ScheduleReader, DPOTrainer):
     """Sigmoid DPO loss plus weighted NLL of the gold reply; the policy without its LoRA is the reference.
 
     What differs from TRL: rows are indices that the collator turns into prompts, memories and clips, so there is
-    nothing to tokenise beforehand; every prompt is read once a pair (`prompt_lengths`), every history and clip once
-    for policy and reference together; a non-finite loss stops all ranks; anything trainable beside the LoRA is refused.
+    nothing to tokenise beforehand; they come in the order of a schedule, in exact global batches; the NLL is the mean
+    over the tokens of the global batch, however it is spread; every prompt is read once a pair (`prompt_lengths`),
+    every history and clip once for policy and reference together; there is no dropout of any kind; what is not finite
+    stops all ranks; anything trainable beside the LoRA is refused.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, model: PreTrainedModel, *, args: EpoArguments, train_dataset: ScheduledDataset, **kwargs: Any
+    ) -> None:
+        """Make a trainer.
+
+        Args:
+            model: `EpoForConditionalGeneration`.
+            args: the settings; `beta` and `alpha` are the objective's.
+            train_dataset: which pair is learnt when, by its index.
+            kwargs: of TRL's `DPOTrainer`: `data_collator`, `processing_class`, `peft_config`, ...
+
+        Raises:
+            NotEpoError: settings or data are of TRL's own kinds.
+            ReferenceDriftError: weights beside the LoRA would train.
+        """
+        if not isinstance(args, EpoArguments):
+            raise NotEpoError(
+                f"args is a {type(args).__name__}, with which this would be plain DPO; want "
+                "epo.training.arguments.EpoArguments, which says what EPO minimises"
+            )
+        if not isinstance(train_dataset, ScheduledDataset):
+            raise NotEpoError(
+                f"train_dataset is a {type(train_dataset).__name__}, whose last batch of a pass is a short one; want "
+                "compressor.curriculum.ScheduledDataset, in which every global batch is exact"
+            )
+        super().__init__(model, args=args, train_dataset=schedule_rows(train_dataset), **kwargs)
         for model in filter(None, (self.model, self.ref_model)):
             use_own_forward(model.get_base_model() if hasattr(model, "get_base_model") else model)
         moving = [name for name, p in self.model.named_parameters() if p.requires_grad and ".lora_" not in name]
@@ -33,6 +70,7 @@ class EpoTrainer(DPOTrainer):
                 f"{len(moving)} weights beside the LoRA are trainable ({moving[0]}, ...); with the adapter off they "
                 "are the reference and would move it. Train them in launch/sft.py, and only LoRA here"
             )
+        switch_dropout_off(self.model)
         self._settle_sharing()
 
     def _settle_sharing(self) -> None:
@@ -48,14 +86,36 @@ class EpoTrainer(DPOTrainer):
         """Leave rows as they are: the collator reads the dialogues."""
         return dataset
 
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["index"]
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | None]:
+        """Get the batches of a step, and count the gold tokens in them and in those of the other ranks."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return batches, None
+        num_tokens = torch.stack([_num_gold_tokens(batch) for batch in batches]).sum().to(device)
+        return batches, self.accelerator.reduce(num_tokens, reduction="sum")
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return TRL's loss after making sure that it is finite on every rank."""
+        """Return TRL's loss after making sure that it is finite on every rank.
+
+        TRL's NLL is the mean over the tokens of this batch. Weighted by the batch's share of all tokens of the step,
+        times the number of batches that are averaged, their mean is the mean over all tokens.
+
+        Args:
+            model: policy.
+            inputs: a batch of `PairCollator`.
+            return_outputs: whether to return outputs too.
+            num_items_in_batch: gold tokens of the whole step, None where this batch is all there is.
+        """
         inputs = self._encode_context_once(inputs)
+        alpha: Any = self.args.alpha
+        if num_items_in_batch is not None:
+            num_batches = self.current_gradient_accumulation_steps * self.args.world_size
+            alpha = alpha * num_batches * _num_gold_tokens(inputs) / num_items_in_batch
+        self.loss_weights = [1.0, alpha]
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         require_finite(result[0] if return_outputs else result, self.state.global_step)
         return result
@@ -68,6 +128,11 @@ class EpoTrainer(DPOTrainer):
             return encode_once(self.accelerator.unwrap_model(self.model).get_base_model(), inputs)
 
 
-def pair_rows(num_pairs: int) -> Dataset:
-    """Return the dataset of a run over pairs: one row an index."""
-    return Dataset.from_dict({"index": list(range(num_pairs))})
+def schedule_rows(schedule: ScheduledDataset) -> Dataset:
+    """Return a schedule as TRL wants it: one row a position."""
+    return Dataset.from_dict({"index": [schedule[position]["index"] for position in range(len(schedule))]})
+
+
+def _num_gold_tokens(batch: dict[str, Any]) -> Tensor:
+    """Return the tokens of a batch's gold replies, int64 (); chosen rows come first."""
+    return batch["completion_mask"].chunk(2)[0].sum()

@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 from compressor.curriculum import Curriculum, ScheduledDataset
 from compressor.data import CompressionCollator, History, Utterance
 from compressor.placeholders import MEMORY_TOKEN
-from compressor.scheduled_trainer import LossTerms, NonFiniteLossError, ScheduledTrainer, require_finite
+from compressor.scheduled_trainer import LossTerms, NonFiniteError, ScheduledTrainer, require_finite
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 
 
@@ -63,7 +63,7 @@ def test_terms_hold_no_graph():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_is_not_finite_stops(value):
-    with pytest.raises(NonFiniteLossError, match="not finite at step 7; lower learning_rate"):
+    with pytest.raises(NonFiniteError, match="the loss is not finite at step 7; lower learning_rate"):
         require_finite(torch.tensor(value), step=7)
     require_finite(torch.tensor(1e30), step=7)
 
@@ -90,7 +90,7 @@ def test_the_optimizer_does_not_step_on_a_broken_loss(tmp_path):
     run = trainer(tmp_path)
     first = ScheduledDataset(4, 8, seed=0)[0]["index"]
     run.data_collator = lambda rows: {"x": torch.tensor([1.0 if rows[0]["index"] == first else float("nan")])}
-    with pytest.raises(NonFiniteLossError, match="step 0"):
+    with pytest.raises(NonFiniteError, match="step 0"):
         run.train()
     assert run.model.w.item() == 2.0 and len(run.seen) == 2
 

@@ -11,21 +11,21 @@ import torch.distributed as dist
 from peft import LoraConfig
 from safetensors.torch import save_file
 from transformers import Trainer, TrainingArguments
-from trl import DPOConfig
 
 from launch import ranks
 from compressor.curriculum import ScheduledDataset
-from compressor.scheduled_trainer import LossTerms, NonFiniteLossError, require_finite
+from compressor.scheduled_trainer import LossTerms, NonFiniteError, require_finite
 from epo.data.cache import ClipCache
 from epo.data.dialogue import read_dialogues
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.processing import EpoProcessor
 from epo.preferences.pair import read_pairs
+from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, SftCollator
 from epo.training.examples import pair_examples, reply_examples
 from epo.training.lora import lora_config
 from epo.training.sft import SftTrainer
-from epo.training.trainer import EpoTrainer, pair_rows
+from epo.training.trainer import EpoTrainer
 
 STEPS = 3
 
@@ -64,7 +64,7 @@ def check_finite(rank: int) -> None:
     require_finite(torch.tensor(1.0), step=5)
     try:
         require_finite(torch.tensor(float("nan") if rank == 1 else 1.0), step=6)
-    except NonFiniteLossError as error:
+    except NonFiniteError as error:
         assert "step 6" in str(error)
     else:
         raise AssertionError(f"rank {rank} went on")
@@ -107,11 +107,11 @@ def train_epo(folder: str, corpus: str, out: str, accumulation: int) -> None:
     model, build = load(folder)
     by_id = {dialogue.id: dialogue for dialogue in read_dialogues(f"{corpus}/dialogues.jsonl")}
     pairs = pair_examples(read_pairs(f"{corpus}/pairs.jsonl", by_id), by_id, "train")
-    loss = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5], "max_length": None, "bf16": False}
+    own = {"alpha": 0.5, "bf16": False, "gradient_checkpointing": False}
     lora: LoraConfig = lora_config(model, 4, 8, 0.0)
     trainer = EpoTrainer(
-        model=model, args=DPOConfig(**settings(out, accumulation), **loss, gradient_checkpointing=False),
-        train_dataset=pair_rows(len(pairs)), data_collator=PairCollator(pairs, build),
+        model=model, args=EpoArguments(**settings(out, accumulation), **own),
+        train_dataset=ScheduledDataset(len(pairs), 4 * STEPS, seed=0), data_collator=PairCollator(pairs, build),
         processing_class=build.processor, peft_config=lora,
     )  # fmt: skip
     trainer.train()

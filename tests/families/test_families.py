@@ -11,12 +11,13 @@ import pytest
 import torch
 from families import FAMILIES, VISION
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-from trl import DPOConfig
 
+from compressor.curriculum import ScheduledDataset
 from compressor.data import IGNORE
 from compressor.language_model import LanguageModelError, text_part
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.shared_prompt import prove_sharing
+from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import (
     inject_lora,
@@ -27,7 +28,7 @@ from epo.training.lora import (
     transposed_layers,
 )
 from epo.training.losses import epo_loss, implicit_reward, sequence_logps
-from epo.training.trainer import EpoTrainer, pair_rows
+from epo.training.trainer import EpoTrainer
 from launch.training import save_weights
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
@@ -172,11 +173,10 @@ def make_trainer(model, pairs, build, folder):
     """The trainer as `launch/epo.py` makes it."""
     settings = {
         "max_steps": 1, "per_device_train_batch_size": 4, "report_to": "none", "use_cpu": True, "bf16": False,
-        "gradient_checkpointing": False, "disable_tqdm": True, "beta": 0.3, "loss_type": ["sigmoid", "sft"],
-        "loss_weights": [1.0, 0.7], "router_aux_loss_coef": 0.0, "max_length": None,
+        "gradient_checkpointing": False, "disable_tqdm": True, "beta": 0.3, "alpha": 0.7,
     }  # fmt: skip
     return EpoTrainer(
-        model=model, args=DPOConfig(output_dir=str(folder), **settings), train_dataset=pair_rows(len(pairs)),
+        model=model, args=EpoArguments(output_dir=str(folder), **settings), train_dataset=ScheduledDataset(len(pairs), 4, seed=0),
         data_collator=PairCollator(pairs, build), processing_class=build.processor,
         peft_config=lora_config(model, 4, 8, 0.0),
     )  # fmt: skip

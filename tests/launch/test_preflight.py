@@ -155,8 +155,11 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
         ("sft", {"max_steps": -1}, "max_steps: set the number of optimizer steps"),
         ("sft", {"global_batch_size": 6}, "global_batch_size 6 is not a multiple .* set it to 4 or 8"),
         ("sft", {"model": None}, "llm, extractor, compressor: name all three parts"),
-        ("sft", {"input": "text"}, "llm: name the language model to tune"),
-        ("sft", {"input": "text", "llm": "gpt2", "min_fact_recall": 0.5}, "min_fact_recall: no validation reply of"),
+        ("sft", {"input": "text", "model": None}, "llm: name the language model to tune"),
+        (
+            "sft", {"input": "text", "model": None, "llm": "gpt2", "min_fact_recall": 0.5},
+            "min_fact_recall: no validation reply of",
+        ),
         ("sft", {"model": "runs/nowhere"}, "model: runs/nowhere: no such folder, and no stage before this one writes"),
         ("sft", {"model": "runs"}, r"model: runs: holds no model \(no config.json\)"),
         ("compressor", {"backbone": "parts/none.json"}, "backbone: parts/none.json: no such file"),

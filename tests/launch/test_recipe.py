@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 from trl import DPOConfig
 
 from epo.data.corpora.builtin import BuiltinCorpus
+from epo.training.arguments import EpoArguments
 from launch.pipeline import read_pipeline
 from launch.recipe import (
     RecipeError,
@@ -31,7 +32,7 @@ _STAGES = {
     "compressor": ("CompressorRecipe", TrainingArguments),
     "sft": ("SftRecipe", TrainingArguments),
     "preferences": ("PreferencesRecipe", None),
-    "epo": ("EpoRecipe", DPOConfig),
+    "epo": ("EpoRecipe", EpoArguments),
     "evaluate": ("EvaluateRecipe", None),
 }
 RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
@@ -202,7 +203,7 @@ def test_what_is_declared_is_what_was_said_and_our_own_defaults(recipe):
 def test_every_key_of_the_table_of_roles_is_a_key():
     """Of a recipe class, or of transformers or TRL in one of their versions."""
     classes = [getattr(importlib.import_module(f"launch.{name}"), own) for name, (own, _) in _STAGES.items()]
-    ours = {field.name for type_ in (*classes, BuiltinCorpus) for field in dataclasses.fields(type_)}
+    ours = {field.name for type_ in (*classes, BuiltinCorpus, EpoArguments) for field in dataclasses.fields(type_)}
     theirs = {field.name for field in dataclasses.fields(DPOConfig)}
     elsewhere = {"num_ranks", "activation_checkpointing", "gradient_checkpointing", "logging_dir"}  # some versions'
     assert ROLES.keys() - ours - theirs - elsewhere <= {
@@ -250,7 +251,7 @@ def test_every_recipe_is_read_strictly(path, monkeypatch):
         return
     name, beside = _STAGES[stage]
     types = [getattr(importlib.import_module(f"launch.{stage}"), name), *([] if beside is None else [beside])]
-    extra = ["--use_cpu", "--bf16", "false"] if beside in (TrainingArguments, DPOConfig) else []
+    extra = ["--use_cpu", "--bf16", "false"] if beside in (TrainingArguments, EpoArguments) else []
     own, *others = read_recipe(types, ["--config", str(path), *extra])
     assert own.pipeline == path.parent.name
     if extra:

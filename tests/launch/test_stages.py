@@ -68,7 +68,7 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     )  # fmt: skip
     for out in (lm, heard, memory, tuned, preferred, control):
         results = json.loads((out / "stage.json").read_text())["results"]
-        assert results["train_loss"] > 0 and (out / "provenance.json").is_file(), out
+        assert results["train/loss"] > 0 and (out / "provenance.json").is_file(), out
         assert yaml.safe_load((out / "recipe.yaml").read_text())["max_steps"] == 2
         assert not [path for suffix in ("bin", "pt", "pkl", "partial") for path in out.glob(f"*.{suffix}")], out
     assert (preferred / "adapter_model.safetensors").is_file()
@@ -222,7 +222,7 @@ def test_a_broken_pair_is_named_before_anything_is_written(run, corpus, tmp_path
         ({"max_steps": -1}, "max_steps: set the number of optimizer steps"),
         ({"global_batch_size": 6}, "global_batch_size 6 is not a multiple .* set it to 4 or 8"),
         ({"llm": None}, "llm: name all three parts, or `model`"),
-        ({"input": "text", "llm": None}, "llm: name the language model to tune"),
+        ({"input": "text", "llm": None, "extractor": None, "compressor": None}, "llm: name the language model to tune"),
         ({"input": "txt"}, "input is 'txt', want 'text' or 'audio_visual'"),
         ({"trainable": "lora_"}, "trainable is 'lora_', want a list of str"),
     ],
@@ -277,7 +277,7 @@ def test_a_clip_that_is_asked_for_and_missing_is_said(run, corpus, tmp_path):
 
 def test_the_loss_of_epo_is_not_a_setting(run, corpus):
     data = {"data": str(corpus / "dialogues.jsonl"), "pairs": str(corpus / "pairs.jsonl")}
-    with pytest.raises(RecipeError, match="EPO fixes both; set beta and alpha instead"):
+    with pytest.raises(RecipeError, match=r"epo.yaml: loss_type is .*'ipo'.* EPO fixes the loss; set beta and alpha"):
         run(epo, "epo", model="x", loss_type="ipo", **data, **_TRAINING)
 
 

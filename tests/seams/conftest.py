@@ -31,22 +31,22 @@ def build(model_and_processor, clip_cache):
 @pytest.fixture
 def make_epo_trainer(model_and_processor, build, pairs, tmp_path):
     """Build an `EpoTrainer`, or a subclass of it, on the tiny model."""
-    from trl import DPOConfig
-
+    from compressor.curriculum import ScheduledDataset
+    from epo.training.arguments import EpoArguments
     from epo.training.collate import PairCollator
     from epo.training.lora import lora_config
-    from epo.training.trainer import EpoTrainer, pair_rows
+    from epo.training.trainer import EpoTrainer
 
     def make(kind=EpoTrainer, **changes):
         settings = {
             "max_steps": 1, "per_device_train_batch_size": 4, "save_strategy": "no", "report_to": "none",
-            "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True, "max_length": None,
-            "beta": 0.3, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.7],
+            "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True, "beta": 0.3,
+            "alpha": 0.7,
         }  # fmt: skip
         model = model_and_processor[0]
         return kind(
-            model=model, args=DPOConfig(output_dir=str(tmp_path), **(settings | changes)),
-            train_dataset=pair_rows(len(pairs)), data_collator=PairCollator(pairs, build),
+            model=model, args=EpoArguments(output_dir=str(tmp_path), **(settings | changes)),
+            train_dataset=ScheduledDataset(len(pairs), 64, seed=0), data_collator=PairCollator(pairs, build),
             processing_class=build.processor, peft_config=lora_config(model, 4, 8, 0.0),
         )  # fmt: skip
 

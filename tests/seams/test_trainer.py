@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import ScheduledTrainer
@@ -83,6 +83,31 @@ def test_terms_we_add_stand_beside_the_loss(run):
 @pytest.mark.seam("prediction_step")
 def test_evaluation_does_with_the_loss_alone(run):
     assert run.evaluate(ScheduledDataset(4, 4, seed=0))["eval_loss"] == pytest.approx(4 * 3.5)
+
+
+@pytest.mark.seam("grad_norm")
+def test_the_norm_is_asked_for_before_each_step_though_nothing_is_clipped(run):
+    asked, steps = [], []
+    norm = run._get_grad_norm
+    run._get_grad_norm = lambda model, grad_norm=None: asked.append(len(steps)) or norm(model, grad_norm=grad_norm)
+
+    class Count(TrainerCallback):
+        def on_optimizer_step(self, *args, **kwargs):
+            steps.append(1)
+
+    run.add_callback(Count())
+    run.train()
+    assert asked == [0, 1]
+
+
+@pytest.mark.seam("batch_samples")
+def test_what_is_counted_in_a_steps_batches_reaches_the_loss(run):
+    seen = []
+    get, loss = run.get_batch_samples, run.compute_loss
+    run.get_batch_samples = lambda iterator, num_batches, device: (get(iterator, num_batches, device)[0], num_batches)
+    run.compute_loss = lambda *args, **kwargs: seen.append(kwargs["num_items_in_batch"]) or loss(*args, **kwargs)
+    run.train()
+    assert seen == [2, 2, 2, 2]
 
 
 @pytest.mark.seam("create_optimizer")

@@ -2,16 +2,17 @@
 
 import pytest
 import torch
-from trl import DPOConfig
 
+from compressor.curriculum import ScheduledDataset
 from compressor.data import CompressionCollator, History, Utterance
 from compressor.text import PAD, pad_left
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.text_recall import text_recall
 from epo.preferences.local_chat import LocalChat
+from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, SftCollator
 from epo.training.lora import lora_config
-from epo.training.trainer import EpoTrainer, pair_rows
+from epo.training.trainer import EpoTrainer
 
 
 def no_token(words):
@@ -104,14 +105,13 @@ def test_preference_training_is_the_same(change, make_model, pairs, clip_cache, 
         torch.manual_seed(3)
         model, processor = make_model()
         change(processor.tokenizer)
-        args = DPOConfig(
+        args = EpoArguments(
             output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=3, learning_rate=1e-2, logging_steps=1,
-            save_strategy="no", report_to="none", use_cpu=True, remove_unused_columns=False, beta=0.3,
-            loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.7], max_length=None, bf16=False,
+            save_strategy="no", report_to="none", use_cpu=True, beta=0.3, alpha=0.7, bf16=False,
             gradient_checkpointing=False, disable_tqdm=True,
         )  # fmt: skip
         trainer = EpoTrainer(
-            model=model, args=args, train_dataset=pair_rows(len(pairs)), processing_class=processor,
+            model=model, args=args, train_dataset=ScheduledDataset(len(pairs), 6, seed=0), processing_class=processor,
             data_collator=PairCollator(pairs, PromptBuilder(processor, clip_cache)),
             peft_config=lora_config(model, 4, 8, 0.0),
         )  # fmt: skip

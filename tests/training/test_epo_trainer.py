@@ -7,13 +7,16 @@ import torch
 from peft import get_peft_model
 from trl import DPOConfig
 
+from compressor.curriculum import ScheduledDataset
 from compressor.data import IGNORE
-from compressor.scheduled_trainer import NonFiniteLossError
+from compressor.scheduled_trainer import NonFiniteError
 from epo.evaluation.rewards import pair_logps
+from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.examples import PairExample
 from epo.training.lora import lora_config
 from epo.training.losses import epo_loss, implicit_reward, sequence_logps
-from epo.training.trainer import EpoTrainer, ReferenceDriftError, pair_rows
+from epo.training.trainer import EpoTrainer, NotEpoError, ReferenceDriftError, schedule_rows
 
 BETA, ALPHA = 0.3, 0.7
 
@@ -28,14 +31,13 @@ def make_trainer(model_and_processor, build, pairs, tmp_path):
     def make(model=None, lora=True, **changes):
         settings = {
             "max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1,
-            "save_strategy": "no", "report_to": "none", "use_cpu": True, "remove_unused_columns": False,
-            "beta": BETA, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, ALPHA], "max_length": None,
+            "save_strategy": "no", "report_to": "none", "use_cpu": True, "beta": BETA, "alpha": ALPHA,
             "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True,
         }  # fmt: skip
         model = model_and_processor[0] if model is None else model
         return EpoTrainer(
-            model=model, args=DPOConfig(output_dir=str(tmp_path), **(settings | changes)),
-            train_dataset=pair_rows(len(pairs)), data_collator=PairCollator(pairs, build),
+            model=model, args=EpoArguments(output_dir=str(tmp_path), **(settings | changes)),
+            train_dataset=ScheduledDataset(len(pairs), 64, seed=0), data_collator=PairCollator(pairs, build),
             processing_class=build.processor, peft_config=lora_config(model, 4, 8, 0.0) if lora else None,
         )  # fmt: skip
 
@@ -111,11 +113,68 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(make_trainer):
     trainer = make_trainer()
     before = {n: p.clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
     trainer.model.get_base_model().language_model.lm_head.weight.data[3] = float("nan")
-    with pytest.raises(NonFiniteLossError, match="step 0"):
+    with pytest.raises(NonFiniteError, match="step 0"):
         trainer.train()
     after = dict(trainer.model.named_parameters())
     assert all(after[name].equal(tensor) for name, tensor in before.items())
 
 
-def test_rows_are_indices():
-    assert pair_rows(3)["index"] == [0, 1, 2]
+def test_a_gradient_that_is_not_finite_stops_before_the_step(make_trainer):
+    trainer = make_trainer()
+    weights = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+    before = {name: parameter.clone() for name, parameter in weights.items()}
+    next(iter(weights.values())).register_hook(lambda gradient: torch.full_like(gradient, float("inf")))
+    with pytest.raises(NonFiniteError, match="the gradient is not finite at step 0"):
+        trainer.train()
+    assert all(weights[name].equal(tensor) for name, tensor in before.items())
+
+
+def test_nothing_is_dropped_in_training(make_llm, make_model, make_trainer, pairs, build):
+    """Not even where a layer keeps the rate as a number of its own: Qwen's attention."""
+    model, _ = make_model(make_llm(attention_dropout=0.5))
+    trainer = make_trainer(model)
+    batch = PairCollator(pairs, build)([{"index": i} for i in range(4)])
+    trainer.model.train()
+    losses = [trainer.compute_loss(trainer.model, batch).item() for _ in range(2)]
+    trainer.model.eval()
+    assert losses == [trainer.compute_loss(trainer.model, batch).item()] * 2
+
+
+def test_both_rows_of_a_pair_see_the_same_clip(make_trainer, model_and_processor, pairs, build):
+    """Prompts that are not shared, and an extractor with dropout and augmentation: policy, reference and rows agree."""
+    config = model_and_processor[0].extractor.config
+    config.augmentation = 1.0
+    for module in model_and_processor[0].extractor.modules():
+        if isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.5
+    trainer = make_trainer()
+    same = [PairExample(pair.example, pair.example.reply, pair.example.reply_emotion) for pair in pairs]
+    trainer.model.get_base_model().shares_prompts = False
+    batch = PairCollator(same, build)([{"index": i} for i in range(4)])
+    trainer.model.train()
+    trainer.compute_loss(trainer.model, batch)
+    numbers = trainer._metrics["train"]
+    assert numbers["logps/chosen"] == pytest.approx(numbers["logps/rejected"], rel=1e-6)
+    assert numbers["rewards/margins"][0] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_rows_are_positions_of_the_schedule():
+    """Seven pairs in batches of four: the second batch goes on in the next pass, and none is short."""
+    schedule = ScheduledDataset(7, 8, seed=0)
+    rows = schedule_rows(schedule)["index"]
+    assert rows == [schedule[position]["index"] for position in range(8)]
+    assert sorted(rows[:7]) == list(range(7)) and rows[7] == ScheduledDataset(7, 14, seed=0)[7]["index"]
+
+
+def test_plain_dpo_is_refused(model_and_processor, tmp_path):
+    model, processor = model_and_processor
+    plain = DPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    with pytest.raises(NotEpoError, match="args is a DPOConfig, with which this would be plain DPO; want .*EpoArgum"):
+        EpoTrainer(model, args=plain, train_dataset=ScheduledDataset(4, 4, seed=0), processing_class=processor)
+
+
+def test_rows_in_passes_are_refused(model_and_processor, tmp_path):
+    model, processor = model_and_processor
+    args = EpoArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    with pytest.raises(NotEpoError, match="train_dataset is a list, whose last batch of a pass is a short one"):
+        EpoTrainer(model, args=args, train_dataset=[{"index": 0}], processing_class=processor)

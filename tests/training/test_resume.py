@@ -5,14 +5,14 @@ import shutil
 import pytest
 import torch
 from transformers import TrainerCallback, TrainingArguments
-from trl import DPOConfig
 
 from compressor.curriculum import ScheduledDataset
+from epo.training.arguments import EpoArguments
 from epo.training.collate import ClipCollator, PairCollator, PromptBuilder, SftCollator
 from epo.training.examples import labelled_clips
 from epo.training.lora import lora_config
 from epo.training.sft import ExtractorTrainer, SftTrainer
-from epo.training.trainer import EpoTrainer, pair_rows
+from epo.training.trainer import EpoTrainer
 from launch.training import fit, last_checkpoint
 
 STEPS, STOP = 6, 3
@@ -55,10 +55,10 @@ def make_trainer(make_model, make_extractor, reader, dialogues, examples, pairs,
                 data_collator=SftCollator(examples, build, modality_dropout=0.3, clip_dropout=0.3),
                 emotion_weight=0.5, learning_rates={"compressor": 1e-3},
             )  # fmt: skip
-        loss = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5], "max_length": None, "bf16": False}
+        own = {"alpha": 0.5, "bf16": False, "gradient_checkpointing": False}
         return EpoTrainer(
-            model=model, args=DPOConfig(**settings(folder), **loss, gradient_checkpointing=False),
-            train_dataset=pair_rows(len(pairs)), data_collator=PairCollator(pairs, build),
+            model=model, args=EpoArguments(**settings(folder), **own),
+            train_dataset=ScheduledDataset(len(pairs), 4 * STEPS, seed=0), data_collator=PairCollator(pairs, build),
             processing_class=processor, peft_config=lora_config(model, 4, 8, 0.0),
         )  # fmt: skip
 

@@ -1,0 +1,59 @@
+"""What may be set of an EPO run: TRL's settings without those that would make another objective of it."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from trl import DPOConfig
+
+from compressor.fixed_settings import FIXED_IN_TRAINING, refuse_changed
+
+_LOSS = "EPO fixes the loss; set beta and alpha instead"
+_LENGTH = (
+    "the processor drops the oldest turns, and a cut would take placeholders or the reply; set max_prompt_tokens in"
+)
+_REFERENCE = "the reference is the policy without its LoRA, read beside it at each step; leave it out"
+_ROWS = "the collator makes the rows; leave it out"
+_MODEL = "the recipe's `model` names a folder that is loaded without code from elsewhere; leave it out"
+
+
+@dataclass
+class EpoArguments(DPOConfig):
+    """Settings of `EpoTrainer`: whatever makes them, they mean EPO.
+
+    Keys of TRL that EPO fixes are refused where they are given another value. Of TRL's defaults those of
+    `gradient_checkpointing` and `bf16` (both on) and `learning_rate` (1e-6) stay.
+
+    Raises:
+        FixedSettingError: a key was set that EPO fixes; names it and the remedy.
+    """
+
+    FIXED: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("loss_type", "loss_weights", "f_divergence_type", "f_alpha_divergence_coef"), _LOSS),
+        **dict.fromkeys(("ld_alpha", "label_smoothing", "use_weighting", "discopop_tau"), _LOSS),
+        "router_aux_loss_coef": "EPO's loss has no such term, and routers do not train; leave it out",
+        "disable_dropout": "EPO compares policy and reference without dropout; leave it out",
+        **dict.fromkeys(("max_length", "truncation_mode"), f"{_LENGTH} the SFT recipe"),
+        **dict.fromkeys(("padding_free", "pad_to_multiple_of", "pad_token", "dataset_num_proc"), _ROWS),
+        **dict.fromkeys(("precompute_ref_log_probs", "precompute_ref_batch_size"), _REFERENCE),
+        **dict.fromkeys(("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"), _REFERENCE),
+        **dict.fromkeys(("model_init_kwargs", "trust_remote_code"), _MODEL),
+        "activation_offloading": "EPO has not been made to work with it; set gradient_checkpointing instead",
+    }
+
+    beta: float = field(default=0.1, metadata={"help": "how far the policy may go from the reference; higher: less"})
+    alpha: float = field(default=1.0, metadata={"help": "weight of the gold reply's NLL, in nats a token"})
+    loss_type: list[str] = field(default_factory=lambda: ["sigmoid", "sft"], metadata={"help": "fixed"})
+    loss_weights: list[float] | None = field(default=None, metadata={"help": "fixed: 1 and alpha"})
+    router_aux_loss_coef: float | None = field(default=0.0, metadata={"help": "fixed"})
+    max_length: int | None = field(default=None, metadata={"help": "fixed"})
+    pad_to_multiple_of: int | str | None = field(default=None, metadata={"help": "fixed"})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "fixed"})
+
+    def __post_init__(self) -> None:
+        """Refuse what would not be EPO, and say the rest of the objective in TRL's words."""
+        weights = [1.0, self.alpha]
+        if self.loss_weights == weights:
+            self.loss_weights = None
+        refuse_changed(vars(self), EpoArguments, self.FIXED | FIXED_IN_TRAINING)
+        self.loss_weights = weights
+        super().__post_init__()
