@@ -176,9 +176,9 @@ def make_trainer(model, pairs, build, folder):
         "gradient_checkpointing": False, "disable_tqdm": True, "beta": 0.3, "alpha": 0.7,
     }  # fmt: skip
     return EpoTrainer(
-        model=model, args=EpoArguments(output_dir=str(folder), **settings), train_dataset=ScheduledDataset(len(pairs), 4, seed=0),
-        data_collator=PairCollator(pairs, build), processing_class=build.processor,
-        peft_config=lora_config(model, 4, 8, 0.0),
+        model=model, args=EpoArguments(output_dir=str(folder), **settings),
+        train_dataset=ScheduledDataset(len(pairs), 4, seed=0), data_collator=PairCollator(pairs, build),
+        processing_class=build.processor, peft_config=lora_config(model, 4, 8, 0.0),
     )  # fmt: skip
 
 
