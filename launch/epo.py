@@ -19,6 +19,7 @@ from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer, pair_rows
 from launch.clip_check import read_clips_first
 from launch.model import load_model
+from launch.precision import require_precision
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
@@ -51,6 +52,7 @@ RECIPES = [EpoRecipe, DPOConfig]
 def run() -> None:
     """Read pairs and model, train the LoRA, report rewards on the validation pairs, save the adapter."""
     recipe, args = read_recipe(RECIPES)
+    require_precision(recipe, args)
     _set_loss(recipe, args)
     out = Path(args.output_dir)
     plan_batches(args, recipe.global_batch_size)

@@ -7,10 +7,11 @@ from transformers import AutoModel, AutoTokenizer
 
 from compressor.modeling import MambaCompressor
 from epo.model.clip_reader import ClipReader
+from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.processing import EpoProcessor, add_placeholders
-from launch.parts import DTYPES, embedding_fingerprint, load_llm, load_tokenizer
+from launch.parts import embedding_fingerprint, load_llm, load_tokenizer, load_weights
 from launch.recipe import RecipeError
 
 
@@ -56,22 +57,33 @@ def join_parts(recipe: Any) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
 def load_model(folder: str, dtype: str) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     """Load a whole model and its processor from a folder written by launch/sft.py.
 
+    Args:
+        folder: of the model.
+        dtype: of all its weights, whatever they were saved in.
+
     Raises:
-        RecipeError: the folder holds no such model.
+        RecipeError: the folder holds no such model or not all of it, or its LoRA was tuned in float32 and would be lost
+            in bfloat16.
     """
     try:
-        model = EpoForConditionalGeneration.from_pretrained(folder, dtype=DTYPES[dtype])
+        trained = str(EpoConfig.from_pretrained(folder).dtype).removeprefix("torch.")
         processor = EpoProcessor.from_pretrained(folder)
     except OSError as error:
         raise RecipeError(f"{folder}: no model of this project ({error}); run launch/sft.py first") from error
+    if (trained, dtype) == ("float32", "bfloat16"):
+        raise RecipeError(
+            f"{folder}: was tuned in float32, and bfloat16 would round away what its LoRA learnt; set dtype: float32, "
+            "or tune it with dtype: bfloat16"
+        )
+    model = load_weights(EpoForConditionalGeneration, folder, dtype, is_ours=True)
     processor.require_fit(model.config)
     return model, processor
 
 
 def _part(folder: str, kind: type, made_by: str) -> Any:
     try:
-        part = AutoModel.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+        part = load_weights(AutoModel, folder, is_ours=True)
+    except ValueError as error:
         raise RecipeError(f"{folder}: cannot be loaded ({error}); make it with {made_by}") from error
     if not isinstance(part, kind):
         raise RecipeError(f"{folder}: holds a {type(part).__name__}, want a {kind.__name__} made with {made_by}")

@@ -17,6 +17,7 @@ from compressor.seams import cache_name
 from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
+from epo.model.low_rank import add_low_rank
 from epo.model.shared_prompt import pack_pairs
 
 CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
@@ -233,6 +234,7 @@ class EpoForConditionalGeneration(EpoPreTrainedModel, GenerationMixin):
         self.model = EpoModel(config)
         text = config.text_config
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        add_low_rank(self, config.low_rank or {})
         self.post_init()
 
     @classmethod

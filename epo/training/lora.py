@@ -1,7 +1,8 @@
-"""LoRA on the language model only: where it goes, and how trained adapters become plain weights again."""
+"""LoRA on the language model only: where it goes, and how trained adapters become part of the model."""
 
 from typing import Any
 
+import torch
 from peft import LoraConfig, LoraModel
 from torch import Tensor, nn
 
@@ -34,8 +35,12 @@ def inject_lora(model: Any, config: LoraConfig) -> None:
     LoraModel(model, config, "default")
 
 
-def merge_lora(state: dict[str, Tensor], rank: int, alpha: int) -> dict[str, Tensor]:
-    """Fold LoRA into the weights it adapts: W + (alpha / rank) B A.
+def finish_lora(state: dict[str, Tensor], rank: int, alpha: int) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Make trained LoRA part of the model: W + (alpha / rank) B A, without losing any of it.
+
+    float32 weights take their change in. In bfloat16 the sum would round small changes away (of changes a thousandth
+    of the weights' spread, four fifths), so there the change stays beside the weight, as `down` and `up` of a
+    `LowRankLinear`, together with those of earlier stages.
 
     Works on a gathered state dict, so it is the same after any ZeRO stage.
 
@@ -45,19 +50,29 @@ def merge_lora(state: dict[str, Tensor], rank: int, alpha: int) -> dict[str, Ten
         alpha: LoRA's alpha.
 
     Returns:
-        The state dict of the model without LoRA layers.
+        The state dict of the model without LoRA layers, and `EpoConfig.low_rank` of it.
     """
-    merged = {}
-    for name, tensor in state.items():
-        if ".lora_A." in name or ".lora_B." in name:
+    finished = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in state.items()
+        if ".lora_A." not in name and ".lora_B." not in name
+    }
+    end = ".lora_A.default.weight"
+    for layer in [name.removesuffix(end) for name in state if name.endswith(end)]:
+        down = state[f"{layer}{end}"].float()
+        up = (alpha / rank) * state[f"{layer}.lora_B.default.weight"].float()
+        weight, earlier = finished[f"{layer}.weight"], finished.get(f"{layer}.down")
+        if not up.any():  # was not among what trained
             continue
-        prefix = name.removesuffix(".base_layer.weight")
-        if prefix != name:
-            down = state[f"{prefix}.lora_A.default.weight"].float()
-            up = state[f"{prefix}.lora_B.default.weight"].float()
-            tensor = (tensor.float() + (alpha / rank) * (up @ down)).to(tensor.dtype)
-        merged[name.replace(".base_layer.", ".")] = tensor.detach().cpu().contiguous()
-    return merged
+        if weight.dtype == torch.float32 and earlier is None:
+            finished[f"{layer}.weight"] = weight + up @ down
+            continue
+        if earlier is not None:
+            down = torch.cat([earlier.float(), down])
+            up = torch.cat([finished[f"{layer}.up"].float(), up], dim=1)
+        finished[f"{layer}.down"], finished[f"{layer}.up"] = down, up
+    ranks = {name.removesuffix(".down"): len(tensor) for name, tensor in finished.items() if name.endswith(".down")}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in finished.items()}, ranks
 
 
 def num_trainable(model: nn.Module) -> tuple[int, int]:
