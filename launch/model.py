@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
 from transformers import AutoModel, AutoTokenizer
 
 from compressor.modeling import MambaCompressor
@@ -78,6 +80,30 @@ def load_model(folder: str, dtype: str) -> tuple[EpoForConditionalGeneration, Ep
     model = load_weights(EpoForConditionalGeneration, folder, dtype, is_ours=True)
     processor.require_fit(model.config)
     return model, processor
+
+
+def load_adapter(model: EpoForConditionalGeneration, folder: str) -> PeftModel:
+    """Put the LoRA of a folder written by launch/epo.py on the model that it was trained on, all of it.
+
+    Raises:
+        RecipeError: the folder holds none, or one that lacks weights or has others, which PEFT would only warn of.
+    """
+    file = Path(folder) / "adapter_model.safetensors"
+    if not file.is_file():
+        raise RecipeError(f"{folder}: has no {file.name}; make it with launch/epo.py")
+    try:
+        policy = PeftModel.from_pretrained(model, folder)
+    except (ValueError, RuntimeError) as error:  # layers that are not there, or of another size
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"{folder}: does not fit the model, which it was not trained on ({reason})") from error
+    with safe_open(file, "pt") as saved:
+        strange = sorted(set(saved.keys()) ^ set(get_peft_model_state_dict(policy)))
+    if strange:
+        raise RecipeError(
+            f"{folder}: {len(strange)} weights are missing or left over ({strange[0]}, ...); train it anew with "
+            "launch/epo.py"
+        )
+    return policy
 
 
 def _part(folder: str, kind: type, made_by: str) -> Any:

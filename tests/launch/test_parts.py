@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, WhisperConfig, WhisperModel
 
@@ -10,7 +11,8 @@ from epo.evaluation.rewards import pair_logps
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
 from epo.training.collate import PromptBuilder
-from launch.model import load_model
+from epo.training.lora import lora_config
+from launch.model import load_adapter, load_model
 from launch.parts import build_compressor, build_extractor, load_llm, load_weights
 from launch.recipe import RecipeError
 
@@ -141,6 +143,26 @@ def test_encoders_must_fit(encoders, which, edit, message):
     change(encoders[which], edit)
     with pytest.raises(RecipeError, match=message):
         build_extractor(*map(str, encoders), SIZES)
+
+
+def test_an_adapter_is_read_whole_or_not_at_all(make_model, tmp_path):
+    def model():
+        return make_model()[0]
+
+    policy = get_peft_model(model(), lora_config(model(), 4, 8, 0.0))
+    policy.save_pretrained(tmp_path / "epo")
+    assert isinstance(load_adapter(model(), str(tmp_path / "epo")), PeftModel)
+    with pytest.raises(RecipeError, match="none: has no adapter_model.safetensors; make it with launch/epo.py"):
+        load_adapter(model(), str(tmp_path / "none"))
+    file = tmp_path / "epo" / "adapter_model.safetensors"
+    weights = load_file(file)
+    lost = sorted(weights)[0]
+    save_file({name: tensor for name, tensor in weights.items() if name != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(RecipeError, match=rf"1 weights are missing or left over \({lost}"):
+        load_adapter(model(), str(tmp_path / "epo"))
+    save_file(weights | {lost: torch.zeros(4, 3)}, file, metadata={"format": "pt"})
+    with pytest.raises(RecipeError, match="does not fit the model"):
+        load_adapter(model(), str(tmp_path / "epo"))
 
 
 def test_pickles_are_not_read(llm_folder):
