@@ -74,7 +74,7 @@ def _train(
     train, validation = (pair_examples(pairs, by_id, split) for split in ("train", "validation"))
     out = folder.path
     load_models_whole()
-    model, processor = load_model(recipe.model, recipe.dtype)
+    model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
     # Policy and reference must see the very same clip: no random changes to it here.
     model.model.extractor.config.augmentation = 0.0
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import AutoModel, AutoTokenizer
@@ -56,26 +57,28 @@ def join_parts(recipe: Any) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     return model, processor
 
 
-def load_model(folder: str, dtype: str) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
+def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     """Load a whole model and its processor from a folder written by launch/sft.py.
 
     Args:
         folder: of the model.
         dtype: of all its weights, whatever they were saved in.
+        bf16: whether it will be computed with in bfloat16 whatever its weights are.
 
     Raises:
         RecipeError: the folder holds no such model or not all of it, or its LoRA was tuned in float32 and would be lost
             in bfloat16.
     """
     try:
-        trained = str(EpoConfig.from_pretrained(folder).dtype).removeprefix("torch.")
+        config = EpoConfig.from_pretrained(folder)
         processor = EpoProcessor.from_pretrained(folder)
     except OSError as error:
         raise RecipeError(f"{folder}: no model of this project ({error}); run launch/sft.py first") from error
-    if (trained, dtype) == ("float32", "bfloat16"):
+    is_rounded = bf16 or dtype == "bfloat16"
+    if is_rounded and config.low_rank is None and config.dtype in ("float32", torch.float32):
         raise RecipeError(
-            f"{folder}: was tuned in float32, and bfloat16 would round away what its LoRA learnt; set dtype: float32, "
-            "or tune it with dtype: bfloat16"
+            f"{folder}: was tuned in float32, and bfloat16 would round away what its LoRA learnt; set dtype: float32 "
+            "and bf16: false, or tune it with bf16: true"
         )
     model = load_weights(EpoForConditionalGeneration, folder, dtype, is_ours=True)
     processor.require_fit(model.config)

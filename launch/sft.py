@@ -184,7 +184,7 @@ def _tune_model(
 ) -> dict[str, Any]:
     """Train LoRA, extractor, projections and compressor together, and save the model with the LoRA part of it."""
     if recipe.model is not None:
-        model, processor = load_model(recipe.model, recipe.dtype)
+        model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
     else:
         model, processor = join_parts(recipe)
     check_words(processor.tokenizer, placed_texts(recipe.data, dialogues))
@@ -213,7 +213,7 @@ def _tune_model(
     state = gathered_state(trainer)
     if stage.rank() == 0:
         out = Path(args.output_dir)
-        state, model.config.low_rank = finish_lora(state, recipe.lora_rank, recipe.lora_alpha)
+        state, model.config.low_rank = finish_lora(state, recipe.lora_rank, recipe.lora_alpha, not args.bf16)
         model.config.dtype = "bfloat16" if any(t.dtype == torch.bfloat16 for t in state.values()) else "float32"
         save_weights(model.config, state, out)
         processor.save_pretrained(out)

@@ -35,12 +35,14 @@ def inject_lora(model: Any, config: LoraConfig) -> None:
     LoraModel(model, config, "default")
 
 
-def finish_lora(state: dict[str, Tensor], rank: int, alpha: int) -> tuple[dict[str, Tensor], dict[str, int]]:
+def finish_lora(
+    state: dict[str, Tensor], rank: int, alpha: int, in_float32: bool
+) -> tuple[dict[str, Tensor], dict[str, int] | None]:
     """Make trained LoRA part of the model: W + (alpha / rank) B A, without losing any of it.
 
-    float32 weights take their change in. In bfloat16 the sum would round small changes away (of changes a thousandth
-    of the weights' spread, four fifths), so there the change stays beside the weight, as `down` and `up` of a
-    `LowRankLinear`, together with those of earlier stages.
+    Computed with in float32, weights take their change in. In bfloat16 the sum would be rounded, and small changes lost
+    (of those a thousandth of the weights' spread, more than half), so there the change stays beside the weight, as
+    `down` and `up` of a `LowRankLinear`, together with those of earlier stages.
 
     Works on a gathered state dict, so it is the same after any ZeRO stage.
 
@@ -48,9 +50,11 @@ def finish_lora(state: dict[str, Tensor], rank: int, alpha: int) -> tuple[dict[s
         state: parameters of a model with one injected adapter named `default`.
         rank: r.
         alpha: LoRA's alpha.
+        in_float32: whether the model was computed with in float32.
 
     Returns:
-        The state dict of the model without LoRA layers, and `EpoConfig.low_rank` of it.
+        The state dict of the model without LoRA layers, and `EpoConfig.low_rank` of it: None where the weights took
+        all of it in.
     """
     finished = {
         name.replace(".base_layer.", "."): tensor
@@ -64,7 +68,7 @@ def finish_lora(state: dict[str, Tensor], rank: int, alpha: int) -> tuple[dict[s
         weight, earlier = finished[f"{layer}.weight"], finished.get(f"{layer}.down")
         if not up.any():  # was not among what trained
             continue
-        if weight.dtype == torch.float32 and earlier is None:
+        if in_float32 and earlier is None:
             finished[f"{layer}.weight"] = weight + up @ down
             continue
         if earlier is not None:
@@ -72,7 +76,8 @@ def finish_lora(state: dict[str, Tensor], rank: int, alpha: int) -> tuple[dict[s
             up = torch.cat([finished[f"{layer}.up"].float(), up], dim=1)
         finished[f"{layer}.down"], finished[f"{layer}.up"] = down, up
     ranks = {name.removesuffix(".down"): len(tensor) for name, tensor in finished.items() if name.endswith(".down")}
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in finished.items()}, ranks
+    finished = {name: tensor.detach().cpu().contiguous() for name, tensor in finished.items()}
+    return finished, None if in_float32 and not ranks else ranks
 
 
 def num_trainable(model: nn.Module) -> tuple[int, int]:

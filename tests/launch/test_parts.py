@@ -102,8 +102,14 @@ def test_a_model_tuned_in_float32_is_not_rounded(model_and_processor, tmp_path):
     model, processor = model_and_processor
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    with pytest.raises(RecipeError, match="was tuned in float32, and bfloat16 would .* set dtype: float32, or"):
-        load_model(str(tmp_path), "bfloat16")
+    for dtype, bf16 in (("bfloat16", False), ("float32", True)):
+        with pytest.raises(RecipeError, match="was tuned in float32, and .* set dtype: float32 and bf16: false, or"):
+            load_model(str(tmp_path), dtype, bf16)
+    load_model(str(tmp_path), "float32")
+    config = EpoConfig.from_pretrained(tmp_path)
+    config.low_rank = {}  # its LoRA would be beside
+    config.save_pretrained(tmp_path)
+    load_model(str(tmp_path), "bfloat16")
 
 
 def _drop(name):

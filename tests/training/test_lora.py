@@ -27,13 +27,19 @@ def _state(weight, **more):
 
 def test_float32_weights_take_it_in():
     """W + (alpha / rank) B A = [[1, 0], [0, 1]] + (4 / 2) [[1], [2]] [[3, 4]]."""
-    finished, ranks = finish_lora(_state(torch.eye(2)), rank=2, alpha=4)
-    assert finished.keys() == {"a.weight", "a.bias", "b.weight"} and ranks == {}
+    finished, ranks = finish_lora(_state(torch.eye(2)), rank=2, alpha=4, in_float32=True)
+    assert finished.keys() == {"a.weight", "a.bias", "b.weight"} and ranks is None
     assert finished["a.weight"].tolist() == [[7, 8], [12, 17]]
 
 
+def test_computed_with_in_bfloat16_it_stays_beside_float32_weights_too():
+    """Autocast rounds W + B A at each use, as it rounded W and B A apart while they were trained."""
+    finished, ranks = finish_lora(_state(torch.eye(2)), rank=2, alpha=4, in_float32=False)
+    assert ranks == {"a": 2} and finished["a.weight"].equal(torch.eye(2))
+
+
 def test_beside_bfloat16_weights_it_stays_in_full():
-    finished, ranks = finish_lora(_state(torch.eye(2).bfloat16()), rank=2, alpha=4)
+    finished, ranks = finish_lora(_state(torch.eye(2).bfloat16()), rank=2, alpha=4, in_float32=False)
     assert ranks == {"a": 2} and finished["a.weight"].equal(torch.eye(2).bfloat16())
     assert (finished["a.up"] @ finished["a.down"]).tolist() == [[6, 8], [12, 16]]
     assert finished["a.down"].dtype == finished["a.up"].dtype == torch.float32
@@ -43,14 +49,16 @@ def test_a_second_one_is_added_to_the_first():
     """The first said [[5, 0], [0, 0]]: together [[11, 8], [12, 16]], whatever the weight is held in."""
     first = {"a.base_layer.down": torch.tensor([[5.0, 0.0]]), "a.base_layer.up": torch.tensor([[1.0], [0.0]])}
     for dtype in (torch.bfloat16, torch.float32):
-        finished, ranks = finish_lora(_state(torch.eye(2, dtype=dtype), **first), rank=2, alpha=4)
+        finished, ranks = finish_lora(
+            _state(torch.eye(2, dtype=dtype), **first), 2, 4, in_float32=dtype is torch.float32
+        )
         assert ranks == {"a": 3} and finished["a.weight"].equal(torch.eye(2, dtype=dtype))
         assert (finished["a.up"] @ finished["a.down"]).tolist() == [[11, 8], [12, 16]]
 
 
 def test_one_that_did_not_train_leaves_nothing():
     idle = {"a.lora_B.default.weight": torch.zeros(2, 2)}
-    finished, ranks = finish_lora(_state(torch.eye(2).bfloat16(), **idle), rank=2, alpha=4)
+    finished, ranks = finish_lora(_state(torch.eye(2).bfloat16(), **idle), 2, 4, in_float32=False)
     assert ranks == {} and finished.keys() == {"a.weight", "a.bias", "b.weight"}
 
 
@@ -58,7 +66,7 @@ def test_in_float32_it_equals_pefts_own_merging(make_llm):
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
     wrapped = get_peft_model(make_llm(), config)
     state = {name.removeprefix("base_model.model."): tensor for name, tensor in wrapped.state_dict().items()}
-    ours, _ = finish_lora(state, rank=4, alpha=8)
+    ours, _ = finish_lora(state, rank=4, alpha=8, in_float32=True)
     theirs = wrapped.merge_and_unload().state_dict()
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -107,7 +115,7 @@ def test_the_saved_model_is_the_one_that_trained(model_and_processor, batch, tmp
     model = cast_weights(model_and_processor[0], dtype)
     plain = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     _tune(model, share)
-    state, model.config.low_rank = finish_lora(model.state_dict(), rank=4, alpha=8)
+    state, model.config.low_rank = finish_lora(model.state_dict(), 4, 8, in_float32=dtype is torch.float32)
     save_weights(model.config, state, tmp_path)
     wanted = _answers(model, batch)
     saved, found = EpoForConditionalGeneration.from_pretrained(tmp_path, dtype=dtype, output_loading_info=True)
@@ -141,7 +149,7 @@ def test_preference_training_goes_on_from_it(model_and_processor, pairs, clip_ca
     plain = pair_logps(model, pairs, build)[0]
     cast_weights(model, torch.bfloat16)
     _tune(model, 0.3)
-    state, model.config.low_rank = finish_lora(model.state_dict(), rank=4, alpha=8)
+    state, model.config.low_rank = finish_lora(model.state_dict(), 4, 8, in_float32=False)
     save_weights(model.config, state, tmp_path)
     saved = EpoForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32).eval()
     assert len(language_model_linears(saved)) == 2 * 7
