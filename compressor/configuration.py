@@ -5,6 +5,20 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 
+def forget_dtype(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Drop the dtypes that a part's configuration and those inside it were saved with, in place; returns it.
+
+    transformers makes each part of a model in the dtype that its own configuration says, whatever was asked of the
+    whole. The dtype of a part is the whole's.
+    """
+    config.dtype = None
+    for name in config.sub_configs:
+        part = getattr(config, name, None)
+        if isinstance(part, PreTrainedConfig):
+            forget_dtype(part)
+    return config
+
+
 class MambaCompressorConfig(PreTrainedConfig):
     """Sizes of a `MambaCompressor`.
 
@@ -33,4 +47,5 @@ class MambaCompressorConfig(PreTrainedConfig):
         if not isinstance(self.backbone_config, PreTrainedConfig):
             values = {} if self.backbone_config is None else dict(self.backbone_config)
             self.backbone_config = AutoConfig.for_model(values.pop("model_type", "mamba2"), **values)
+        forget_dtype(self.backbone_config)
         super().__post_init__(**kwargs)

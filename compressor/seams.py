@@ -98,7 +98,9 @@ SEAMS = {
     "mask_4d": Seam(
         "transformers", "an additive mask (B, 1, T, T) reaches attention as it is", "epo.model.shared_prompt"
     ),
-    "mamba_mixers": Seam("transformers", "the layers of Mamba and Mamba-2 models are MambaMixer and Mamba2Mixer"),
+    "mamba_mixers": Seam(
+        "transformers", "the layers of Mamba and Mamba-2 models hold their depthwise nn.Conv1d, and return one tensor"
+    ),
     "mamba_scan": Seam(
         "transformers",
         "Mamba-2 layers call mamba2_chunk_scan and causal_conv1d_fn of their own module (from 5.24 on)",
@@ -281,22 +283,31 @@ def leave_out_mlflow() -> None:
     sys.modules["mlflow"] = None  # type: ignore[assignment]
 
 
-def gather_together(model: "nn.Module", kinds: "tuple[type[nn.Module], ...]") -> None:
-    """Let ZeRO-3 gather modules of some kinds whole, and Mamba mixers: they read weights of modules they do not call.
+def gather_together(model: "nn.Module") -> None:
+    """Let ZeRO-3 gather as one each module that reads weights of modules below it without calling them.
+
+    ZeRO-3 gathers a module's weights when it is called, and reduces a leaf's gradients in a backward hook, which torch
+    fires only where the leaf returns tensors: a leaf that returns a `ModelOutput` would never train. So leaves are
+    small: torch's transformer encoders and attention (their fast path, `out_proj`), and layers with a depthwise
+    convolution over time of their own, as those of Mamba and of transformers' other recurrent models are built.
 
     Args:
         model: before it is sharded.
-        kinds: classes of modules beside the mixers.
     """
     if not is_under_deepspeed():
         return
     from deepspeed.utils import set_z3_leaf_module
-    from transformers.models.mamba.modeling_mamba import MambaMixer
-    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+    from torch import nn
 
-    for module in model.modules():
-        if isinstance(module, (MambaMixer, Mamba2Mixer, *kinds)):
+    kinds = (nn.TransformerEncoder, nn.MultiheadAttention)
+    pending: list[nn.Module] = [model]
+    while pending:
+        module = pending.pop()
+        children = list(module.children())
+        if isinstance(module, kinds) or any(isinstance(c, nn.Conv1d) and c.groups > 1 for c in children):
             set_z3_leaf_module(module, True)
+        else:
+            pending.extend(children)
 
 
 def gathered_state(trainer: "Trainer") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
 from epo.training.examples import Example, ReplyChoice, examples_of_split, reply_examples
 from launch.parts import build_compressor, load_llm, load_tokenizer
+from launch.precision import require_precision
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
@@ -57,6 +58,7 @@ RECIPES = [CompressorRecipe, TrainingArguments]
 def run() -> None:
     """Build the compressor, train it, report what its memories keep, save it with its tokenizer."""
     recipe, args = read_recipe(RECIPES)
+    require_precision(recipe, args)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)

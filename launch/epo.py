@@ -19,6 +19,7 @@ from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
 from launch.model import load_model
+from launch.precision import require_precision
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
@@ -45,6 +46,7 @@ RECIPES = [EpoRecipe, EpoArguments]
 def run() -> None:
     """Read pairs and model, train the LoRA, report rewards on the validation pairs, save the adapter."""
     recipe, args = read_recipe(RECIPES)
+    require_precision(recipe, args)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
@@ -66,7 +68,7 @@ def _train(
     train, validation = (pair_examples(pairs, by_id, split) for split in ("train", "validation"))
     out = folder.path
     load_models_whole()
-    model, processor = load_model(recipe.model, recipe.dtype)
+    model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     check_words(processor.tokenizer, placed_texts(recipe.data, by_id.values()))
     check_words(

@@ -37,7 +37,7 @@ from epo.training.examples import (
     labelled_replies,
     pair_examples,
 )
-from launch.model import load_model
+from launch.model import load_adapter, load_model
 from launch.ranks import gather_shares, join_ranks, share
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
@@ -161,7 +161,7 @@ def _contestants(recipe: EvaluateRecipe, sft: Any, device: torch.device) -> list
         control, _ = load_model(recipe.control, recipe.dtype)
         found.append(Contestant("sft+chosen", control.to(device), variants.unchanged, is_sampled=True))
     base, _ = load_model(recipe.sft, recipe.dtype)
-    epo = PeftModel.from_pretrained(base, recipe.epo).to(device)
+    epo = load_adapter(base, recipe.epo).to(device)
     found.append(Contestant("sft+epo", epo, variants.unchanged, is_sampled=True))
     changes: dict[str, variants.Variant] = {
         "clips shuffled": variants.clips_shuffled,

@@ -19,6 +19,7 @@ from epo.training.examples import clips_of_split, labelled_clips
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
 from launch.parts import build_extractor
+from launch.precision import require_precision
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
@@ -57,6 +58,7 @@ RECIPES = [ExtractorRecipe, TrainingArguments]
 def run() -> None:
     """Build the extractor, train it, report accuracy on the validation split, save it with its processors."""
     recipe, args = read_recipe(RECIPES)
+    require_precision(recipe, args)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)

@@ -3,16 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
 from transformers import AutoModel, AutoTokenizer
 
 from compressor.chat import chat_format
 from compressor.language_model import require_supported
 from compressor.modeling import MambaCompressor
 from epo.model.clip_reader import ClipReader
+from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.processing import EpoProcessor, add_placeholders
-from launch.parts import DTYPES, embedding_fingerprint, load_llm, load_tokenizer
+from launch.parts import embedding_fingerprint, load_llm, load_tokenizer, load_weights
 from launch.recipe import RecipeError
 
 
@@ -65,27 +69,64 @@ def join_parts(recipe: Any) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     return model, processor
 
 
-def load_model(folder: str, dtype: str) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
+def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     """Load a whole model and its processor from a folder written by launch/sft.py.
 
+    Args:
+        folder: of the model.
+        dtype: of all its weights, whatever they were saved in.
+        bf16: whether it will be computed with in bfloat16 whatever its weights are.
+
     Raises:
-        RecipeError: the folder holds no such model.
+        RecipeError: the folder holds no such model or not all of it, or its LoRA was tuned in float32 and would be lost
+            in bfloat16.
         LanguageModelError: its language model scores embeddings otherwise than words, or not at all.
     """
     try:
-        model = EpoForConditionalGeneration.from_pretrained(folder, dtype=DTYPES[dtype])
+        config = EpoConfig.from_pretrained(folder)
         processor = EpoProcessor.from_pretrained(folder)
     except OSError as error:
         raise RecipeError(f"{folder}: no model of this project ({error}); run launch/sft.py first") from error
+    is_rounded = bf16 or dtype == "bfloat16"
+    if is_rounded and config.low_rank is None and config.dtype in ("float32", torch.float32):
+        raise RecipeError(
+            f"{folder}: was tuned in float32, and bfloat16 would round away what its LoRA learnt; set dtype: float32 "
+            "and bf16: false, or tune it with bf16: true"
+        )
+    model = load_weights(EpoForConditionalGeneration, folder, dtype, is_ours=True)
     processor.require_fit(model.config)
     require_supported(model.language_model)
     return model, processor
 
 
+def load_adapter(model: EpoForConditionalGeneration, folder: str) -> PeftModel:
+    """Put the LoRA of a folder written by launch/epo.py on the model that it was trained on, all of it.
+
+    Raises:
+        RecipeError: the folder holds none, or one that lacks weights or has others, which PEFT would only warn of.
+    """
+    file = Path(folder) / "adapter_model.safetensors"
+    if not file.is_file():
+        raise RecipeError(f"{folder}: has no {file.name}; make it with launch/epo.py")
+    try:
+        policy = PeftModel.from_pretrained(model, folder)
+    except (ValueError, RuntimeError) as error:  # layers that are not there, or of another size
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"{folder}: does not fit the model, which it was not trained on ({reason})") from error
+    with safe_open(file, "pt") as saved:
+        strange = sorted(set(saved.keys()) ^ set(get_peft_model_state_dict(policy)))
+    if strange:
+        raise RecipeError(
+            f"{folder}: {len(strange)} weights are missing or left over ({strange[0]}, ...); train it anew with "
+            "launch/epo.py"
+        )
+    return policy
+
+
 def _part(folder: str, kind: type, made_by: str) -> Any:
     try:
-        part = AutoModel.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+        part = load_weights(AutoModel, folder, is_ours=True)
+    except ValueError as error:
         raise RecipeError(f"{folder}: cannot be loaded ({error}); make it with {made_by}") from error
     if not isinstance(part, kind):
         raise RecipeError(f"{folder}: holds a {type(part).__name__}, want a {kind.__name__} made with {made_by}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -21,13 +22,16 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from compressor.configuration import MambaCompressorConfig
+from compressor.configuration import MambaCompressorConfig, forget_dtype
 from compressor.language_model import embedding_std, require_supported, text_part
 from compressor.modeling import MambaCompressor
 from epo.model.configuration import ExtractorConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.tokenizer import train_tokenizer
+from epo.training.precision import cast_weights
 from launch.recipe import RecipeError
+
+_RESIZED, _MISSING, _LEFT_OVER = "is of another size", "is missing", "has no place in it"
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -35,17 +39,21 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def load_llm(part: str, dtype: str) -> PreTrainedModel:
     """Return a causal language model; of a multimodal checkpoint the part that reads text.
 
+    Args:
+        part: hub name, folder or config file.
+        dtype: of its weights, whatever they were saved in.
+
     Raises:
-        RecipeError: the part cannot be found or its config is not one.
+        RecipeError: the part cannot be found, its config is not one, or weights are missing.
         LanguageModelError: its family cannot read memories and clips.
     """
     config = _config(part)
     if is_config_file(part):
-        llm = AutoModelForCausalLM.from_config(config).to(DTYPES[dtype])
+        llm = cast_weights(AutoModelForCausalLM.from_config(config), DTYPES[dtype])
     elif config.get_text_config() is not config:
-        llm = text_part(_pretrained(AutoModelForImageTextToText, part, dtype=DTYPES[dtype]))
+        llm = text_part(load_weights(AutoModelForImageTextToText, part, dtype))
     else:
-        llm = _pretrained(AutoModelForCausalLM, part, dtype=DTYPES[dtype])
+        llm = load_weights(AutoModelForCausalLM, part, dtype)
     require_supported(llm)
     return llm
 
@@ -72,10 +80,10 @@ def build_extractor(audio: str, vision: str, sizes: dict[str, Any]) -> tuple[Emo
     vision_config = getattr(vision_config, "vision_config", vision_config)
     extractor = EmotionExtractor(ExtractorConfig(audio_config=audio_config, vision_config=vision_config, **sizes))
     if not is_config_file(audio):
-        extractor.audio_encoder.load_state_dict(_pretrained(AutoModel, audio).get_encoder().state_dict())
+        _copy_weights(load_weights(AutoModel, audio).get_encoder(), extractor.audio_encoder, audio)
     if not is_config_file(vision):
-        tower = _pretrained(AutoModel, vision)
-        extractor.vision_tower.load_state_dict(getattr(tower, "vision_model", tower).state_dict(), strict=False)
+        tower = load_weights(AutoModel, vision)
+        _copy_weights(getattr(tower, "vision_model", tower), extractor.vision_tower, vision)
     return extractor, _feature_extractor(audio, audio_config), _image_processor(vision, vision_config)
 
 
@@ -101,7 +109,7 @@ def build_compressor(
         )
     )
     if not is_config_file(part):
-        compressor.backbone = _pretrained(AutoModel, part)
+        compressor.backbone = load_weights(AutoModel, part)
     return compressor
 
 
@@ -111,17 +119,60 @@ def embedding_fingerprint(llm: PreTrainedModel) -> str:
     return hashlib.sha256(rows.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
+def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = False) -> Any:
+    """Return a model with all of its weights, read from safetensors.
+
+    Args:
+        auto: `AutoModel`, or another class with `from_pretrained`.
+        part: hub name or folder.
+        dtype: of the weights, whatever they were saved in; float32 for parts that train.
+        is_ours: whether a stage of this project wrote it, so that nothing may be left over; files of others hold heads
+            and decoders that are not used here.
+
+    Raises:
+        RecipeError: the part cannot be found, or has weights missing, or of another size, or as pickles only.
+    """
+    settings = {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True}
+    settings["ignore_mismatched_sizes"] = True  # told below, in one line
+    try:
+        model, found = _pretrained(auto, part, **settings)
+    except RecipeError as error:
+        if "safetensors" not in str(error):
+            raise
+        raise RecipeError(
+            f"{part}: has no .safetensors, and pickles are not read; save it anew as safetensors"
+        ) from error
+    resized = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
+    missing, left_over = found["missing_keys"], found["unexpected_keys"] if is_ours else ()
+    _require_all(part, {_RESIZED: resized, _MISSING: missing, _LEFT_OVER: left_over})
+    return model
+
+
 def is_config_file(part: str) -> bool:
     """Tell whether a part is a config to start from nothing."""
     return part.endswith(".json")
 
 
+def _copy_weights(source: nn.Module, target: nn.Module, part: str) -> None:
+    """Copy all weights of a part into the module that was made for it."""
+    found = target.load_state_dict(source.state_dict(), strict=False)
+    _require_all(part, {_MISSING: found.missing_keys, _LEFT_OVER: found.unexpected_keys})
+
+
+def _require_all(part: str, faults: dict[str, Iterable[str]]) -> None:
+    for fault, names in ((fault, sorted(names)) for fault, names in faults.items()):
+        if names:
+            raise RecipeError(
+                f"{part}: {len(names)} weights are not as its config says: {names[0]} {fault}; get it anew"
+            )
+
+
 def _config(part: str) -> Any:
     if not is_config_file(part):
-        return _pretrained(AutoConfig, part)
+        return forget_dtype(_pretrained(AutoConfig, part))
     try:
         values = json.loads(Path(part).read_text(encoding="utf-8"))
-        return AutoConfig.for_model(values.pop("model_type"), **values)
+        return forget_dtype(AutoConfig.for_model(values.pop("model_type"), **values))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise RecipeError(f"{part}: not the config of a part ({error!r}); see recipes/quickstart/parts") from error
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from transformers import TrainingArguments, set_seed
 
 from launch import stage
@@ -18,10 +19,10 @@ from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
 from epo.training.examples import Example, ReplyChoice, examples_of_split, pairs_to_learn, reply_examples
 from epo.training.lora import (
+    finish_lora,
     freeze_all_but,
     inject_lora,
     lora_config,
-    merge_lora,
     num_trainable,
     say_left_out,
     transposed_layers,
@@ -31,6 +32,7 @@ from launch.clip_check import read_clips_first
 from launch.model import join_parts, load_model
 from launch.parts import load_llm, load_tokenizer
 from launch.pipeline_files import require_parts_named
+from launch.precision import require_precision
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import open_folder
 from launch.tracking import TrackedRun, open_run
@@ -130,6 +132,7 @@ RECIPES = [SftRecipe, TrainingArguments]
 def run() -> None:
     """Read the recipe and tune what it names, unless that very run was finished before."""
     recipe, args = read_recipe(RECIPES)
+    require_precision(recipe, args)
     require_parts_named(recipe)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
@@ -241,9 +244,9 @@ def _tune_model(
     dialogues: list[Dialogue],
     tracked: TrackedRun,
 ) -> dict[str, Any]:
-    """Train LoRA, extractor, projections and compressor together, and save the model with LoRA merged."""
+    """Train LoRA, extractor, projections and compressor together, and save the model with the LoRA part of it."""
     if recipe.model is not None:
-        model, processor = load_model(recipe.model, recipe.dtype)
+        model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
     else:
         model, processor = join_parts(recipe)
     check_words(processor.tokenizer, placed_texts(recipe.data, dialogues))
@@ -275,8 +278,12 @@ def _tune_model(
     state = gathered_state(trainer)
     if stage.rank() == 0:
         out = Path(args.output_dir)
-        merged = merge_lora(state, recipe.lora_rank, recipe.lora_alpha, transposed_layers(model))
-        save_weights(model.config, merged, out)
+        transposed = transposed_layers(model)
+        state, model.config.low_rank = finish_lora(
+            state, recipe.lora_rank, recipe.lora_alpha, in_float32=not args.bf16, transposed=transposed
+        )
+        model.config.dtype = "bfloat16" if any(t.dtype == torch.bfloat16 for t in state.values()) else "float32"
+        save_weights(model.config, state, out)
         processor.save_pretrained(out)
     return results
 

@@ -17,6 +17,7 @@ from epo.training.examples import (
 )
 from launch.ends import explain
 from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named
+from launch.precision import require_precision
 from launch.recipe import accumulation_steps, require_max_steps
 
 _FEW_TEST_REPLIES = 50
@@ -83,6 +84,7 @@ def check_stage(check: StageCheck, script: str, recipe: Any, num_ranks: int | No
     trains = hasattr(recipe, "max_steps")
     if trains:
         check.attempt(require_max_steps, recipe.max_steps)
+        check.attempt(require_precision, recipe, recipe)
         if num_ranks is not None:
             batch = (recipe.global_batch_size, recipe.per_device_train_batch_size, num_ranks)
             check.attempt(accumulation_steps, *batch)

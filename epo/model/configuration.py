@@ -4,16 +4,16 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from compressor.configuration import MambaCompressorConfig
+from compressor.configuration import MambaCompressorConfig, forget_dtype
 from epo.emotions import EMOTIONS
 
 
 def _as_config(value: Any, default_type: str) -> PreTrainedConfig:
-    """Return a config object for a dict that may name its `model_type`."""
+    """Return a config object, without a dtype of its own, for a dict that may name its `model_type`."""
     if isinstance(value, PreTrainedConfig):
-        return value
+        return forget_dtype(value)
     values = {} if value is None else dict(value)
-    return AutoConfig.for_model(values.pop("model_type", default_type), **values)
+    return forget_dtype(AutoConfig.for_model(values.pop("model_type", default_type), **values))
 
 
 class ExtractorConfig(PreTrainedConfig):
@@ -75,6 +75,8 @@ class EpoConfig(PreTrainedConfig):
         emotion_token_id: see `audio_token_id`.
         memory_token_id: see `audio_token_id`.
         embedding_std: standard deviation of the language model's embeddings, the scale of projected clips.
+        low_rank: full name of each linear layer that has a low-rank change beside it, and the rank of that
+            (`epo.model.low_rank`); None for no such layer.
     """
 
     model_type = "epo"
@@ -92,6 +94,7 @@ class EpoConfig(PreTrainedConfig):
     emotion_token_id: int = 0
     memory_token_id: int = 0
     embedding_std: float = 0.02
+    low_rank: dict[str, int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Build the sub-configurations; whether input and output embeddings are tied is the language model's say."""

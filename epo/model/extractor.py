@@ -54,7 +54,7 @@ def encode_audio(encoder: WhisperEncoder, features: Tensor, num_frames: Tensor) 
     hidden = functional.gelu(encoder.conv1(features * real)) * real
     hidden = functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
     mask = _mask((num_frames + 1) // 2, hidden.size(1))
-    hidden = hidden + encoder.embed_positions.weight[: hidden.size(1)]
+    hidden = hidden + encoder.embed_positions(torch.arange(hidden.size(1), device=hidden.device))
     hidden = functional.dropout(hidden, p=encoder.dropout, training=encoder.training)
     bias = torch.zeros(mask.shape, dtype=hidden.dtype, device=hidden.device)
     bias = bias.masked_fill(~_at_least_one(mask), torch.finfo(hidden.dtype).min)[:, None, None, :]
@@ -154,13 +154,16 @@ class EmotionExtractor(PreTrainedModel):
         patches = states[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))  # CLIP puts a class token first
         cells = functional.adaptive_avg_pool2d(patches, self.config.patch_grid).flatten(1)
         mask = _mask(num_frames, length)
-        tokens = self.video_input(cells).view(batch, length, -1) + self.frame_positions.weight[:length]
+        positions = self.frame_positions(torch.arange(length, device=frames.device))
+        tokens = self.video_input(cells).view(batch, length, -1) + positions
         return self.temporal(tokens, src_key_padding_mask=~_at_least_one(mask)), mask
 
     def _fuse(self, audio: Tensor, audio_mask: Tensor, video: Tensor, video_mask: Tensor) -> Tensor:
         """Attend over summary, audio and video: (B, 1 + Ta + F, H)."""
-        summary = self.summary.weight.expand(audio.size(0), 1, -1)
-        tokens = torch.cat([summary, audio + self.modality.weight[0], video + self.modality.weight[1]], dim=1)
+        # Embeddings are called and not read as `.weight`, here and above, so that ZeRO-3 gathers and trains them.
+        index = torch.arange(2, device=audio.device)
+        summary, (heard, seen) = self.summary(index[:1]).expand(audio.size(0), 1, -1), self.modality(index)
+        tokens = torch.cat([summary, audio + heard, video + seen], dim=1)
         mask = torch.cat([torch.ones_like(audio_mask[:, :1]), audio_mask, video_mask], dim=1)
         return self.fusion(tokens, src_key_padding_mask=~mask)
 

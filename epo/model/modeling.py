@@ -18,6 +18,7 @@ from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
 from epo.model.generation import generate
+from epo.model.low_rank import add_low_rank
 from epo.model.modes import rest_frozen
 from epo.model.shared_prompt import pack_pairs, pair_masks
 
@@ -139,6 +140,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         self.emotion_words = nn.Embedding(len(EMOTIONS), width)
         self.generation_config = self.language_model.generation_config
         self.shares_prompts: bool | None = None
+        add_low_rank(self, config.low_rank or {})
         self.post_init()
 
     @classmethod

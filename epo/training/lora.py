@@ -1,8 +1,9 @@
-"""LoRA on the language model only: where it goes, and how trained adapters become plain weights again."""
+"""LoRA on the language model only: where it goes, and how trained adapters become part of the model."""
 
 from collections.abc import Collection
 from typing import Any
 
+import torch
 from peft import LoraConfig, LoraModel
 from torch import Tensor, nn
 from transformers import Conv1D
@@ -89,8 +90,14 @@ def transposed_layers(model: nn.Module) -> list[str]:
     return [name.removesuffix(".base_layer") for name, module in model.named_modules() if isinstance(module, Conv1D)]
 
 
-def merge_lora(state: dict[str, Tensor], rank: int, alpha: int, transposed: Collection[str] = ()) -> dict[str, Tensor]:
-    """Fold LoRA into the weights it adapts: W + (alpha / rank) B A.
+def finish_lora(
+    state: dict[str, Tensor], rank: int, alpha: int, in_float32: bool, transposed: Collection[str] = ()
+) -> tuple[dict[str, Tensor], dict[str, int] | None]:
+    """Make trained LoRA part of the model: W + (alpha / rank) B A, without losing any of it.
+
+    Computed with in float32, weights take their change in. In bfloat16 the sum would be rounded, and small changes lost
+    (of those a thousandth of the weights' spread, more than half), so there the change stays beside the weight, as
+    `down` and `up` of a `LowRankLinear`, together with those of earlier stages.
 
     Works on a gathered state dict, so it is the same after any ZeRO stage.
 
@@ -98,23 +105,36 @@ def merge_lora(state: dict[str, Tensor], rank: int, alpha: int, transposed: Coll
         state: parameters of a model with one injected adapter named `default`.
         rank: r.
         alpha: LoRA's alpha.
+        in_float32: whether the model was computed with in float32.
         transposed: of `transposed_layers`.
 
     Returns:
-        The state dict of the model without LoRA layers.
+        The state dict of the model without LoRA layers, and `EpoConfig.low_rank` of it: None where the weights took
+        all of it in.
     """
-    merged = {}
-    for name, tensor in state.items():
-        if ".lora_A." in name or ".lora_B." in name:
+    finished = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in state.items()
+        if ".lora_A." not in name and ".lora_B." not in name
+    }
+    end = ".lora_A.default.weight"
+    for layer in [name.removesuffix(end) for name in state if name.endswith(end)]:
+        down = state[f"{layer}{end}"].float()
+        up = (alpha / rank) * state[f"{layer}.lora_B.default.weight"].float()
+        weight, earlier = finished[f"{layer}.weight"], finished.get(f"{layer}.down")
+        if not up.any():  # was not among what trained
             continue
-        prefix = name.removesuffix(".base_layer.weight")
-        if prefix != name:
-            down = state[f"{prefix}.lora_A.default.weight"].float()
-            up = state[f"{prefix}.lora_B.default.weight"].float()
-            change = (alpha / rank) * (up @ down)
-            tensor = (tensor.float() + (change.T if prefix in transposed else change)).to(tensor.dtype)
-        merged[name.replace(".base_layer.", ".")] = tensor.detach().cpu().contiguous()
-    return merged
+        if in_float32 and earlier is None:
+            change = up @ down
+            finished[f"{layer}.weight"] = weight + (change.T if layer in transposed else change)
+            continue
+        if earlier is not None:
+            down = torch.cat([earlier.float(), down])
+            up = torch.cat([finished[f"{layer}.up"].float(), up], dim=1)
+        finished[f"{layer}.down"], finished[f"{layer}.up"] = down, up
+    ranks = {name.removesuffix(".down"): len(tensor) for name, tensor in finished.items() if name.endswith(".down")}
+    finished = {name: tensor.detach().cpu().contiguous() for name, tensor in finished.items()}
+    return finished, None if in_float32 and not ranks else ranks
 
 
 def num_trainable(model: nn.Module) -> tuple[int, int]:

@@ -20,11 +20,11 @@ from epo.model.shared_prompt import prove_sharing
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import (
+    finish_lora,
     inject_lora,
     language_model_linears,
     left_out,
     lora_config,
-    merge_lora,
     transposed_layers,
 )
 from epo.training.losses import epo_loss, implicit_reward, sequence_logps
@@ -131,7 +131,7 @@ class Trial:
         model.eval()
         with torch.no_grad():
             trained = model(**batch).logits
-        merged = merge_lora(model.state_dict(), 4, 8, transposed_layers(model))
+        merged, _ = finish_lora(model.state_dict(), 4, 8, in_float32=True, transposed=transposed_layers(model))
         save_weights(model.config, merged, self.folder)
         self.model = EpoForConditionalGeneration.from_pretrained(self.folder).eval()
         with torch.no_grad():

@@ -61,7 +61,9 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     parts = {"llm": str(lm), "extractor": str(heard), "compressor": str(memory)}
     tuned = run(sft, "sft", lora_rank=4, lora_alpha=8, **parts, **training, **cache)
     pairs = {"pairs": str(corpus / "pairs.jsonl")}
-    preferred = run(epo, "epo", model=str(tuned), lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
+    preferred = run(
+        epo, "epo", model=str(tuned), bf16=False, lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache
+    )
     control = run(
         sft, "sft_chosen", model=str(tuned), trainable=["lora_"], lora_rank=4, lora_alpha=8, emotion_weight=0.0,
         **pairs, **training, **cache,
@@ -82,7 +84,7 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     assert rows["sft"]["reward_accuracy"] == 0.5  # it is the reference itself
     assert rows["sft+epo, no clip"]["prompt_tokens"] < rows["sft+epo"]["prompt_tokens"]
     before = (preferred / "stage.json").stat().st_mtime_ns
-    run(epo, "epo", model=str(tuned), lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
+    run(epo, "epo", model=str(tuned), bf16=False, lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
     assert (preferred / "stage.json").stat().st_mtime_ns == before
     _what_depends_on_a_change_is_known(corpus, tmp_path)
     with pytest.raises(

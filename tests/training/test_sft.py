@@ -1,8 +1,7 @@
-"""Supervised stages: a loss that does not depend on the batch, the right weights trained, LoRA folded back."""
+"""Supervised stages: a loss that does not depend on the batch, the right weights trained."""
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import TrainingArguments
 
 from compressor.curriculum import Curriculum, ScheduledDataset
@@ -13,7 +12,6 @@ from epo.training.lora import (
     inject_lora,
     language_model_linears,
     lora_config,
-    merge_lora,
     num_trainable,
 )
 from epo.training.sft import ExtractorTrainer, SftTrainer, TextTrainer
@@ -114,53 +112,3 @@ def test_only_named_parts_train(model_and_processor):
     # Rank 4 on linears 32 -> 32 (q, k, v, o) and 32 -> 64, 32 -> 64, 64 -> 32, and the 16 -> 32 head.
     per_layer = 4 * 4 * (32 + 32) + 3 * 4 * (32 + 64)
     assert num_trainable(model)[0] == 2 * per_layer + 16 * 32 + 32
-
-
-def test_merging_by_hand():
-    """W + (alpha / rank) B A = [[1, 0], [0, 1]] + (4 / 2) [[1], [2]] [[3, 4]] with rank 1 padded by a zero row."""
-    state = {
-        "a.base_layer.weight": torch.eye(2),
-        "a.base_layer.bias": torch.ones(2),
-        "a.lora_A.default.weight": torch.tensor([[3.0, 4.0], [0.0, 0.0]]),
-        "a.lora_B.default.weight": torch.tensor([[1.0, 0.0], [2.0, 0.0]]),
-        "b.weight": torch.zeros(1),
-    }
-    merged = merge_lora(state, rank=2, alpha=4)
-    assert merged.keys() == {"a.weight", "a.bias", "b.weight"}
-    assert merged["a.weight"].tolist() == [[7, 8], [12, 17]]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_merging_equals_pefts_own(make_llm, dtype):
-    llm = make_llm().to(dtype)
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
-    wrapped = get_peft_model(llm, config, autocast_adapter_dtype=False)
-    state = {name.removeprefix("base_model.model."): tensor for name, tensor in wrapped.state_dict().items()}
-    ours = merge_lora(state, rank=4, alpha=8)
-    theirs = wrapped.merge_and_unload().state_dict()
-    assert ours.keys() == theirs.keys()
-    tolerance = 1e-6 if dtype is torch.float32 else 2e-2
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor, atol=tolerance, rtol=tolerance, msg=name)
-
-
-def test_a_merged_model_answers_as_the_adapted_one(model_and_processor, examples, clip_cache):
-    model, processor = model_and_processor
-    batch = SftCollator(examples, PromptBuilder(processor, clip_cache))([{"index": 0, "seed": 0}])
-    batch = {name: tensor for name, tensor in batch.items() if name not in ("labels", "emotions")}
-    with torch.no_grad():
-        plain = model(**batch).logits
-    keys = model.state_dict().keys()
-    inject_lora(model, lora_config(model, 4, 8, 0.0))
-    for name, parameter in model.named_parameters():
-        if ".lora_B." in name:
-            parameter.data.normal_(std=0.3)
-    with torch.no_grad():
-        adapted = model(**batch).logits
-    merged = merge_lora(model.state_dict(), rank=4, alpha=8)
-    assert merged.keys() == keys
-    fresh = type(model)(model.config).eval()
-    fresh.load_state_dict(merged)
-    with torch.no_grad():
-        torch.testing.assert_close(fresh(**batch).logits, adapted, atol=1e-3, rtol=1e-3)
-    assert (adapted - plain).abs().max() > 0.1

@@ -1,0 +1,55 @@
+"""Which precisions and ways of sharding a recipe may ask for, told before anything is loaded; docs/precision.md."""
+
+import os
+from typing import Any
+
+from launch.recipe import RecipeError
+
+
+def require_precision(recipe: Any, args: Any) -> None:
+    """Refuse precision and sharding in which training would be wrong, or was never tried.
+
+    Args:
+        recipe: the stage's own keys; `dtype` and `input` where it has them.
+        args: transformers' TrainingArguments. Both may be one object that holds all keys, as the preflight has it.
+
+    Raises:
+        RecipeError: names the key and the remedy.
+    """
+    for reason in (_wrong_precision(recipe, args), _wrong_sharding(args)):
+        if reason is not None:
+            raise RecipeError(reason)
+
+
+def _wrong_precision(recipe: Any, args: Any) -> str | None:
+    dtype = getattr(recipe, "dtype", "float32")
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if args.fp16:
+        return "fp16: losses here are not scaled for float16; set bf16: true instead"
+    for key in ("bf16_full_eval", "fp16_full_eval"):
+        if getattr(args, key):
+            return f"{key}: no stage has the trainer evaluate; leave it out, launch/evaluate.py has dtype"
+    if dtype == "bfloat16" and getattr(recipe, "input", None) == "text":
+        return (
+            "dtype: with input: text all weights train, and what trains is kept in float32; leave dtype out, and set "
+            "bf16: true to compute in bfloat16"
+        )
+    if dtype == "bfloat16" and args.bf16 is False:
+        return "dtype: bfloat16 weights are computed with in bfloat16; set bf16: true too, or leave dtype out"
+    if launched != "no" and not (launched == "bf16" and args.bf16):
+        return (
+            f"mixed_precision of the accelerate configuration is {launched!r}, which this recipe does not say; set "
+            "mixed_precision: 'no' there, and bf16: true here for bfloat16"
+        )
+    return None
+
+
+def _wrong_sharding(args: Any) -> str | None:
+    remedy = "start the stage by accelerate launch --config_file launch/accelerate/zero3.yaml"
+    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+        return f"fsdp: never tried with these models; to shard weights {remedy}"
+    if args.deepspeed:
+        return f"deepspeed: the launcher must know of it too; leave the key out and {remedy} (or zero2.yaml)"
+    if args.parallelism_config is not None:
+        return f"parallelism_config: only data parallelism and DeepSpeed are known here; leave it out, or {remedy}"
+    return None

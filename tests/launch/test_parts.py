@@ -1,0 +1,194 @@
+"""Parts by name: all of their weights, in the dtype asked for, from safetensors, or a line that says why not."""
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, WhisperConfig, WhisperModel
+
+from launch import parts
+from epo.evaluation.rewards import pair_logps
+from epo.model.configuration import EpoConfig
+from epo.model.extractor import EmotionExtractor
+from epo.training.collate import PromptBuilder
+from epo.training.lora import lora_config
+from launch.model import load_adapter, load_model
+from launch.parts import build_compressor, build_extractor, load_llm, load_weights
+from launch.recipe import RecipeError
+
+_AUDIO = {
+    "num_mel_bins": 16, "d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32,
+    "max_source_positions": 1500, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32,
+    "vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
+}  # fmt: skip
+
+
+def dtypes(model):
+    return {parameter.dtype for parameter in model.parameters()}
+
+
+def change(folder, edit):
+    """Rewrite the weights of a folder."""
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    edit(weights)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+@pytest.fixture
+def llm_folder(make_llm, tmp_path):
+    make_llm().to(torch.bfloat16).save_pretrained(tmp_path / "llm")
+    return tmp_path / "llm"
+
+
+@pytest.fixture
+def encoders(tmp_path, make_extractor, reader):
+    """A whole Whisper in float16, and a vision tower with its processor."""
+    WhisperModel(WhisperConfig(**_AUDIO)).to(torch.float16).save_pretrained(tmp_path / "whisper")
+    reader.feature_extractor.save_pretrained(tmp_path / "whisper")
+    make_extractor().vision_tower.save_pretrained(tmp_path / "siglip")
+    reader.image_processor.save_pretrained(tmp_path / "siglip")
+    return tmp_path / "whisper", tmp_path / "siglip"
+
+
+SIZES = {"hidden_size": 16, "num_heads": 2, "max_frames": 4}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_language_model_has_the_dtype_that_was_asked_for(llm_folder, part, dtype):
+    for name in (str(llm_folder), part("llm")):
+        llm = load_llm(name, dtype)
+        assert dtypes(llm) == {getattr(torch, dtype)}, name
+        assert {buffer.dtype for buffer in llm.buffers()} == {torch.float32}, name  # rotary frequencies
+
+
+def test_parts_that_train_are_float32_whatever_their_files_are(llm_folder, encoders, make_compressor, tmp_path):
+    extractor, _, _ = build_extractor(*map(str, encoders), SIZES)
+    assert dtypes(extractor) == {torch.float32}
+    make_compressor().backbone.to(torch.bfloat16).save_pretrained(tmp_path / "mamba")
+    compressor = build_compressor(str(tmp_path / "mamba"), 2, load_llm(str(llm_folder), "bfloat16"))
+    assert dtypes(compressor) == {torch.float32}
+    for part in (EmotionExtractor(extractor.config), make_compressor()):
+        part.to(torch.bfloat16).save_pretrained(tmp_path / "part")
+        assert dtypes(load_weights(AutoModel, str(tmp_path / "part"))) == {torch.float32}
+
+
+@pytest.fixture
+def saved(make_model, tmp_path):
+    """A whole model as the tuning stage saves it: in bfloat16, of parts whose configurations say float32."""
+    model, processor = make_model()
+    for config in (model.config.extractor_config.vision_config, model.config.compressor_config.backbone_config):
+        config.dtype = "float32"
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_part_of_a_whole_model_has_its_dtype(saved, pairs, clip_cache, dtype):
+    model, processor = load_model(str(saved), dtype)
+    assert dtypes(model) == {getattr(torch, dtype)}
+    chosen, _ = pair_logps(model.eval(), pairs[:2], PromptBuilder(processor, clip_cache))  # and it computes
+    assert torch.isfinite(chosen).all()
+
+
+def test_a_configuration_forgets_the_dtypes_of_its_parts(saved):
+    config = EpoConfig.from_pretrained(saved)
+    inner = (config.extractor_config.vision_config, config.compressor_config.backbone_config)
+    assert [part.dtype for part in (config.text_config, *inner)] == [None, None, None]
+
+
+def test_a_model_tuned_in_float32_is_not_rounded(model_and_processor, tmp_path):
+    model, processor = model_and_processor
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    for dtype, bf16 in (("bfloat16", False), ("float32", True)):
+        with pytest.raises(RecipeError, match="was tuned in float32, and .* set dtype: float32 and bf16: false, or"):
+            load_model(str(tmp_path), dtype, bf16)
+    load_model(str(tmp_path), "float32")
+    config = EpoConfig.from_pretrained(tmp_path)
+    config.low_rank = {}  # its LoRA would be beside
+    config.save_pretrained(tmp_path)
+    load_model(str(tmp_path), "bfloat16")
+
+
+def _drop(name):
+    return lambda weights: weights.pop(name)
+
+
+def _widen(name):
+    return lambda weights: weights.update({name: torch.zeros(3, 3)})
+
+
+def test_missing_weights_are_named(saved, llm_folder):
+    """Not made up: transformers would start them at random with a warning."""
+    lost = "model.extractor.fused_head.weight"
+    change(saved, _drop(lost))
+    with pytest.raises(RecipeError, match=f"1 weights are not as its config says: {lost} is missing; get it anew"):
+        load_model(str(saved), "bfloat16")
+    change(saved, lambda weights: weights.update({lost: torch.zeros(3, 3)}))
+    with pytest.raises(RecipeError, match=f"{lost} is of another size"):
+        load_model(str(saved), "bfloat16")
+    change(saved, lambda weights: weights.update({lost: torch.zeros(7, 16), "model.strange": torch.zeros(2)}))
+    with pytest.raises(RecipeError, match="model.strange has no place in it"):
+        load_model(str(saved), "bfloat16")
+    change(llm_folder, _drop("model.norm.weight"))
+    with pytest.raises(RecipeError, match=r"model.norm.weight is missing"):
+        load_llm(str(llm_folder), "float32")
+
+
+@pytest.mark.parametrize(
+    ("which", "edit", "message"),
+    [
+        (0, _drop("encoder.conv1.weight"), r"encoder.conv1.weight is missing"),
+        (0, _widen("encoder.conv1.bias"), r"encoder.conv1.bias.* is of another size"),
+        (1, _drop("post_layernorm.weight"), r"post_layernorm.weight is missing"),
+    ],
+)
+def test_encoders_must_fit(encoders, which, edit, message):
+    change(encoders[which], edit)
+    with pytest.raises(RecipeError, match=message):
+        build_extractor(*map(str, encoders), SIZES)
+
+
+def test_an_adapter_is_read_whole_or_not_at_all(make_model, tmp_path):
+    def model():
+        return make_model()[0]
+
+    policy = get_peft_model(model(), lora_config(model(), 4, 8, 0.0))
+    policy.save_pretrained(tmp_path / "epo")
+    assert isinstance(load_adapter(model(), str(tmp_path / "epo")), PeftModel)
+    with pytest.raises(RecipeError, match="none: has no adapter_model.safetensors; make it with launch/epo.py"):
+        load_adapter(model(), str(tmp_path / "none"))
+    file = tmp_path / "epo" / "adapter_model.safetensors"
+    weights = load_file(file)
+    lost = sorted(weights)[0]
+    save_file({name: tensor for name, tensor in weights.items() if name != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(RecipeError, match=rf"1 weights are missing or left over \({lost}"):
+        load_adapter(model(), str(tmp_path / "epo"))
+    save_file(weights | {lost: torch.zeros(4, 3)}, file, metadata={"format": "pt"})
+    with pytest.raises(RecipeError, match="does not fit the model"):
+        load_adapter(model(), str(tmp_path / "epo"))
+
+
+def test_pickles_are_not_read(llm_folder):
+    torch.save(load_file(llm_folder / "model.safetensors"), llm_folder / "pytorch_model.bin")
+    (llm_folder / "model.safetensors").unlink()
+    with pytest.raises(RecipeError, match="has no .safetensors, and pickles are not read; save it anew as safetensors"):
+        load_llm(str(llm_folder), "float32")
+
+
+def test_a_tower_that_names_its_weights_otherwise_is_told(encoders, monkeypatch):
+    """It would be trained from random weights otherwise."""
+    tower = load_weights(AutoModel, str(encoders[1]))
+    tower.vision_model = torch.nn.ModuleDict({"layers": tower.encoder})
+    monkeypatch.setattr(
+        parts, "load_weights", lambda auto, part: tower if "siglip" in part else load_weights(auto, part)
+    )
+    with pytest.raises(RecipeError, match=r"siglip: \d+ weights are not as its config says: e.* is missing"):
+        build_extractor(*map(str, encoders), SIZES)
+
+
+def test_a_folder_that_is_none_is_still_told_as_such(tmp_path):
+    with pytest.raises(RecipeError, match="neither a folder nor a reachable hub name holds this part"):
+        load_llm(str(tmp_path / "nothing"), "float32")

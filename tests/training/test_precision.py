@@ -1,0 +1,74 @@
+"""What weights are held in: small steps are kept, frozen weights and buffers stay as they are."""
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from compressor.curriculum import ScheduledDataset
+from epo.training.collate import PromptBuilder, SftCollator
+from epo.training.lora import freeze_all_but, inject_lora, lora_config
+from epo.training.precision import KeepBuffers, cast_weights, keep_trained_in_float32
+from epo.training.sft import SftTrainer
+from launch.training import fit
+
+RATE = 1e-5
+
+
+@pytest.fixture
+def trained(model_and_processor, examples, clip_cache, tmp_path):
+    """A bfloat16 model before and after four steps of a small rate on LoRA and the projection of clips."""
+    model, processor = model_and_processor
+    cast_weights(model, torch.bfloat16)
+    inject_lora(model, lora_config(model, 4, 8, 0.0))
+    freeze_all_but(model, ("lora_", "clip_head"))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    args = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=4, per_device_train_batch_size=4, learning_rate=RATE, save_strategy="no",
+        report_to="none", use_cpu=True, bf16=True, remove_unused_columns=False, lr_scheduler_type="constant",
+        disable_tqdm=True, weight_decay=0.0,
+    )  # fmt: skip
+    trainer = SftTrainer(
+        model=model, args=args, train_dataset=ScheduledDataset(8, 16, seed=0),
+        data_collator=SftCollator(examples, PromptBuilder(processor, clip_cache)), emotion_weight=0.0,
+        learning_rates={},
+    )  # fmt: skip
+    fit(trainer)
+    return before, dict(model.named_parameters())
+
+
+def test_steps_too_small_for_bfloat16_are_kept(trained):
+    """Four AdamW steps of 1e-5 move a weight by up to 4e-5, less than half the spacing of bfloat16 at 0.02."""
+    before, after = trained
+    weight = "model.clip_head.weight"
+    moved = (after[weight].detach() - before[weight].float()).abs()
+    assert after[weight].dtype is torch.float32
+    assert 2 * RATE < moved.max() <= 4.5 * RATE and (moved > 0).float().mean() > 0.9
+    large = before[weight].float().abs() > 0.04
+    rounded = after[weight].detach().bfloat16()
+    assert rounded[large].equal(before[weight][large])  # in bfloat16 they would not have moved at all
+
+
+def test_what_trains_is_float32_and_the_rest_is_untouched(trained):
+    before, after = trained
+    for name, parameter in after.items():
+        assert parameter.dtype is (torch.float32 if parameter.requires_grad else torch.bfloat16), name
+        assert parameter.requires_grad or parameter.equal(before[name]), name
+
+
+def test_integers_have_no_precision_to_keep():
+    model = torch.nn.Module()
+    model.index = torch.nn.Parameter(torch.arange(3), requires_grad=False)
+    keep_trained_in_float32(cast_weights(model, torch.bfloat16))
+    assert model.index.dtype is torch.int64
+
+
+def test_buffers_are_given_back_after_deepspeed_rounded_them(make_llm):
+    llm = make_llm()
+    wanted = {name: buffer.clone() for name, buffer in llm.named_buffers()}
+    keep = KeepBuffers(llm)
+    llm.bfloat16()  # as DeepSpeed does when it takes a model in
+    assert any(not buffer.float().equal(wanted[name]) for name, buffer in llm.named_buffers())
+    keep.on_train_begin()
+    found = dict(llm.named_buffers())
+    assert found.keys() == wanted.keys() and all(found[name].equal(wanted[name]) for name in wanted)
+    assert all(buffer.dtype is torch.float32 for buffer in found.values())
