@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Dataset
 
+from compressor.words import split_words
+
 
 @dataclass(frozen=True)
 class Curriculum:
@@ -40,7 +42,7 @@ class RelevantTurns:
         counts: Counter[str] = Counter()
         total = 0
         for turn in turns:
-            counts.update(_words(turn))
+            counts.update(set(split_words(turn)))
             total += 1
         self._idf = {word: math.log(total / count) for word, count in counts.items()}
 
@@ -51,8 +53,10 @@ class RelevantTurns:
         """
         if num_turns is None:
             return list(range(len(turns)))
-        wanted = _words(reply)
-        scores = [sum(self._idf.get(word, 0.0) for word in _words(turn) & wanted) for turn in turns]
+        wanted = set(split_words(reply))
+        shared = [wanted.intersection(split_words(turn)) for turn in turns]
+        # fsum, since a set gives its words in another order in every process: ties must stay ties.
+        scores = [math.fsum(self._idf.get(word, 0.0) for word in words) for words in shared]
         ranked = sorted(range(len(turns)), key=lambda i: (scores[i], i), reverse=True)
         return sorted(ranked[:num_turns])
 
@@ -123,7 +127,3 @@ class ScheduledDataset(Dataset):
         batches = [indices[i : i + self._batch] for i in range(0, len(indices), self._batch)]
         order = np.random.default_rng((self._seed, window, 1)).permutation(len(batches))
         return [index for i in order for index in batches[i]]
-
-
-def _words(text: str) -> set[str]:
-    return {word.strip(".,;:!?()[]").lower() for word in text.split()}

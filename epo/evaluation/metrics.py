@@ -1,24 +1,18 @@
 """Numbers for replies: facts, words shared with the gold reply, diversity, classification, chance, intervals."""
 
-import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-# A Chinese character counts as a word of its own, for no blanks stand between words there.
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+(?:['’][^\W\u3400-\u9fff]+)*")
+from compressor.words import contains_words, split_words
+
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
-def split_words(text: str) -> list[str]:
-    """Return the words of a text in lower case, without punctuation."""
-    return _WORD.findall(text.lower().replace("’", "'"))
-
-
 def count_facts(reply: str, facts: Sequence[str]) -> int:
-    """Count the facts that stand in a reply as whole words, whatever their case ("Ann" is not in "Annie")."""
-    return sum(_fact_pattern(fact).search(reply) is not None for fact in facts)
+    """Count the facts that stand in a reply as whole words, by the rule of `contains_words`."""
+    return sum(contains_words(reply, fact) for fact in facts)
 
 
 def fact_recall(replies: Sequence[str], facts: Sequence[Sequence[str]]) -> float:
@@ -94,12 +88,10 @@ def mean_words(replies: Sequence[str]) -> float:
     return float(np.mean([len(split_words(reply)) for reply in replies]))
 
 
-def accuracy(predicted: Sequence[str], wanted: Sequence[str]) -> float:
-    """Share of predictions that are right, in [0, 1]."""
-    from sklearn.metrics import accuracy_score
-
+def accuracy(predicted: Sequence[str | None], wanted: Sequence[str]) -> float:
+    """Share of predictions that are right, in [0, 1]; no prediction (None) is not right."""
     _require_some(len(wanted), "labels")
-    return float(accuracy_score(list(wanted), list(predicted)))
+    return sum(ours == label for ours, label in zip(predicted, wanted, strict=True)) / len(wanted)
 
 
 def macro_f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
@@ -174,11 +166,6 @@ class _Words:
 
     def tokenize(self, text: str) -> list[str]:
         return split_words(text)
-
-
-def _fact_pattern(fact: str) -> re.Pattern[str]:
-    words = r"\s+".join(re.escape(word) for word in fact.split())
-    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
 
 
 def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
