@@ -57,5 +57,5 @@ def _word_pattern() -> re.Pattern[str]:
 
 @cache
 def _marks() -> str:
-    """Return the combining marks of the basic plane, as the inside of a character class: for `re` they are no letters."""
+    """Return the combining marks of the basic plane, as the inside of a character class."""
     return "".join(chr(point) for point in range(0x300, 0x10000) if unicodedata.category(chr(point))[0] == "M")

@@ -13,9 +13,10 @@ from compressor.evaluation import memory_report
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 from epo.data.dialogue import Dialogue
+from epo.data.replies import ReplyChoice
 from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
-from epo.training.examples import Example, ReplyChoice, examples_of_split, reply_examples
+from epo.training.examples import Example, examples_of_split, reply_examples, with_history
 from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
@@ -39,7 +40,9 @@ class CompressorRecipe(StageRecipe):
     single_turns: float = field(default=0.05, metadata={"help": "share of training on single turns (phase one)"})
     short: float = field(default=0.55, metadata={"help": "share of training on 2-turn histories"})
     medium: float = field(default=0.2, metadata={"help": "share of training on 6-turn histories"})
-    replies: ReplyChoice = field(default="last", metadata={"help": "learn each dialogue's last reply, or all"})
+    replies: ReplyChoice = field(
+        default="last", metadata={"help": "learn each dialogue's last reply, or all, with past turns"}
+    )
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
     global_batch_size: int = field(default=8, metadata={"help": "dialogues an optimizer step, over all ranks"})
 
@@ -58,7 +61,10 @@ def run() -> None:
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
-    examples = examples_of_split(dialogues, "train", recipe.data, recipe.replies)
+    replies = examples_of_split(dialogues, "train", recipe.data, recipe.replies)
+    examples = with_history(replies, "train", recipe.data)
+    if stage.rank() == 0 and len(examples) < len(replies):
+        print(f"{len(replies) - len(examples)} of {len(replies)} training replies have no past turn: left out")
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
             _train(recipe, args, dialogues, examples, num_samples, folder)
@@ -108,7 +114,8 @@ def _train(
                 save_weights(compressor.config, state, out)
                 tokenizer.save_pretrained(out)
                 held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
-                results |= memory_report(compressor, llm, [_history(e, True) for e in held_out], collator, memory_id)
+                histories = [_history(example, True) for example in held_out if example.history]
+                results |= memory_report(compressor, llm, histories, collator, memory_id)
                 tracked.log_metrics({f"validation/{name}": value for name, value in results.items()})
                 folder.finish(results)
 

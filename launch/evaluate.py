@@ -14,6 +14,7 @@ from transformers import set_seed
 from launch import stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
+from epo.data.replies import ReplyChoice
 from epo.emotions import Emotion
 from epo.evaluation import variants
 from epo.evaluation.bert_score import bert_f1
@@ -30,7 +31,6 @@ from epo.training.collate import PromptBuilder
 from epo.training.examples import (
     Example,
     PairExample,
-    ReplyChoice,
     dialogues_of_split,
     examples_of_split,
     labelled_clips,
@@ -59,7 +59,7 @@ class EvaluateRecipe(StageRecipe):
     output_dir: str = field(metadata={"help": "where report.json and report.html go"})
     control: str | None = field(default=None, metadata={"help": "folder of SFT continued on the chosen replies"})
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
-    replies: ReplyChoice = field(default="last", metadata={"help": "answer each dialogue's last turn, or all"})
+    replies: ReplyChoice = field(default="last", metadata={"help": "give each dialogue's last reply, or all"})
     beta: float = field(default=0.1, metadata={"help": "scale of the reported reward margin"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})

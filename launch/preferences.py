@@ -10,10 +10,11 @@ import numpy as np
 
 from launch import stage
 from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
+from epo.data.replies import ReplyChoice
 from epo.preferences.builder import Source, build_pairs
 from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table
 from epo.preferences.counter import Choice, Strategy
-from epo.preferences.gold import GoldReply, ReplyChoice, gold_of_splits
+from epo.preferences.gold import GoldReply, gold_of_splits
 from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.page import render_page
 from epo.preferences.pair import PreferencePair, write_pairs

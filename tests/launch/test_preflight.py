@@ -123,7 +123,7 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
     assert [counts(check) for check in found] == [
         (6, 0, None, None, 6),
         (6, 2, None, None, 6),
-        (12, None, 4, 0, 16),  # the first reply of a dialogue can be chosen too
+        (12, None, 4, 0, 16),  # the first reply of a dialogue counts too, but has nothing to compress
         (1, 1, None, 0, 1),
         (1, None, None, 0, 0),
         (None, None, 2, 0, 2),
@@ -140,6 +140,7 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
     )
     table = format_checks(found).splitlines()
     assert table[0].split() == ["stage", "training", "validation", "test", "clips", "labels", "notes"]
+    assert table[2].split(maxsplit=6) == ["compressor", "6", "2", "-", "-", "6", "6 more replies have no past turn"]
     assert table[3].split() == ["preferences", "12", "-", "4", "0", "16"]
 
 
@@ -190,8 +191,8 @@ def test_what_a_stage_cannot_run_with_is_an_error(project, script, keys, message
 @pytest.mark.parametrize(
     ("script", "keys", "corpus", "message"),
     [
-        ("sft", _MODEL, {"num_turns": 2}, "none of its 6 dialogues of split 'train' has a reply to a user turn with"),
-        ("compressor", {"llm": "gpt2", "backbone": "gpt2"}, {"num_turns": 2}, "the first reply of a dialogue is not"),
+        ("sft", _MODEL, {"num_turns": 1}, "none of its 6 dialogues of split 'train' has a reply, that is an assistant"),
+        ("compressor", {"llm": "gpt2", "backbone": "gpt2"}, {"num_turns": 2}, "none of the 6 replies of split"),
         ("sft", _MODEL, {"splits": ["test"]}, "no dialogue has split 'train'; write `split` into the file"),
         ("evaluate", {}, {"splits": ["train"] * 4}, "no dialogue has split 'test'"),
         ("evaluate", {}, {"emotion": "sad"}, "replies of split 'train' are labelled with sad; to score emotions, 2 or"),
