@@ -90,7 +90,7 @@ def _policy(recipe: Any) -> Source:
         raise RecipeError("source policy wants policy_model, a folder written by launch/sft.py")
     weights = sorted(Path(recipe.policy_model).glob("*.safetensors"))
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in weights]
-    identity = f"{stamps} {recipe.policy_temperature} {recipe.policy_max_new_tokens} {recipe.policy_dtype}"
+    identity = f"{stamps} plain {recipe.policy_temperature} {recipe.policy_max_new_tokens} {recipe.policy_dtype}"
     cache = AnswerCache(Path(recipe.output_dir) / "policy_cache.jsonl")
     return PolicySource(_writer(recipe), identity, cache, recipe.policy_batch_size, recipe.seed)
 

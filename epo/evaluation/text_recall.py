@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from compressor.decoding import plain_decoding
 from epo.evaluation.metrics import fact_recall
 from epo.training.collate import text_prompt
 from epo.training.examples import Example
@@ -28,13 +29,14 @@ def text_recall(
             for e in examples[start : start + batch_size]
         ]
         batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(llm.device)
-        ids = llm.generate(
-            **batch,
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            use_cache=True,  # the Trainer switches it off in the config of what it trained
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        with plain_decoding(llm, temperature=0) as greedy:
+            ids = llm.generate(
+                **batch,
+                **greedy,
+                max_new_tokens=max_new_tokens,
+                use_cache=True,  # the Trainer switches it off in the config of what it trained
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
         replies += tokenizer.batch_decode(ids[:, batch["input_ids"].size(1) :], skip_special_tokens=True)
     return fact_recall(replies, facts)

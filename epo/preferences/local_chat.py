@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from compressor.decoding import plain_decoding
 from epo.preferences.endpoint import UnusableAnswer
 
 
@@ -26,16 +27,17 @@ class LocalChat:
             name: what it was loaded from.
             model: any causal language model.
             tokenizer: the model's, with a chat template.
-            temperature: of sampling; 0 takes the most likely token.
+            temperature: of sampling from all tokens; 0 takes the most likely one. What the checkpoint's own generation
+                settings say besides (top-p, penalties) is set aside, so that the answer is the model's at this
+                temperature, as an endpoint gives it.
             max_tokens: longest answer.
         """
         self.name = name
-        settings = {"temperature": temperature, "max_tokens": max_tokens}
+        settings = {"temperature": temperature, "max_tokens": max_tokens, "decoding": "plain"}
         self.identity: dict[str, Any] = {"model": name, "dtype": str(model.dtype)} | settings
         self._model, self._tokenizer = model.eval(), tokenizer
-        self._sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-        self._max_tokens = max_tokens
-        self._lock = threading.Lock()  # the seed is the whole process's
+        self._temperature, self._max_tokens = temperature, max_tokens
+        self._lock = threading.Lock()  # the seed is the whole process's, the generation settings the model's
 
     @torch.no_grad()
     def ask(self, prompt: str, seed: int) -> str:
@@ -48,11 +50,11 @@ class LocalChat:
             [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True, return_tensors="pt"
         ).to(self._model.device)
         pad = self._tokenizer.eos_token_id if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
-        with self._lock:
+        with self._lock, plain_decoding(self._model, self._temperature) as sampling:
             set_seed(seed)
             ids = self._model.generate(
                 **batch,
-                **self._sampling,
+                **sampling,
                 max_new_tokens=self._max_tokens,
                 pad_token_id=pad,
             )
