@@ -153,6 +153,7 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
         ("preferences", {"counter_emotion": 3}, "counter_emotion is 3, want"),
         ("sft", {"seed": 5_000_000_000}, r"s.yaml: seed is 5000000000, want a whole number from 0 to 4294967295"),
         ("evaluate", {"seed": -1}, "seed is -1, want"),
+        ("evaluate", {"beta": 0.1}, "unknown key 'beta'"),  # it scaled a number that was never reported
         ("sft", {"max_steps": -1}, "max_steps: set the number of optimizer steps"),
         ("sft", {"global_batch_size": 6}, "global_batch_size 6 is not a multiple .* set it to 4 or 8"),
         ("sft", {"model": None}, "llm, extractor, compressor: name all three parts"),

@@ -80,6 +80,9 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     changed = ("clips shuffled", "audio only", "video only", "no clip", "memory shuffled")
     assert set(rows) == {"majority", "sft", "sft+chosen", "sft+epo", *(f"sft+epo, {change}" for change in changed)}
     assert rows["sft"]["reward_accuracy"] == 0.5  # it is the reference itself
+    assert rows["sft"]["reward_margin"] == 0.0 and rows["sft+epo"]["reward_margin_interval"] is not None
+    assert all(0 <= row["degenerate"] <= 1 for row in rows.values()) and rows["majority"]["degenerate"] == 0
+    _what_scores_rest_on_is_told(json.loads((report / "report.json").read_text()), corpus)
     assert rows["sft+epo, no clip"]["prompt_tokens"] < rows["sft+epo"]["prompt_tokens"]
     before = (preferred / "stage.json").stat().st_mtime_ns
     run(epo, "epo", model=str(tuned), lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
@@ -89,6 +92,22 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
         RecipeError, match="holds a EmotionExtractor, want a MambaCompressor made with launch/compressor"
     ):
         run(sft, "crossed", **(parts | {"compressor": str(heard)}), **training)
+
+
+def _what_scores_rest_on_is_told(report, corpus):
+    """Against the labels of the two test dialogues."""
+    rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
+    test = [row for row in rows if row["split"] == "test"]
+    gold, users = ([row["turns"][place]["emotion"] for row in test] for place in (-1, -2))
+    assert report["judge_majority"] == report["chance"]["majority"] == max(map(gold.count, gold)) / 2
+    assert 0 <= report["judge_accuracy"] <= 1 and report["gold_degenerate"] == 0
+    for key, emotions in (("by_gold_emotion", gold), ("by_user_emotion", users)):
+        cells = report["rows"][1][key]
+        assert {emotion: cell["num_replies"] for emotion, cell in cells.items()} == {
+            emotion: emotions.count(emotion) for emotion in emotions
+        }
+    clips = report["emotion_recognition"]
+    assert clips["majority"] == max(map(users.count, users)) / 2 and clips["shuffled"] is not None
 
 
 _SCRIPTS = {
