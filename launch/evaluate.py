@@ -13,6 +13,7 @@ from transformers import set_seed
 
 from launch import stage
 from epo.data.cache import ClipCache
+from epo.data.chance import chance_levels
 from epo.data.dialogue import Dialogue
 from epo.data.replies import ReplyChoice
 from epo.emotions import Emotion
@@ -21,7 +22,6 @@ from epo.evaluation.bert_score import BertEncoder
 from epo.evaluation.degenerate import is_degenerate
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.judge import WordJudge
-from epo.evaluation.metrics import chance_levels
 from epo.evaluation.recognition import recognise
 from epo.evaluation.report import Row, describe_hardware, format_table, write_report
 from epo.evaluation.rewards import adapter_logps, pair_logps, reward_margins, wins

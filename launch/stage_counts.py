@@ -1,5 +1,6 @@
 """What one stage will have to learn from and to test on, counted from its recipe and the files it reads."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from epo.training.examples import (
 )
 from launch.ends import explain
 from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named
+from launch.preference_sources import refuse_idle_keys
 from launch.recipe import accumulation_steps, require_max_steps
 
 _FEW_TEST_REPLIES = 50
@@ -228,6 +230,10 @@ def _count_compressor(check: StageCheck, recipe: Any, files: StageFiles) -> None
 
 def _count_preferences(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count the replies that pairs can be built on."""
+    from launch.preferences import PreferencesRecipe
+
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(PreferencesRecipe)}
+    check.attempt(refuse_idle_keys, recipe, defaults)
     if recipe.source in ("policy", "llm") and getattr(recipe, f"{recipe.source}_model") is None:
         check.errors.append(f"{recipe.source}_model: source {recipe.source} wants it")
     if _dialogues(check, recipe.data, files) is None:

@@ -110,18 +110,6 @@ def confusion(predicted: Sequence[str], wanted: Sequence[str], labels: Sequence[
     return confusion_matrix(list(wanted), list(predicted), labels=list(labels)).tolist()
 
 
-def chance_levels(wanted: Sequence[str]) -> tuple[float, float]:
-    """Return what knowing only the label distribution gives.
-
-    Returns:
-        (majority, sum_p2): the score of always giving the commonest label, and that of drawing labels at random
-        from the same distribution (sum of p squared), which is what clips shuffled between dialogues should give.
-    """
-    _require_some(len(wanted), "labels")
-    shares = np.array(list(Counter(wanted).values())) / len(wanted)
-    return float(shares.max()), float((shares**2).sum())
-
-
 def bootstrap_interval(
     values: Sequence[float],
     weights: Sequence[float] | None = None,
@@ -177,14 +165,6 @@ def exchanged_accuracy(predicted: Sequence[str], wanted: Sequence[str]) -> float
     counts = Counter(wanted)
     others = sum(counts[ours] - (ours == label) for ours, label in zip(predicted, wanted, strict=True))
     return others / (len(wanted) * (len(wanted) - 1))
-
-
-def is_hardly_better(score: float, majority: float) -> bool:
-    """Tell whether a classifier is hardly better than always giving the commonest label.
-
-    It is where less than a tenth of the way from that baseline to being always right is covered; our choice.
-    """
-    return score - majority < 0.1 * (1 - majority)
 
 
 class _Words:

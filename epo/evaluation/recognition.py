@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from epo.data.cache import ClipCache
+from epo.data.chance import chance_levels
 from epo.data.dialogue import Clip
 from epo.emotions import EMOTIONS, Emotion
-from epo.evaluation.metrics import accuracy, chance_levels, exchanged_accuracy, macro_f1
+from epo.evaluation.metrics import accuracy, exchanged_accuracy, macro_f1
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 

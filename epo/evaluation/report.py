@@ -11,8 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from epo.data.chance import is_hardly_better
 from epo.emotions import EMOTIONS
-from epo.evaluation.metrics import is_hardly_better
 
 
 class ReportError(ValueError):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epo.data.chance import chance_levels, is_hardly_better
 from epo.evaluation import metrics
 
 
@@ -64,7 +65,7 @@ def test_accuracy_macro_f1_and_confusion():
 
 def test_chance_levels():
     # Shares 1/2, 1/4, 1/4: majority 0.5, sum of squares 0.25 + 0.0625 * 2.
-    assert metrics.chance_levels(["a", "a", "b", "c"]) == (0.5, 0.375)
+    assert chance_levels(["a", "a", "b", "c"]) == (0.5, 0.375)
 
 
 def test_bootstrap_interval_covers_the_normal_approximation():
@@ -133,7 +134,7 @@ def test_agreement_with_the_label_of_another_item():
     [(0.434, 0.419, True), (0.496, 0.473, True), (0.292, 0.302, True), (0.7, 0.5, False), (1.0, 0.95, False)],
 )
 def test_what_is_hardly_better_than_the_commonest_label(score, majority, is_hardly):
-    assert metrics.is_hardly_better(score, majority) is is_hardly
+    assert is_hardly_better(score, majority) is is_hardly
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_what_is_hardly_better_than_the_commonest_label(score, majority, is_hard
         lambda: metrics.mean_words([]),
         lambda: metrics.accuracy([], []),
         lambda: metrics.macro_f1([], []),
-        lambda: metrics.chance_levels([]),
+        lambda: chance_levels([]),
         lambda: metrics.bootstrap_interval([]),
     ],
 )

@@ -165,6 +165,7 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
         ("epo", {"model": "./gone"}, "model: ./gone: no such folder"),
         ("evaluate", {"control": "runs/later/sft"}, "control: runs/later/sft: no such folder"),
         ("preferences", {"source": "policy"}, "policy_model: source policy wants it"),
+        ("preferences", {"llm_model": "m"}, "key llm_model belongs to source llm; this recipe's source is retrieve"),
         ("sft", {"data": "gone.jsonl"}, "data: gone.jsonl: no such file"),
         ("epo", {"pairs": "gone.jsonl"}, "pairs: gone.jsonl: no such file"),
         ("sft", {"require_clip": True}, "data: data.jsonl: of its 6 dialogues of split 'train' there is none"),
