@@ -9,6 +9,8 @@ from functools import lru_cache
 import numpy as np
 from torch.utils.data import Dataset
 
+from compressor.words import split_words
+
 
 @dataclass(frozen=True)
 class Curriculum:
@@ -53,7 +55,9 @@ class RelevantTurns:
         if num_turns is None:
             return list(range(len(turns)))
         wanted = _words(reply)
-        scores = [sum(self._idf.get(word, 0.0) for word in _words(turn) & wanted) for turn in turns]
+        shared = [wanted & _words(turn) for turn in turns]
+        # fsum, since a set gives its words in another order in every process: ties must stay ties.
+        scores = [math.fsum(self._idf.get(word, 0.0) for word in words) for words in shared]
         ranked = sorted(range(len(turns)), key=lambda i: (scores[i], i), reverse=True)
         return sorted(ranked[:num_turns])
 
@@ -128,4 +132,4 @@ class ScheduledDataset(Dataset):
 
 @lru_cache(maxsize=65_536)  # each turn stands before every later reply of its dialogue
 def _words(text: str) -> set[str]:
-    return {word.strip(".,;:!?()[]").lower() for word in text.split()}
+    return set(split_words(text))

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compressor.curriculum import Curriculum, RelevantTurns
-from compressor.data import CompressionCollator, History
+from compressor.data import CompressionCollator, CompressorDataError, History
 from compressor.objectives import (
     columns_of,
     distillation,
@@ -25,6 +25,13 @@ class CurriculumCollator:
     """Picks the history each position is to see, then builds the batch."""
 
     def __init__(self, histories: Sequence[History], curriculum: Curriculum, collator: CompressionCollator) -> None:
+        """Take what is learnt from.
+
+        Raises:
+            CompressorDataError: a history has no turn.
+        """
+        if not all(history.turns for history in histories):
+            raise CompressorDataError("a history without turns cannot be compressed; leave such replies out")
         self._histories, self._curriculum, self._collator = histories, curriculum, collator
         self._relevant = RelevantTurns(turn.text for history in histories for turn in history.turns)
 

@@ -13,9 +13,10 @@ from compressor.evaluation import memory_report
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 from epo.data.dialogue import Dialogue
+from epo.data.replies import ReplyChoice
 from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
-from epo.training.examples import Example, ReplyChoice, examples_of_split, reply_examples
+from epo.training.examples import Example, examples_of_split, reply_examples, with_history
 from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.precision import require_precision
 from launch.recipe import StageRecipe, read_recipe
@@ -40,7 +41,9 @@ class CompressorRecipe(StageRecipe):
     single_turns: float = field(default=0.05, metadata={"help": "share of training on single turns (phase one)"})
     short: float = field(default=0.55, metadata={"help": "share of training on 2-turn histories"})
     medium: float = field(default=0.2, metadata={"help": "share of training on 6-turn histories"})
-    replies: ReplyChoice = field(default="last", metadata={"help": "learn each dialogue's last reply, or all"})
+    replies: ReplyChoice = field(
+        default="last", metadata={"help": "learn each dialogue's last reply, or all, with past turns"}
+    )
     max_prompt_tokens: int = field(default=4096, metadata={"help": "oldest turns give way beyond it"})
     system_prompt: str = field(default="", metadata={"help": "first message of every prompt, as in the SFT to come"})
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
@@ -62,7 +65,10 @@ def run() -> None:
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
-    examples = examples_of_split(dialogues, "train", recipe.data, recipe.replies)
+    replies = examples_of_split(dialogues, "train", recipe.data, recipe.replies)
+    examples = with_history(replies, "train", recipe.data)
+    if stage.rank() == 0 and len(examples) < len(replies):
+        print(f"{len(replies) - len(examples)} of {len(replies)} training replies have no past turn: left out")
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
             _train(recipe, args, dialogues, examples, num_samples, folder)
@@ -121,7 +127,7 @@ def _train(
                 save_weights(compressor.config, state, out)
                 tokenizer.save_pretrained(out)
                 held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
-                unseen = [_history(example, True) for example in held_out]
+                unseen = [_history(example, True) for example in held_out if example.history]
                 results |= named("validation", memory_report(compressor, llm, unseen, collator, memory_id))
                 tracked.log_metrics(results)
                 folder.finish(results)

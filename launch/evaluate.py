@@ -13,24 +13,25 @@ from transformers import set_seed
 
 from launch import stage
 from epo.data.cache import ClipCache
+from epo.data.chance import chance_levels
 from epo.data.dialogue import Dialogue
+from epo.data.replies import ReplyChoice
 from epo.emotions import Emotion
 from epo.evaluation import variants
-from epo.evaluation.bert_score import bert_f1
+from epo.evaluation.bert_score import BertEncoder
+from epo.evaluation.degenerate import is_degenerate
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.judge import WordJudge
-from epo.evaluation.metrics import chance_levels
 from epo.evaluation.recognition import recognise
 from epo.evaluation.report import Row, describe_hardware, format_table, write_report
-from epo.evaluation.rewards import adapter_logps, pair_logps, reward_report
-from epo.evaluation.scoring import ReplyScorer
+from epo.evaluation.rewards import adapter_logps, pair_logps, reward_margins, wins
+from epo.evaluation.scoring import ReplyScorer, scored
 from epo.model.processing import split_reply
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder
 from epo.training.examples import (
     Example,
     PairExample,
-    ReplyChoice,
     dialogues_of_split,
     examples_of_split,
     labelled_clips,
@@ -59,8 +60,7 @@ class EvaluateRecipe(StageRecipe):
     output_dir: str = field(metadata={"help": "where report.json and report.html go"})
     control: str | None = field(default=None, metadata={"help": "folder of SFT continued on the chosen replies"})
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
-    replies: ReplyChoice = field(default="last", metadata={"help": "answer each dialogue's last turn, or all"})
-    beta: float = field(default=0.1, metadata={"help": "scale of the reported reward margin"})
+    replies: ReplyChoice = field(default="last", metadata={"help": "give each dialogue's last reply, or all"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
     batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
@@ -134,12 +134,16 @@ def run() -> None:
 
 def _evaluate(recipe: EvaluateRecipe, task: Task, device: torch.device, folder: StageFolder) -> None:
     out, by_id = folder.path, {dialogue.id: dialogue for dialogue in task.dialogues}
+    judge = _judge(task.training)
+    scorer = ReplyScorer(task.examples, by_id, judge, _encoder(recipe))
     sft, processor = load_model(recipe.sft, recipe.dtype)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
-    contestants = _contestants(recipe, sft.to(device), device)
-    judge = _judge(task.training)
-    scorer = ReplyScorer(task.examples, by_id, judge)
-    rows, replies = [_majority_row(task.training, scorer, len(task.examples))], {}
+    contestants = [
+        contestant
+        for contestant in _contestants(recipe, sft.to(device), device)
+        if variants.can_vary(contestant.variant, task.examples)
+    ]
+    rows, replies = [_majority_row(task.training, judge, scorer, len(task.examples))], {}
     with open_run("evaluate", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         for contestant in contestants:
             row, replies[contestant.name] = _row(contestant, sft, task.examples, task.pairs, scorer, build, recipe)
@@ -206,26 +210,28 @@ def _row(
     values: dict[str, Any] = scorer.sampled(answer(1.0)) if contestant.is_sampled else {}
     values["prompt_tokens"] = _mean(gather_shares([len(prompt.input_ids) for prompt in prompts]))
     values["history_tokens"] = _mean(gather_shares([prompt.num_history_tokens for prompt in prompts]))
-    values["reward_accuracy"] = _reward_accuracy(contestant, reference, pairs, build, recipe)
-    if recipe.bert_score_model is not None and stage.rank() == 0:
-        words, golds = [split_reply(reply)[1] for reply in replies], [example.reply for example in examples]
-        values["bert_score"] = bert_f1(words, golds, recipe.bert_score_model, recipe.bert_score_layer)
+    values |= _rewards(contestant, reference, pairs, build, recipe)
     return scorer.row(contestant.name, replies, **values), replies
 
 
-def _reward_accuracy(
+def _rewards(
     contestant: Contestant, reference: Any, pairs: list[PairExample], build: PromptBuilder, recipe: EvaluateRecipe
-) -> float | None:
-    """Return the mean held-out reward accuracy over the draws of the contestant's variant."""
-    if not pairs:
-        return None
+) -> dict[str, Any]:
+    """Return accuracy and margin of the held-out rewards, each pair's mean over the draws of the variant."""
+    examples = [pair.example for pair in pairs]
+    if not pairs or not variants.can_vary(contestant.variant, examples):
+        return {}
     draws = []
     for seed in range(recipe.seed, recipe.seed + contestant.num_draws):
-        changed = contestant.variant([pair.example for pair in pairs], seed)
+        changed = contestant.variant(examples, seed)
         drawn = [PairExample(e, p.rejected, p.rejected_emotion) for e, p in zip(changed, pairs, strict=True)]
-        policy, base = _gathered_logps(contestant.model, reference, drawn, build)
-        draws.append(reward_report(policy, base, drawn, recipe.beta)["reward_accuracy"])
-    return _mean(draws)
+        draws.append(reward_margins(*_gathered_logps(contestant.model, reference, drawn, build)))
+    margins_DN = torch.stack(draws)
+    won_N = torch.tensor([wins(margins_N) for margins_N in margins_DN]).mean(dim=0)
+    dialogues = [example.dialogue_id for example in examples]
+    return scored("reward_accuracy", won_N.tolist(), dialogues) | scored(
+        "reward_margin", margins_DN.mean(dim=0).tolist(), dialogues
+    )
 
 
 def _gathered_logps(
@@ -248,11 +254,20 @@ def _judge(training: Labelled) -> WordJudge:
     return WordJudge.fit([reply for reply, _ in training], [emotion for _, emotion in training])
 
 
-def _majority_row(training: Labelled, scorer: ReplyScorer, count: int) -> Row:
-    """Score one and the same reply to everybody: a training reply in the commonest emotion."""
+def _encoder(recipe: EvaluateRecipe) -> BertEncoder | None:
+    """Load what BERTScore is computed with, on the rank that writes the report."""
+    if recipe.bert_score_model is None or stage.rank() != 0:
+        return None
+    return BertEncoder(recipe.bert_score_model, recipe.bert_score_layer)
+
+
+def _majority_row(training: Labelled, judge: WordJudge, scorer: ReplyScorer, count: int) -> Row:
+    """Score one and the same reply to everybody: the first training reply whose words carry the commonest emotion."""
     commonest = Counter(emotion for _, emotion in training).most_common(1)[0][0]
-    reply = next(reply for reply, emotion in training if emotion == commonest)
-    return scorer.row("majority", [reply] * count)
+    written = [reply for reply, emotion in training if emotion == commonest and not is_degenerate(reply)]
+    judged = judge.predict(written)
+    read = [reply for reply, emotion in zip(written, judged, strict=True) if emotion == commonest]
+    return scorer.row("majority", [(read or written or [""])[0]] * count)
 
 
 def _recognition(model: Any, dialogues: Sequence[Dialogue], build: PromptBuilder) -> dict[str, Any]:
@@ -270,7 +285,7 @@ def _report(
     judge: WordJudge,
     build: PromptBuilder,
 ) -> dict[str, Any]:
-    examples, wanted = task.examples, [emotion for _, emotion in task.gold]
+    examples, gold, wanted = task.examples, [reply for reply, _ in task.gold], [emotion for _, emotion in task.gold]
     majority, sum_p2 = chance_levels(wanted)
     prompts = [build(example) for example in examples]
     as_text = [
@@ -281,16 +296,22 @@ def _report(
         "rows": [asdict(row) for row in rows],
         "emotion_recognition": recognition,
         "chance": {"majority": majority, "sum_p2": sum_p2},
-        "judge_accuracy": judge.accuracy([reply for reply, _ in task.gold], wanted),
+        "judge_accuracy": judge.accuracy(gold, wanted),
+        "judge_majority": majority,
+        "gold_degenerate": sum(map(is_degenerate, gold)) / len(gold),
         "history_tokens_as_text": _mean([prompt.num_history_tokens for prompt in as_text]),
         "prompt_tokens_as_text": _mean([len(prompt.input_ids) for prompt in as_text]),
         "history_reduction": _reduction(prompts, as_text, lambda prompt: prompt.num_history_tokens),
         "prompt_reduction": _reduction(prompts, as_text, lambda prompt: len(prompt.input_ids)),
         "examples": [_example(examples[i], replies, i) for i in range(min(8, len(examples)))],
+        "notes": []
+        if variants.can_vary(variants.clips_shuffled, examples)
+        else ["One dialogue: no other to take clips or memories from."],
         "seed": recipe.seed,
         "settings": {
             "split": recipe.split,
             "num_dialogues": len(task.dialogues),
+            "num_replies": len(examples),
             "data": recipe.data,
             "bert_score_model": recipe.bert_score_model,
             "bert_score_layer": recipe.bert_score_layer,
@@ -315,9 +336,11 @@ def _reduction(short: Sequence[Any], long: Sequence[Any], size: Callable[[Any], 
 
 
 def _metrics(report: dict[str, Any]) -> dict[str, float]:
-    names = ("emotion_score", "fact_recall", "token_f1", "distinct_1", "reward_accuracy")
+    names = ("emotion_score", "degenerate", "fact_recall", "token_f1", "distinct_1", "reward_accuracy", "reward_margin")
     found = {f"{row['name']}/{name}": row[name] for row in report["rows"] for name in names}
-    found["emotion_recognition/accuracy"] = report["emotion_recognition"].get("accuracy")
+    for name in ("accuracy", "majority"):
+        found[f"emotion_recognition/{name}"] = report["emotion_recognition"].get(name)
+    found |= {name: report[name] for name in ("judge_accuracy", "judge_majority")}
     found["history_reduction"] = report["history_reduction"]
     return {name.replace("+", "_").replace(", ", "_"): value for name, value in found.items() if value is not None}
 

@@ -1,6 +1,6 @@
 """Builds the source of rejected replies that a preferences recipe names; heavy ones are imported when named."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,49 @@ from launch.recipe import RecipeError
 if TYPE_CHECKING:
     from epo.preferences.endpoint import ChatClient
     from epo.preferences.local_chat import LocalChat
+
+
+# Keys that act in some sources only; of those of `llm` some act through an endpoint only, some on a loaded model.
+_SOURCES_OF: dict[str, tuple[str, ...]] = {
+    "embedding_model": ("retrieve",),
+    "context_turns": ("retrieve", "llm"),
+    "cache_dir": ("policy",),
+}
+_OF_AN_ENDPOINT = ("llm_key_variable", "llm_timeout_s", "llm_tries", "llm_first_pause_s")
+_OF_A_MODEL_HERE = ("llm_dtype",)
+
+
+def refuse_idle_keys(recipe: Any, defaults: Mapping[str, Any]) -> None:
+    """Refuse keys that this recipe's source would ignore; one left at its default says nothing.
+
+    Args:
+        recipe: of `PreferencesRecipe`, or its keys as attributes.
+        defaults: of its keys.
+
+    Raises:
+        RecipeError: names the first such key, whose it is, and what to do.
+    """
+    for key, default in defaults.items():
+        owners = _owners(key)
+        if owners == () or getattr(recipe, key) == default:
+            continue
+        if recipe.source not in owners:
+            raise RecipeError(
+                f"key {key} belongs to source {' and '.join(owners)}; this recipe's source is {recipe.source}, which "
+                "ignores it: leave it out"
+            )
+        if key in _OF_AN_ENDPOINT and recipe.llm_base_url is None:
+            raise RecipeError(f"key {key} belongs to an endpoint, and llm_base_url names none: leave it out")
+        if key in _OF_A_MODEL_HERE and recipe.llm_base_url is not None:
+            raise RecipeError(
+                f"key {key} belongs to a model loaded here, and llm_base_url names an endpoint: leave it out"
+            )
+
+
+def _owners(key: str) -> tuple[str, ...]:
+    if key in _SOURCES_OF:
+        return _SOURCES_OF[key]
+    return tuple(source for source in ("llm", "policy") if key.startswith(f"{source}_"))
 
 
 def make_source(recipe: Any, examiner: Examiner) -> Source:
@@ -90,7 +133,7 @@ def _policy(recipe: Any) -> Source:
         raise RecipeError("source policy wants policy_model, a folder written by launch/sft.py")
     weights = sorted(Path(recipe.policy_model).glob("*.safetensors"))
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in weights]
-    identity = f"{stamps} {recipe.policy_temperature} {recipe.policy_max_new_tokens} {recipe.policy_dtype}"
+    identity = f"{stamps} plain {recipe.policy_temperature} {recipe.policy_max_new_tokens} {recipe.policy_dtype}"
     cache = AnswerCache(Path(recipe.output_dir) / "policy_cache.jsonl")
     return PolicySource(_writer(recipe), identity, cache, recipe.policy_batch_size, recipe.seed)
 

@@ -10,16 +10,17 @@ import numpy as np
 
 from launch import stage
 from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
+from epo.data.replies import ReplyChoice
 from epo.preferences.builder import Source, build_pairs
-from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table
+from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table, rate_reader
 from epo.preferences.counter import Choice, Strategy
-from epo.preferences.gold import GoldReply, ReplyChoice, gold_of_splits
+from epo.preferences.gold import GoldReply, gold_of_splits
 from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.page import render_page
 from epo.preferences.pair import PreferencePair, write_pairs
 from epo.preferences.probe import probe_pairs
 from epo.preferences.scores import EmotionReader, Examiner, Thresholds
-from launch.preference_sources import make_source
+from launch.preference_sources import make_source, refuse_idle_keys
 from launch.provenance import write_whole
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import open_folder
@@ -113,6 +114,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 def _check(recipe: PreferencesRecipe) -> None:
+    refuse_idle_keys(recipe, {entry.name: entry.default for entry in fields(recipe)})
     unknown = [split for split in recipe.splits if split not in SPLITS]
     if unknown or not recipe.splits:
         raise RecipeError(f"splits is {recipe.splits}, want some of {', '.join(SPLITS)}")
@@ -142,13 +144,17 @@ def _build(
         found = build_pairs(gold, source, choice, examiner, rng)
         pairs += found.pairs
         splits[split] = found.summary() | {
+            **rate_reader(gold, reader).report(),
             "probes": probe_pairs(found.pairs, dialogues),
             "opposite_random": _baseline(recipe, gold, examiner, dialogues),
         }
     if not pairs:
         raise RecipeError(f"{recipe.data}: every reply was dropped: {_reasons(splits)}; loosen the thresholds")
-    names = ("source", "counter_emotion", "match_marginals", "drop_surplus")
-    return {"pairs": len(pairs), **{name: getattr(recipe, name) for name in names}, "splits": splits}, pairs
+    names = ("source", "counter_emotion", "match_marginals", "drop_surplus", "emotion_classifier")
+    settings = {name: getattr(recipe, name) for name in names}
+    quality = rate_reader([reply for gold in gold_of.values() for reply in gold], reader)
+    settings |= quality.report() | {"reader_says_little": quality.is_hardly_better}
+    return {"pairs": len(pairs), **settings, "splits": splits}, pairs
 
 
 def _limits(recipe: PreferencesRecipe) -> Thresholds:
@@ -174,7 +180,7 @@ def _baseline(
 
 
 def _metrics(report: dict[str, Any]) -> dict[str, float]:
-    metrics = {}
+    metrics = {name: report[name] for name in ("reader_accuracy", "reader_majority")}
     for split, summary in report["splits"].items():
         metrics[f"{split}/pairs"] = summary["pairs"]
         metrics[f"{split}/total_variation"] = summary["total_variation"]
@@ -192,6 +198,11 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
             f"{split}: {summary['pairs']} pairs, {sum(summary['dropped'].values())} replies dropped; emotions of "
             f"chosen and rejected differ by {summary['total_variation']:.3f}; told apart by {probes}"
         )
+    print(
+        f"the reader behind emotion_divergence is right on {report['reader_accuracy']:.3f} of the gold replies; always "
+        f"the commonest label: {report['reader_majority']:.3f}"
+        + (": hardly better, so that score says little" if report["reader_says_little"] else "")
+    )
     print(f"wrote {out / 'pairs.jsonl'}; look at {out / 'pairs.html'}")
 
 

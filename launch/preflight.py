@@ -118,6 +118,11 @@ def _number(check: StageCheck, count: int | None) -> str:
 
 
 def _note(check: StageCheck) -> str:
+    left_out = f"{check.left_out:,} more replies have no past turn" if check.left_out else ""
+    return "; ".join(note for note in (_state(check), left_out) if note)
+
+
+def _state(check: StageCheck) -> str:
     if check.errors:
         return "cannot run: see below"
     if check.waits_for == check.stage:

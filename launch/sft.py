@@ -13,11 +13,12 @@ from compressor.fixed_settings import default_of
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
+from epo.data.replies import ReplyChoice
 from epo.evaluation.text_recall import text_recall
 from epo.model.processing import reply_text
 from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
-from epo.training.examples import Example, ReplyChoice, examples_of_split, pairs_to_learn, reply_examples
+from epo.training.examples import Example, examples_of_split, pairs_to_learn, reply_examples
 from epo.training.lora import (
     finish_lora,
     freeze_all_but,

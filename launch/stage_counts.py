@@ -1,5 +1,6 @@
 """What one stage will have to learn from and to test on, counted from its recipe and the files it reads."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from epo.training.examples import (
     labelled_clips,
     labelled_replies,
     reply_examples,
+    with_history,
 )
 from launch.ends import explain
 from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named
 from launch.precision import require_precision
+from launch.preference_sources import refuse_idle_keys
 from launch.recipe import accumulation_steps, require_max_steps
 
 _FEW_TEST_REPLIES = 50
@@ -35,6 +38,7 @@ class StageCheck:
         test: likewise.
         clips: how many of those it learns from, or tests on, can be heard or seen.
         labels: how many of them have an emotion.
+        left_out: how many training replies a compressor leaves out, for they have no past turn.
         waits_for: the stage of this run that decides on the numbers: count again after it.
         is_upper_bound: the pairs have yet to be built; there will be that many at most.
         is_provisional: the numbers are of a file that `waits_for` may write anew.
@@ -49,6 +53,7 @@ class StageCheck:
     test: int | None = None
     clips: int | None = None
     labels: int | None = None
+    left_out: int = 0
     waits_for: str | None = None
     is_upper_bound: bool = False
     is_provisional: bool = False
@@ -215,16 +220,22 @@ def _count_compressor(check: StageCheck, recipe: Any, files: StageFiles) -> None
     dialogues = _dialogues(check, recipe.data, files)
     if dialogues is None:
         return
-    train = check.attempt(examples_of_split, dialogues, "train", recipe.data, recipe.replies, key="data")
-    if train is not None:
-        check.training = len(train)
+    replies = check.attempt(examples_of_split, dialogues, "train", recipe.data, recipe.replies, key="data")
+    train = None if replies is None else check.attempt(with_history, replies, "train", recipe.data, key="data")
+    if replies is not None and train is not None:
+        check.training, check.left_out = len(train), len(replies) - len(train)
         check.labels = sum(example.reply_emotion is not None for example in train)
-        check.validation = len(reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies))
+        held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
+        check.validation = sum(bool(example.history) for example in held_out)
         _warn_without_validation(check)
 
 
 def _count_preferences(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count the replies that pairs can be built on."""
+    from launch.preferences import PreferencesRecipe
+
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(PreferencesRecipe)}
+    check.attempt(refuse_idle_keys, recipe, defaults)
     if recipe.source in ("policy", "llm") and getattr(recipe, f"{recipe.source}_model") is None:
         check.errors.append(f"{recipe.source}_model: source {recipe.source} wants it")
     if _dialogues(check, recipe.data, files) is None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from compressor.decoding import plain_decoding
 from compressor.progress import Progress
 from compressor.text import PAD, pad_left
 from epo.model.processing import EpoProcessor, Prompt
@@ -21,7 +22,7 @@ def generate_replies(
     prefix: Sequence[str] | None = None,
     label: str | None = None,
 ) -> list[str]:
-    """Generate one reply a prompt.
+    """Generate one reply a prompt: greedy, or drawn from the model's distribution, whatever the checkpoint would have.
 
     Args:
         model: `EpoForConditionalGeneration`, or a PEFT model around one.
@@ -29,7 +30,7 @@ def generate_replies(
         prompts: from `EpoProcessor.encode_prompt`.
         batch_size: prompts at a time.
         max_new_tokens: longest reply.
-        temperature: 0 picks the most likely token; above it samples from torch's global generator.
+        temperature: 0 picks the most likely token; above it any token may be drawn, by torch's global generator.
         prefix: words each reply must begin with, such as "(sad)".
         label: under which name progress is shown; none shows none.
 
@@ -38,7 +39,6 @@ def generate_replies(
     """
     model.eval()
     chat = processor.chat
-    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     replies: list[str] = []
     progress = Progress(label or "", len(prompts), "replies", is_shown=label is not None)
     for start in range(0, len(prompts), batch_size):
@@ -47,14 +47,15 @@ def generate_replies(
         rows = [prompt.input_ids + chat.encode_start(words) for prompt, words in zip(part, starts, strict=True)]
         batch = pad_left(rows) | processor.batch_context(part)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        ids = model.generate(
-            **batch,
-            **sampling,
-            max_new_tokens=max_new_tokens,
-            use_cache=True,  # the Trainer switches it off in the config of what it trained
-            eos_token_id=chat.stop_ids,
-            pad_token_id=PAD,
-        )
+        with plain_decoding(model, temperature) as sampling:
+            ids = model.generate(
+                **batch,
+                **sampling,
+                max_new_tokens=max_new_tokens,
+                use_cache=True,  # the Trainer switches it off in the config of what it trained
+                eos_token_id=chat.stop_ids,
+                pad_token_id=PAD,
+            )
         written = [chat.decode(row) for row in ids[:, batch["input_ids"].size(1) :].tolist()]
         replies += [words + text for words, text in zip(starts, written, strict=True)]
         progress.advance(len(part))

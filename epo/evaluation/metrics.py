@@ -1,24 +1,18 @@
 """Numbers for replies: facts, words shared with the gold reply, diversity, classification, chance, intervals."""
 
-import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-# A Chinese character counts as a word of its own, for no blanks stand between words there.
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+(?:['’][^\W\u3400-\u9fff]+)*")
+from compressor.words import contains_words, split_words
+
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
-def split_words(text: str) -> list[str]:
-    """Return the words of a text in lower case, without punctuation."""
-    return _WORD.findall(text.lower().replace("’", "'"))
-
-
 def count_facts(reply: str, facts: Sequence[str]) -> int:
-    """Count the facts that stand in a reply as whole words, whatever their case ("Ann" is not in "Annie")."""
-    return sum(_fact_pattern(fact).search(reply) is not None for fact in facts)
+    """Count the facts that stand in a reply as whole words, by the rule of `contains_words`."""
+    return sum(contains_words(reply, fact) for fact in facts)
 
 
 def fact_recall(replies: Sequence[str], facts: Sequence[Sequence[str]]) -> float:
@@ -94,12 +88,10 @@ def mean_words(replies: Sequence[str]) -> float:
     return float(np.mean([len(split_words(reply)) for reply in replies]))
 
 
-def accuracy(predicted: Sequence[str], wanted: Sequence[str]) -> float:
-    """Share of predictions that are right, in [0, 1]."""
-    from sklearn.metrics import accuracy_score
-
+def accuracy(predicted: Sequence[str | None], wanted: Sequence[str]) -> float:
+    """Share of predictions that are right, in [0, 1]; no prediction (None) is not right."""
     _require_some(len(wanted), "labels")
-    return float(accuracy_score(list(wanted), list(predicted)))
+    return sum(ours == label for ours, label in zip(predicted, wanted, strict=True)) / len(wanted)
 
 
 def macro_f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
@@ -118,55 +110,61 @@ def confusion(predicted: Sequence[str], wanted: Sequence[str], labels: Sequence[
     return confusion_matrix(list(wanted), list(predicted), labels=list(labels)).tolist()
 
 
-def accuracy_by_label(predicted: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
-    """Share of right predictions among the items of each wanted label."""
-    hits: dict[str, list[bool]] = {}
-    for ours, label in zip(predicted, wanted, strict=True):
-        hits.setdefault(label, []).append(ours == label)
-    return {label: sum(row) / len(row) for label, row in sorted(hits.items())}
-
-
-def chance_levels(wanted: Sequence[str]) -> tuple[float, float]:
-    """Return what knowing only the label distribution gives.
-
-    Returns:
-        (majority, sum_p2): the score of always giving the commonest label, and that of drawing labels at random
-        from the same distribution (sum of p squared), which is what clips shuffled between dialogues should give.
-    """
-    _require_some(len(wanted), "labels")
-    shares = np.array(list(Counter(wanted).values())) / len(wanted)
-    return float(shares.max()), float((shares**2).sum())
-
-
 def bootstrap_interval(
     values: Sequence[float],
     weights: Sequence[float] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     seed: int = 0,
     num_resamples: int = 2000,
 ) -> tuple[float, float]:
-    """95 % percentile interval of a weighted mean, resampling items with replacement.
+    """95 % percentile interval of a weighted mean, resampling dialogues with replacement.
+
+    Replies to one dialogue are alike, so whole dialogues are drawn, each with all of its replies: drawing replies
+    would make the interval too narrow.
 
     Args:
-        values: one number per item (dialogue), such as 1.0 for a fitting reply.
+        values: one number per reply, such as 1.0 for a fitting one.
         weights: how much each counts, such as its number of facts; None counts all alike.
+        clusters: the dialogue of each reply; None takes each for a dialogue of its own.
         seed: the same seed gives the same interval.
         num_resamples: resamples drawn.
 
-    Source: Efron 1979, doi 10.1214/aos/1176344552; the percentile form is our choice, for it stays defined where
-    all values agree.
+    Source: Efron 1979, doi 10.1214/aos/1176344552; the cluster form: Davison and Hinkley 1997, doi
+    10.1017/CBO9780511802843, section 3.8. The percentile form is our choice, for it stays defined where all values
+    agree.
     """
     _require_some(len(values), "values")
     values_N = np.asarray(values, dtype=np.float64)
     weights_N = np.ones_like(values_N) if weights is None else np.asarray(weights, dtype=np.float64)
-    if weights_N.shape != values_N.shape:
-        raise ValueError(f"{len(values_N)} values but {len(weights_N)} weights; want one each")
-    draws_RN = np.random.default_rng(seed).integers(len(values_N), size=(num_resamples, len(values_N)))
-    sums_R = weights_N[draws_RN].sum(axis=1)
+    for name, count in (("weights", len(weights_N)), ("clusters", len(values_N if clusters is None else clusters))):
+        if count != len(values_N):
+            raise ValueError(f"{len(values_N)} values but {count} {name}; want one each")
+    names = range(len(values_N)) if clusters is None else clusters
+    place_of = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    places_N = np.array([place_of[name] for name in names])
+    totals_C = np.bincount(places_N, weights=values_N * weights_N)
+    sizes_C = np.bincount(places_N, weights=weights_N)
+    draws_RC = np.random.default_rng(seed).integers(len(sizes_C), size=(num_resamples, len(sizes_C)))
+    sums_R = sizes_C[draws_RC].sum(axis=1)
     has_weight_R = sums_R > 0
-    means_R = (values_N * weights_N)[draws_RN].sum(axis=1)[has_weight_R] / sums_R[has_weight_R]
+    means_R = totals_C[draws_RC].sum(axis=1)[has_weight_R] / sums_R[has_weight_R]
     _require_some(len(means_R), "weights above 0")
     low, high = np.percentile(means_R, [2.5, 97.5])
     return float(low), float(high)
+
+
+def exchanged_accuracy(predicted: Sequence[str], wanted: Sequence[str]) -> float | None:
+    """Share of predictions that agree with the label of another item, averaged over all other items; our choice.
+
+    It is what a shuffle in which no item keeps its own label gives on average, without the noise of drawing one. None
+    for a single item, which has no other.
+    """
+    _require_some(len(wanted), "labels")
+    if len(wanted) < 2:
+        return None
+    counts = Counter(wanted)
+    others = sum(counts[ours] - (ours == label) for ours, label in zip(predicted, wanted, strict=True))
+    return others / (len(wanted) * (len(wanted) - 1))
 
 
 class _Words:
@@ -174,11 +172,6 @@ class _Words:
 
     def tokenize(self, text: str) -> list[str]:
         return split_words(text)
-
-
-def _fact_pattern(fact: str) -> re.Pattern[str]:
-    words = r"\s+".join(re.escape(word) for word in fact.split())
-    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
 
 
 def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:

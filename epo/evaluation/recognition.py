@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from epo.data.cache import ClipCache
+from epo.data.chance import chance_levels
 from epo.data.dialogue import Clip
 from epo.emotions import EMOTIONS, Emotion
-from epo.evaluation.metrics import accuracy, macro_f1
+from epo.evaluation.metrics import accuracy, exchanged_accuracy, macro_f1
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 
@@ -36,20 +37,21 @@ def recognise(
     emotions: Sequence[Emotion],
     reader: ClipReader,
     cache: ClipCache,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Score emotion recognition.
 
     Returns:
         `accuracy` and `macro_f1` of the fused head, `audio_only` and `video_only` accuracy of the single-modality
-        heads, `shuffled`: the fused accuracy when every clip is judged by another clip's label (chance), and
-        `confusion`, counts[true][predicted] in the order of `EMOTIONS`.
+        heads, `confusion`, counts[true][predicted] in the order of `EMOTIONS`, and three levels of chance on the very
+        same labels: `majority`, always the commonest; `sum_p2`, labels drawn from their distribution; and `shuffled`,
+        what the fused head scores where each clip is judged by another clip's label: the mean over all ways to
+        exchange labels that leave no clip its own, None for a single clip.
     """
     if not clips:
         return {}
     found = predict_emotions(extractor, clips, reader, cache)
     wanted = list(emotions)
-    shuffled = [wanted[i] for i in np.random.default_rng(seed).permutation(len(wanted))]
+    majority, sum_p2 = chance_levels(wanted)
     confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), dtype=int)
     for true, predicted in zip(wanted, found["fused"], strict=True):
         confusion[EMOTIONS.index(true), EMOTIONS.index(predicted)] += 1
@@ -58,7 +60,9 @@ def recognise(
         "macro_f1": macro_f1(found["fused"], wanted),
         "audio_only": accuracy(found["audio"], wanted),
         "video_only": accuracy(found["video"], wanted),
-        "shuffled": accuracy(found["fused"], shuffled),
+        "majority": majority,
+        "sum_p2": sum_p2,
+        "shuffled": exchanged_accuracy(found["fused"], wanted),
         "num_clips": len(clips),
         "confusion": confusion.tolist(),
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from epo.data.chance import is_hardly_better
 from epo.emotions import EMOTIONS
 
 
@@ -18,33 +19,63 @@ class ReportError(ValueError):
     """A report that cannot be read or shown; the message names the file or the key."""
 
 
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """EmotionScore of some of the replies.
+
+    Attributes:
+        score: share of them that fit, in [0, 1].
+        interval: 95 %, over dialogues; None where they are of one dialogue.
+        num_replies: how many.
+        num_dialogues: of how many dialogues.
+    """
+
+    score: float
+    interval: Interval | None
+    num_replies: int
+    num_dialogues: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One system under test, as scored on the test dialogues; None is shown as a dash.
 
-    Shares lie in [0, 1]; intervals are 95 %; `*_sampled` are replies drawn at temperature 1, the rest greedy;
-    `*_corpus` counts n-grams over all replies, the plain form is the mean over single replies.
+    Shares lie in [0, 1]; intervals are 95 %, over dialogues; `*_sampled` are replies drawn at temperature 1, the rest
+    greedy; `*_corpus` counts n-grams over all replies, the plain form is the mean over single replies.
     """
 
     name: str
     emotion_score: float | None = None
-    emotion_score_interval: tuple[float, float] | None = None
+    emotion_score_interval: Interval | None = None
     emotion_score_sampled: float | None = None
+    emotion_score_sampled_interval: Interval | None = None
+    degenerate: float | None = None
+    degenerate_sampled: float | None = None
     fact_recall: float | None = None
-    fact_recall_interval: tuple[float, float] | None = None
+    fact_recall_interval: Interval | None = None
     fact_recall_sampled: float | None = None
+    fact_recall_sampled_interval: Interval | None = None
     token_f1: float | None = None
+    token_f1_interval: Interval | None = None
     rouge_l: float | None = None
     bert_score: float | None = None
+    bert_score_interval: Interval | None = None
     distinct_1: float | None = None
     distinct_1_corpus: float | None = None
     distinct_2: float | None = None
     distinct_2_corpus: float | None = None
     mean_reply_words: float | None = None
     reward_accuracy: float | None = None
+    reward_accuracy_interval: Interval | None = None
+    reward_margin: float | None = None
+    reward_margin_interval: Interval | None = None
     prompt_tokens: float | None = None
     history_tokens: float | None = None
-    per_emotion: dict[str, float] = field(default_factory=dict)
+    by_gold_emotion: dict[str, Cell] = field(default_factory=dict)
+    by_user_emotion: dict[str, Cell] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,10 +94,24 @@ COLUMNS = (
         "EmotionScore",
         3,
         "Share of greedy replies whose words carry the emotion of the gold reply. A text classifier fitted on the "
-        "training replies judges the words; it never sees the emotion label, the clip or the user. Our choice: the "
-        "published score of this name has no published formula.",
+        "training replies judges the words; it never sees the emotion label, the clip or the user. No system can be "
+        "measured better than the judge judges: its accuracy stands beside the score. Our choice: the published score "
+        "of this name has no published formula.",
     ),
-    Column("emotion_score_sampled", "sampled", 3, "EmotionScore of replies sampled at temperature 1."),
+    Column(
+        "emotion_score_sampled",
+        "sampled",
+        3,
+        "EmotionScore of replies drawn at temperature 1 from all tokens of the model's distribution.",
+    ),
+    Column(
+        "degenerate",
+        "Degenerate",
+        3,
+        "Share of greedy replies without words of their own: empty, labels among the words, or mostly repetition. They "
+        "score 0 wherever they could gain.",
+    ),
+    Column("degenerate_sampled", "sampled", 3, "The same share among the replies drawn at temperature 1."),
     Column(
         "fact_recall",
         "Fact recall",
@@ -74,7 +119,7 @@ COLUMNS = (
         "Share of the facts told earlier in the dialogue (a name, a place, an event) that the greedy reply repeats as "
         "whole words, over all facts.",
     ),
-    Column("fact_recall_sampled", "sampled", 3, "Fact recall of replies sampled at temperature 1."),
+    Column("fact_recall_sampled", "sampled", 3, "Fact recall of replies drawn at temperature 1."),
     Column("token_f1", "Token-F1", 3, "Words shared with the gold reply (SQuAD's F1 on words, articles left out)."),
     Column("rouge_l", "ROUGE-L", 3, "Longest common subsequence with the gold reply, F1."),
     Column("bert_score", "BERTScore", 3, "F1 of contextual embeddings, not rescaled; settings name model and layer."),
@@ -91,18 +136,30 @@ COLUMNS = (
         "reference does. With shuffled clips (mean of five shuffles) 0.5 says that a pair cannot be told apart without "
         "its clip; the reference itself scores 0.5 by definition.",
     ),
+    Column(
+        "reward_margin",
+        "Reward margin",
+        2,
+        "By how many nats more than the reference the policy prefers the gold reply, mean over the same pairs; without "
+        "the loss's beta, so that runs with different ones can be compared.",
+    ),
     Column("prompt_tokens", "Prompt tokens", 1, "Mean length of the whole prompt: system, memory, clip, transcript."),
     Column("history_tokens", "History tokens", 1, "Mean tokens that stand for the history: memory tokens or its text."),
 )
 _TERMINAL_COLUMNS = (
     "emotion_score",
+    "degenerate",
     "fact_recall",
     "token_f1",
     "distinct_1",
     "reward_accuracy",
-    "prompt_tokens",
     "history_tokens",
 )
+_EMPTY: dict[str, Any] = {
+    "emotion_recognition": {}, "chance": {}, "examples": [], "stages": [], "notes": [], "settings": {}, "hardware": {},
+    "history_reduction": None, "prompt_reduction": None, "seconds": None, "peak_rss_mib": None, "seed": None,
+    "judge_accuracy": None, "judge_majority": None, "gold_degenerate": None,
+}  # fmt: skip
 
 
 def write_report(output_dir: Path, report: Mapping[str, Any]) -> None:
@@ -110,9 +167,7 @@ def write_report(output_dir: Path, report: Mapping[str, Any]) -> None:
 
     Args:
         output_dir: made where missing.
-        report: `rows` (dicts or `Row`), and any of `emotion_recognition`, `chance`, `history_reduction`,
-            `prompt_reduction`, `examples`, `stages`, `seconds`, `peak_rss_mib`, `seed`, `settings`, `hardware`,
-            `notes`; docs/evaluation.md lists them. NaN becomes null.
+        report: `rows` (dicts or `Row`), and any other key that docs/evaluation.md lists. NaN becomes null.
 
     Raises:
         ReportError: there are no rows, or a row has no name.
@@ -153,17 +208,19 @@ def render_html(report: Mapping[str, Any]) -> str:
     )
     environment.filters["number"] = format_number
     page = environment.get_template("report.html.j2")
-    empty: dict[str, Any] = {"emotion_recognition": {}, "chance": {}, "examples": [], "stages": [], "notes": []}
-    empty |= {"settings": {}, "hardware": {}}
-    facts = {key: report.get(key) for key in ("history_reduction", "prompt_reduction", "seconds", "peak_rss_mib")}
-    facts |= {"seed": report.get("seed"), "judge_accuracy": report.get("judge_accuracy")}
-    known = empty | facts | {key: value for key, value in report.items() if value is not None}
+    known = _EMPTY | {key: value for key, value in report.items() if value is not None}
     rows = {row["name"]: row for row in known["rows"]}
-    return page.render(report=known, rows_by_name=rows, columns=COLUMNS, emotions=EMOTIONS)
+    tables = {
+        "by_gold_emotion": ("EmotionScore by emotion of the gold reply", "the emotion that the reply should carry"),
+        "by_user_emotion": ("EmotionScore by emotion of the user", "the emotion that the user showed"),
+    }
+    return page.render(
+        report=known, rows_by_name=rows, columns=COLUMNS, emotions=EMOTIONS, tables=tables, judge=describe_judge(known)
+    )
 
 
 def format_table(report: Mapping[str, Any]) -> str:
-    """Return the rows as a table for the terminal, at most about 110 characters wide."""
+    """Return the rows as a table for the terminal, about 110 characters wide, and how good the judge is below it."""
     columns = [column for column in COLUMNS if column.key in _TERMINAL_COLUMNS]
     cells = [["", *(column.title for column in columns)]]
     for row in report["rows"]:
@@ -173,7 +230,24 @@ def format_table(report: Mapping[str, Any]) -> str:
         "  ".join(cell.ljust(width) if index == 0 else cell.rjust(width) for index, (cell, width) in enumerate(row))
         for row in ([*zip(line, widths, strict=True)] for line in cells)
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    judge = describe_judge(report)
+    return "\n".join(
+        [lines[0], "-" * len(lines[0]), *lines[1:], *([f"EmotionScore rests on {judge}"] if judge else [])]
+    )
+
+
+def describe_judge(report: Mapping[str, Any]) -> str:
+    """Return how good the judge behind EmotionScore is, in one sentence without a subject; empty where not known."""
+    score, majority = report.get("judge_accuracy"), report.get("judge_majority")
+    if score is None:
+        return ""
+    text = f"a judge of words that is right on {format_number(score)} of the held-out gold replies"
+    if majority is None:
+        return f"{text}."
+    text += f"; always the commonest label: {format_number(majority)}"
+    if is_hardly_better(score, majority):
+        return f"{text}. That is hardly better, so EmotionScore says little here."
+    return f"{text}."
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -202,8 +276,8 @@ def _processor_name() -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Turn rows into dicts, tuples into lists, numpy numbers into Python's, and NaN and infinity into None."""
-    if isinstance(value, Row):
+    """Turn rows and cells into dicts, tuples into lists, numpy numbers into Python's, NaN and infinity into None."""
+    if isinstance(value, Row | Cell):
         return _plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

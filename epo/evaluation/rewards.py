@@ -69,6 +69,20 @@ def _joined(parts: list[Tensor]) -> Logps:
     return chosen, rejected
 
 
+def reward_margins(policy: Logps, reference: Logps) -> Tensor:
+    """Return by how much more than the reference the policy prefers each chosen reply: float32 (N,), in nats.
+
+    It is the difference of the two implicit rewards without the loss's beta, which scales them all alike.
+    """
+    chosen, rejected = (implicit_reward(p, r, 1.0) for p, r in zip(policy, reference, strict=True))
+    return chosen - rejected
+
+
+def wins(margins_N: Tensor) -> list[float]:
+    """Return 1 for each margin above 0, one half for a tie, else 0: the reference against itself is one half."""
+    return ((margins_N > 0).float() + 0.5 * (margins_N == 0).float()).tolist()
+
+
 def reward_report(policy: Logps, reference: Logps, pairs: Sequence[PairExample], beta: float) -> dict[str, float]:
     """Summarise rewards on held-out pairs.
 
@@ -85,13 +99,13 @@ def reward_report(policy: Logps, reference: Logps, pairs: Sequence[PairExample],
     """
     if not pairs:
         return {}
-    chosen, rejected = (implicit_reward(p, r, beta) for p, r in zip(policy, reference, strict=True))
-    wins = ((chosen > rejected).float() + 0.5 * (chosen == rejected).float()).tolist()
+    margins = reward_margins(policy, reference)
+    won = wins(margins)
     by_emotion: dict[str, list[float]] = defaultdict(list)
-    for pair, win in zip(pairs, wins, strict=True):
+    for pair, win in zip(pairs, won, strict=True):
         by_emotion[str(pair.example.current.emotion)].append(win)
     return {
-        "reward_accuracy": sum(wins) / len(wins),
-        "reward_margin": (chosen - rejected).mean().item(),
+        "reward_accuracy": sum(won) / len(won),
+        "reward_margin": beta * margins.mean().item(),
         **{f"reward_accuracy/{emotion}": sum(group) / len(group) for emotion, group in sorted(by_emotion.items())},
     }

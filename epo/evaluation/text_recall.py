@@ -6,8 +6,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compressor.chat import chat_format
+from compressor.decoding import plain_decoding
 from compressor.text import PAD, pad_left
 from epo.evaluation.metrics import fact_recall
+from epo.model.generation import generate
 from epo.training.collate import text_prompt
 from epo.training.examples import Example
 
@@ -33,13 +35,16 @@ def text_recall(
             for e in examples[start : start + batch_size]
         ]
         batch = {name: tensor.to(llm.device) for name, tensor in pad_left(prompts).items()}
-        ids = llm.generate(
-            **batch,
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            use_cache=True,  # the Trainer switches it off in the config of what it trained
-            eos_token_id=chat.stop_ids,
-            pad_token_id=PAD,
-        )
+        with plain_decoding(llm, temperature=0) as greedy:
+            ids = generate(
+                llm,
+                **batch,
+                embeds=llm.get_input_embeddings()(batch["input_ids"]),
+                **greedy,
+                max_new_tokens=max_new_tokens,
+                use_cache=True,  # the Trainer switches it off in the config of what it trained
+                eos_token_id=chat.stop_ids,
+                pad_token_id=PAD,
+            )
         replies += [chat.decode(row) for row in ids[:, batch["input_ids"].size(1) :].tolist()]
     return fact_recall(replies, facts)

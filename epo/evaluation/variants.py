@@ -1,5 +1,6 @@
 """What a row of the report changes about the test: whose clip, which half of it, whose memory."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ def unchanged(examples: Sequence[Example], seed: int) -> list[Example]:
 
 def clips_shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
     """Every dialogue with the clip of another one; the words stay."""
-    others = _others(len(examples), seed)
+    others = _others(examples, seed)
     return [_with_clip(example, examples[i].current.clip) for example, i in zip(examples, others, strict=True)]
 
 
@@ -39,7 +40,7 @@ def no_clip(examples: Sequence[Example], seed: int) -> list[Example]:
 
 def memory_shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
     """Every dialogue with the history of another one; clip and words stay."""
-    others = _others(len(examples), seed)
+    others = _others(examples, seed)
     return [replace(example, history=examples[i].history) for example, i in zip(examples, others, strict=True)]
 
 
@@ -53,9 +54,31 @@ def _half(clip: Clip | None, video: bool) -> Clip | None:
     return replace(clip, audio=None) if video else replace(clip, video=None)
 
 
-def _others(count: int, seed: int) -> list[int]:
-    """Return a seeded permutation without fixed points: neighbours on one random cycle."""
-    cycle = np.random.default_rng(seed).permutation(count)
-    others = np.empty(count, dtype=int)
-    others[cycle] = np.roll(cycle, 1)
+def can_vary(variant: Variant, examples: Sequence[Example]) -> bool:
+    """Tell whether a variant can be made of these examples: what is shuffled between dialogues takes two of them."""
+    return variant not in (clips_shuffled, memory_shuffled) or len({e.dialogue_id for e in examples}) > 1
+
+
+def _others(examples: Sequence[Example], seed: int) -> list[int]:
+    """Return, for each example, the place of one of another dialogue, at random.
+
+    It is a permutation, so each is used once; only where one dialogue has more than half of the examples there is
+    none, and each draws from the other dialogues.
+
+    Raises:
+        ValueError: there is only one dialogue.
+    """
+    ids = [example.dialogue_id for example in examples]
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(ids)).tolist()
+    group_of = {name: place for place, name in enumerate(dict.fromkeys(ids[i] for i in order))}
+    if len(group_of) < 2:
+        raise ValueError("shuffling between dialogues takes two of them")
+    largest = max(Counter(ids).values())
+    if 2 * largest > len(ids):
+        return [int(rng.choice([j for j in order if ids[j] != name])) for name in ids]
+    # Dialogue by dialogue, each example gets what lies the largest dialogue's length before it: never its own's.
+    order.sort(key=lambda i: group_of[ids[i]])
+    others = np.empty(len(ids), dtype=int)
+    others[order] = np.roll(order, largest)
     return others.tolist()

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from compressor.data import IGNORE
@@ -138,7 +138,6 @@ class EpoForConditionalGeneration(PreTrainedModel):
         self.clip_norm = nn.LayerNorm(config.extractor_config.hidden_size)
         self.clip_head = nn.Linear(config.extractor_config.hidden_size, width)
         self.emotion_words = nn.Embedding(len(EMOTIONS), width)
-        self.generation_config = self.language_model.generation_config
         self.shares_prompts: bool | None = None
         add_low_rank(self, config.low_rank or {})
         self.post_init()
@@ -207,6 +206,16 @@ class EpoForConditionalGeneration(PreTrainedModel):
             rest_frozen(self.extractor)
             rest_frozen(self.compressor)
         return self
+
+    @property
+    def generation_config(self) -> GenerationConfig | None:
+        """The language model's settings of generation, which are the only ones."""
+        return self.language_model.generation_config if "language_model" in self._modules else None
+
+    @generation_config.setter
+    def generation_config(self, value: GenerationConfig | None) -> None:
+        if "language_model" in self._modules:
+            self.language_model.generation_config = value
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's token embedding."""

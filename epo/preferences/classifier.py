@@ -1,11 +1,13 @@
 """Reads the emotion of a reply from its words: a classifier trained on the corpus's own labels, or a named model."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from epo.data.chance import chance_levels, is_hardly_better
 from epo.data.dialogue import DataError
 from epo.emotions import EMOTIONS, UnknownEmotionError, parse_emotion
 from epo.preferences.gold import GoldReply
@@ -71,6 +73,44 @@ class ModelReader:
         for entry in found[0]:
             distribution[self._place_of[entry["label"]]] += entry["score"]
         return distribution
+
+
+@dataclass(frozen=True)
+class ReaderQuality:
+    """How good the reader of emotions is on the gold replies of a corpus.
+
+    Attributes:
+        accuracy: share of them whose likeliest emotion is their label; None where there are none.
+        majority: what always the commonest of these labels would score.
+        num_replies: how many they are.
+    """
+
+    accuracy: float | None
+    majority: float | None
+    num_replies: int
+
+    @property
+    def is_hardly_better(self) -> bool:
+        """Whether what the reader reads says little."""
+        return (
+            self.accuracy is not None and self.majority is not None and is_hardly_better(self.accuracy, self.majority)
+        )
+
+    def report(self) -> dict[str, float | None]:
+        """Return the keys of `report.json`."""
+        return {"reader_accuracy": self.accuracy, "reader_majority": self.majority, "reader_replies": self.num_replies}
+
+
+def rate_reader(gold: Sequence[GoldReply], reader: EmotionReader) -> ReaderQuality:
+    """Let a reader read gold replies and compare with their labels.
+
+    `CorpusReader` reads each by the classifier that was fitted without its dialogue, so they are held out.
+    """
+    if not gold:
+        return ReaderQuality(None, None, 0)
+    hits = [EMOTIONS[int(reader.read(reply, reply.text).argmax())] == reply.emotion for reply in gold]
+    majority, _ = chance_levels([reply.emotion for reply in gold])
+    return ReaderQuality(sum(hits) / len(hits), majority, len(hits))
 
 
 def confusion_table(gold: Sequence[GoldReply], reader: EmotionReader) -> Floats:

@@ -2,13 +2,10 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split
+from epo.data.replies import ReplyChoice, replies_of
 from epo.emotions import Emotion, fitting_emotion
-from epo.preferences.pair import is_reply
-
-ReplyChoice = Literal["last", "all"]
 
 
 @dataclass(frozen=True)
@@ -56,14 +53,14 @@ def collect_gold(
     Args:
         dialogues: any dialogues; those of other splits are passed over.
         split: train, validation or test.
-        replies: only the last such reply of each dialogue, or all of them.
+        replies: only the last reply of each dialogue, or all of them; one without an emotion is passed over.
         require_clip: pass over replies to user turns that can be neither heard nor seen.
     """
     found: list[GoldReply] = []
     for dialogue in dialogues:
         if dialogue.split == split:
-            turns = [turn for turn in range(1, len(dialogue.turns)) if _is_eligible(dialogue, turn, require_clip)]
-            found += [GoldReply(dialogue, turn) for turn in (turns[-1:] if replies == "last" else turns)]
+            turns = replies_of(dialogue, replies)
+            found += [GoldReply(dialogue, turn) for turn in turns if _is_eligible(dialogue, turn, require_clip)]
     return found
 
 
@@ -94,5 +91,5 @@ def gold_of_splits(
 
 
 def _is_eligible(dialogue: Dialogue, turn: int, require_clip: bool) -> bool:
-    has_emotion = is_reply(dialogue, turn) and dialogue.turns[turn].emotion is not None
+    has_emotion = dialogue.turns[turn].emotion is not None
     return has_emotion and (not require_clip or dialogue.turns[turn - 1].clip is not None)

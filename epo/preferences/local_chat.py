@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from compressor.chat import chat_format
+from compressor.decoding import plain_decoding
 from compressor.text import PAD, pad_left
 from epo.preferences.endpoint import UnusableAnswer
 
@@ -28,19 +29,20 @@ class LocalChat:
             name: what it was loaded from.
             model: any causal language model.
             tokenizer: the model's, with a chat template.
-            temperature: of sampling; 0 takes the most likely token.
+            temperature: of sampling from all tokens; 0 takes the most likely one. What the checkpoint's own generation
+                settings say besides (top-p, penalties) is set aside, so that the answer is the model's at this
+                temperature, as an endpoint gives it.
             max_tokens: longest answer.
 
         Raises:
             ChatTemplateError: the tokenizer has no chat template that fits.
         """
         self.name = name
-        settings = {"temperature": temperature, "max_tokens": max_tokens}
+        settings = {"temperature": temperature, "max_tokens": max_tokens, "decoding": "plain"}
         self.identity: dict[str, Any] = {"model": name, "dtype": str(model.dtype)} | settings
         self._model, self._chat = model.eval(), chat_format(tokenizer)
-        self._sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-        self._max_tokens = max_tokens
-        self._lock = threading.Lock()  # the seed is the whole process's
+        self._temperature, self._max_tokens = temperature, max_tokens
+        self._lock = threading.Lock()  # the seed is the whole process's, the generation settings the model's
 
     @torch.no_grad()
     def ask(self, prompt: str, seed: int) -> str:
@@ -51,11 +53,11 @@ class LocalChat:
         """
         batch = pad_left([self._chat.encode_prompt([{"role": "user", "content": prompt}])])
         batch = {name: tensor.to(self._model.device) for name, tensor in batch.items()}
-        with self._lock:
+        with self._lock, plain_decoding(self._model, self._temperature) as sampling:
             set_seed(seed)
             ids = self._model.generate(
                 **batch,
-                **self._sampling,
+                **sampling,
                 max_new_tokens=self._max_tokens,
                 eos_token_id=self._chat.stop_ids,
                 pad_token_id=PAD,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from epo.data.dialogue import DataError, Dialogue
+from epo.data.replies import is_reply
 from epo.emotions import Emotion, UnknownEmotionError, parse_emotion
 
 
@@ -71,15 +72,6 @@ def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> int:
 def is_same_text(first: str, second: str) -> bool:
     """Tell whether two replies are the same but for case and blanks."""
     return first.casefold().split() == second.casefold().split()
-
-
-def is_reply(dialogue: Dialogue, turn: int) -> bool:
-    """Tell whether `turn` is an assistant turn that follows a user turn."""
-    return (
-        1 <= turn < len(dialogue.turns)
-        and dialogue.turns[turn].speaker == "assistant"
-        and dialogue.turns[turn - 1].speaker == "user"
-    )
 
 
 def _parse_pair(row: Any, dialogues: Mapping[str, Dialogue], where: str) -> PreferencePair:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.words import split_words
 from epo.data.dialogue import Dialogue
 from epo.preferences.pair import PreferencePair
-from epo.preferences.scores import tokenize, words_or_mark
+from epo.preferences.scores import words_or_mark
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -79,7 +80,7 @@ def _topic(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue]) -
 
 
 def _length(pairs: Sequence[PreferencePair]) -> float:
-    return _share_won(np.array([len(tokenize(pair.chosen)) - len(tokenize(pair.rejected)) for pair in pairs]))
+    return _share_won(np.array([len(split_words(pair.chosen)) - len(split_words(pair.rejected)) for pair in pairs]))
 
 
 def _tfidf(ngram_range: tuple[int, int] = (1, 1)) -> "TfidfVectorizer":

@@ -1,6 +1,5 @@
 """What is measured of every candidate pair, and the thresholds a pair must keep to."""
 
-import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -9,13 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
+from compressor.words import split_words
 from epo.emotions import Emotion, emotional_distance
 from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import Floats
 from epo.preferences.pair import is_same_text
-
-# Words of alphabetic scripts, single characters of Chinese and Japanese, which write no blanks.
-_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Examiner:
 
         Source: our choice.
         """
-        gold_tokens, tokens = tokenize(gold.text), tokenize(rejected)
+        gold_tokens, tokens = split_words(gold.text), split_words(rejected)
         read = [self._reader.read(gold, text) for text in (gold.text, rejected)]
         return {
             "emotion_distance": emotional_distance(gold.emotion, rejected_emotion),
@@ -98,14 +95,9 @@ class Examiner:
         return None
 
 
-def tokenize(text: str) -> list[str]:
-    """Split into lower-case words; Chinese and Japanese into characters."""
-    return _TOKEN.findall(text.casefold())
-
-
 def words_or_mark(text: str) -> list[str]:
-    """Tokenize for a word classifier, which refuses texts that have no word at all: those get a mark instead."""
-    tokens = tokenize(text)
+    """Split for a word classifier, which refuses texts that have no word at all: those get a mark instead."""
+    tokens = split_words(text)
     return tokens if tokens else ["<no word>"]
 
 

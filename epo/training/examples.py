@@ -1,14 +1,12 @@
 """Training examples: which replies of which dialogues are learnt, and with what before them."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
+from epo.data.replies import ReplyChoice, replies_of
 from epo.emotions import Emotion
 from epo.preferences.pair import PreferencePair
-
-ReplyChoice = Literal["last", "all"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +16,7 @@ class Example:
     Attributes:
         dialogue_id: where it comes from.
         turn: index of the reply in the dialogue.
-        history: turns before the current one, oldest first.
+        history: turns before the current one, oldest first; none for the first reply of a dialogue.
         current: the turn to answer.
         reply: the words to say.
         reply_emotion: the emotion they are written in, None where unknown.
@@ -39,17 +37,16 @@ def example_of(dialogue: Dialogue, turn: int) -> Example:
 
 
 def reply_examples(dialogues: Iterable[Dialogue], choice: ReplyChoice, require_clip: bool = False) -> list[Example]:
-    """Collect the replies to learn: assistant turns that answer a user turn and have a history.
+    """Collect the replies to learn or to give, as `replies_of` finds them.
 
     Args:
         dialogues: any number.
-        choice: only the last such reply of each dialogue, or all of them.
+        choice: only the last reply of each dialogue, or all of them.
         require_clip: leave out replies to a turn without audio and video.
     """
     examples = []
     for dialogue in dialogues:
-        turns = [i for i in range(2, len(dialogue.turns)) if _answers_user(dialogue, i)]
-        for turn in turns[-1:] if choice == "last" else turns:
+        for turn in replies_of(dialogue, choice):
             if not require_clip or dialogue.turns[turn - 1].clip is not None:
                 examples.append(example_of(dialogue, turn))
     return examples
@@ -93,8 +90,23 @@ def examples_of_split(
         )
     if not found:
         raise DataError(
-            f"{path}: none of its {len(ours)} dialogues of split {split!r} has a reply to a user turn with turns "
-            "before it; the first reply of a dialogue is not learnt: longer dialogues are needed"
+            f"{path}: none of its {len(ours)} dialogues of split {split!r} has a reply, that is an assistant turn "
+            "right after a user turn; check `speaker` of the turns, or give the other party the role of the assistant"
+        )
+    return found
+
+
+def with_history(examples: Sequence[Example], split: Split, path: str) -> list[Example]:
+    """Return the examples with at least one past turn, which is what a compressor learns from.
+
+    Raises:
+        DataError: there is not one.
+    """
+    found = [example for example in examples if example.history]
+    if examples and not found:
+        raise DataError(
+            f"{path}: none of the {len(examples)} replies of split {split!r} has a turn before the one it answers, so "
+            "there is no history to compress; a compressor needs dialogues of three turns and more"
         )
     return found
 
@@ -148,10 +160,6 @@ def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:
         for turn in dialogue.turns
         if turn.clip is not None and turn.emotion is not None and turn.speaker == "user"
     ]
-
-
-def _answers_user(dialogue: Dialogue, turn: int) -> bool:
-    return dialogue.turns[turn].speaker == "assistant" and dialogue.turns[turn - 1].speaker == "user"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compressor.curriculum import Curriculum, RelevantTurns, ScheduledDataset
-from compressor.data import CompressionCollator, History, Utterance
+from compressor.data import CompressionCollator, CompressorDataError, History, Utterance
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.trainer import CurriculumCollator
 
@@ -111,3 +111,9 @@ def test_a_batch_depends_on_positions_alone(make_tokenizer):
     # Position 3 of 8 is in the single-turn phase, position 6 sees all turns.
     num_turns = [2, len(histories[dataset[6]["index"]].turns)]
     assert (first["input_ids"] >= 320).sum(dim=1).tolist() == [2, 2 * num_turns[1]]
+
+
+def test_a_history_without_turns_is_refused(make_tokenizer):
+    collator = CompressionCollator(make_tokenizer(), make_tokenizer(), vocab_size=320, num_memory_tokens=2)
+    with pytest.raises(CompressorDataError, match="a history without turns cannot be compressed"):
+        CurriculumCollator([History((), "And now?", "Yes.")], Curriculum(), collator)

@@ -5,12 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epo.data.chance import chance_levels, is_hardly_better
 from epo.evaluation import metrics
-
-
-def test_split_words_lowers_and_drops_punctuation_and_splits_chinese():
-    assert metrics.split_words("Oh, it’s ANN's -- 2 cats!") == ["oh", "it's", "ann's", "2", "cats"]
-    assert metrics.split_words("我很好 ok") == ["我", "很", "好", "ok"]
 
 
 def test_fact_recall_counts_whole_words_over_all_facts():
@@ -56,7 +52,7 @@ def test_mean_words():
     assert metrics.mean_words(["one two three", "one."]) == 2.0
 
 
-def test_accuracy_macro_f1_confusion_and_by_label():
+def test_accuracy_macro_f1_and_confusion():
     wanted = ["sad", "sad", "sad", "happy"]
     predicted = ["sad", "sad", "happy", "angry"]
     assert metrics.accuracy(predicted, wanted) == 0.5
@@ -64,12 +60,12 @@ def test_accuracy_macro_f1_confusion_and_by_label():
     assert metrics.macro_f1(predicted, wanted) == pytest.approx((0.8 + 0.0) / 2)
     labels = ["happy", "sad", "angry"]
     assert metrics.confusion(predicted, wanted, labels) == [[0, 0, 1], [1, 2, 0], [0, 0, 0]]
-    assert metrics.accuracy_by_label(predicted, wanted) == {"happy": 0.0, "sad": pytest.approx(2 / 3)}
+    assert metrics.accuracy([None, "sad"], ["sad", "sad"]) == 0.5
 
 
 def test_chance_levels():
     # Shares 1/2, 1/4, 1/4: majority 0.5, sum of squares 0.25 + 0.0625 * 2.
-    assert metrics.chance_levels(["a", "a", "b", "c"]) == (0.5, 0.375)
+    assert chance_levels(["a", "a", "b", "c"]) == (0.5, 0.375)
 
 
 def test_bootstrap_interval_covers_the_normal_approximation():
@@ -91,6 +87,56 @@ def test_bootstrap_interval_weighs_items():
         metrics.bootstrap_interval([1.0], [0.0])
 
 
+def test_one_reply_a_dialogue_gives_the_interval_of_replies():
+    values, weights = np.random.default_rng(1).random(50).tolist(), [1.0, 2.0, 3.0, 0.0, 1.0] * 10
+    names = [f"d{i}" for i in range(50)]
+    assert metrics.bootstrap_interval(values, weights, names) == metrics.bootstrap_interval(values, weights)
+    # The interval of 200 values as it was before dialogues were told apart.
+    assert metrics.bootstrap_interval([1.0] * 140 + [0.0] * 60, seed=3) == pytest.approx((0.635, 0.765), abs=1e-9)
+
+
+def test_dialogues_are_drawn_whole():
+    """Two dialogues, of three hits and one miss: a resample has 6 of 6, 3 of 4 twice, or 0 of 2 right."""
+    values, names = [1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"]
+    assert metrics.bootstrap_interval(values, None, names) == (0.0, 1.0)
+    assert metrics.bootstrap_interval(values, [1.0, 1.0, 1.0, 0.0], names) == (1.0, 1.0)
+    assert metrics.bootstrap_interval([1.0, 0.0] * 20, None, [i // 2 for i in range(40)]) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="2 values but 1 clusters; want one each"):
+        metrics.bootstrap_interval([1.0, 0.0], None, ["a"])
+
+
+def test_the_interval_over_dialogues_covers_the_truth_and_that_over_replies_does_not():
+    """60 dialogues of 1 to 9 replies whose chances of a hit differ by dialogue: 0.1, 0.6 or 0.8, so 0.5 on average."""
+    rng, truth, covered, covered_alone = np.random.default_rng(0), 0.5, 0, 0
+    for trial in range(200):
+        sizes = rng.integers(1, 10, size=60)
+        names = np.repeat(np.arange(60), sizes)
+        hits = (rng.random(len(names)) < np.repeat(rng.choice([0.1, 0.6, 0.8], size=60), sizes)).astype(float)
+        low, high = metrics.bootstrap_interval(hits, None, names.tolist(), seed=trial, num_resamples=400)
+        covered += low <= truth <= high
+        low, high = metrics.bootstrap_interval(hits, None, None, seed=trial, num_resamples=400)
+        covered_alone += low <= truth <= high
+    assert covered >= 0.9 * 200  # 95 % wanted; the standard error of this count is 3
+    assert covered_alone < 0.85 * 200
+
+
+def test_agreement_with_the_label_of_another_item():
+    # Always neutral on 3 neutral and 1 sad: each neutral meets 2 of 3 neutral others, the sad one 3 of 3.
+    assert metrics.exchanged_accuracy(["neutral"] * 4, ["neutral"] * 3 + ["sad"]) == pytest.approx((3 * 2 + 3) / 12)
+    # All different and all right: no other label agrees, while a shuffle with fixed points would score 1/3.
+    assert metrics.exchanged_accuracy(["a", "b", "c"], ["a", "b", "c"]) == 0.0
+    assert metrics.exchanged_accuracy(["a", "b"], ["b", "a"]) == 1.0
+    assert metrics.exchanged_accuracy(["a"], ["a"]) is None
+
+
+@pytest.mark.parametrize(
+    ("score", "majority", "is_hardly"),
+    [(0.434, 0.419, True), (0.496, 0.473, True), (0.292, 0.302, True), (0.7, 0.5, False), (1.0, 0.95, False)],
+)
+def test_what_is_hardly_better_than_the_commonest_label(score, majority, is_hardly):
+    assert is_hardly_better(score, majority) is is_hardly
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -100,7 +146,7 @@ def test_bootstrap_interval_weighs_items():
         lambda: metrics.mean_words([]),
         lambda: metrics.accuracy([], []),
         lambda: metrics.macro_f1([], []),
-        lambda: metrics.chance_levels([]),
+        lambda: chance_levels([]),
         lambda: metrics.bootstrap_interval([]),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from epo.emotions import EMOTIONS
 from epo.evaluation.report import (
     COLUMNS,
+    Cell,
     ReportError,
     Row,
     describe_hardware,
@@ -56,7 +58,8 @@ def report():
             fact_recall=facts,
             distinct_1=0.94,
             prompt_tokens=65.25,
-            per_emotion={"sad": score, "happy": 0.5},
+            by_gold_emotion={"sad": Cell(score, (0.25, 0.75), 12, 8), "happy": Cell(0.5, None, 3, 1)},
+            by_user_emotion={"fearful": Cell(0.125, (0.0, 0.25), 15, 9)},
         )
 
     confusion = (np.eye(len(EMOTIONS), dtype=int) * 40 + 2).tolist()
@@ -151,7 +154,44 @@ def test_the_terminal_table_lines_up(report, tmp_path):
     assert len(lines) == 5
     assert len({len(line) for line in lines}) == 1
     assert len(lines[0]) <= 110
-    assert lines[-1].split()[:3] == ["sft+epo", "0.812", "0.960"]
+    assert lines[-1].split()[:4] == ["sft+epo", "0.812", "–", "0.960"]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "majority", "told"),
+    [
+        (0.9, 0.31, "right on 0.900 of the held-out gold replies; always the commonest label: 0.310."),
+        (0.43, 0.42, "always the commonest label: 0.420. That is hardly better, so EmotionScore says little here."),
+    ],
+)
+def test_how_good_the_judge_is_stands_beside_its_score(report, tmp_path, accuracy, majority, told):
+    write_report(tmp_path, report | {"judge_accuracy": accuracy, "judge_majority": majority, "gold_degenerate": 0.05})
+    table = format_table(json.loads((tmp_path / "report.json").read_text())).splitlines()
+    assert table[-1].startswith("EmotionScore rests on a judge of words") and told in table[-1]
+    text = " ".join(" ".join(_Outline((tmp_path / "report.html").read_text()).text).split())
+    assert text.count(told) == 4  # the chart, both tables by emotion, and how each number was made
+    assert text.count(f"judge {accuracy:.2f}, commonest label {majority:.2f}") == 2  # heads of greedy and sampled
+    assert "Of the gold replies themselves 5.0 % are degenerate" in text
+
+
+def test_tables_by_emotion_are_headed_by_what_they_are_grouped_by(report):
+    """Gold replies are happy or sad; the one user emotion stands in the other table, each with counts and intervals."""
+    report["rows"] = [row if isinstance(row, dict) else asdict(row) for row in report["rows"]]
+    text = " ".join(" ".join(_Outline(render_html(report)).text).split())
+    gold, user = text.split("EmotionScore by emotion of the gold reply")[1].split("EmotionScore by emotion of the user")
+    assert "happy n 3 of 1" in gold and "sad n 12 of 8" in gold and "sft+epo 0.50 0.81 0.25–0.75" in gold
+    assert "fearful n 15 of 9" in user.split("Replies side by side")[0] and "0.12 0.00–0.25" in user
+    assert "n 15" not in gold and "over dialogues" in gold
+
+
+def test_chance_of_recognition_is_that_of_the_clips(report):
+    """Of clips that are 75 % neutral; one seventh appears nowhere."""
+    report["emotion_recognition"] |= {"majority": 0.75, "sum_p2": 0.59, "shuffled": 0.58}
+    report["rows"] = [{"name": "sft"}]
+    report["chance"] = {}
+    text = " ".join(" ".join(_Outline(render_html(report)).text).split())
+    assert "majority 0.75" in text and "Σp² 0.59" in text and "always the commonest label 0.75" in text
+    assert "0.14" not in text and "chance" not in text.split("Emotion recognition")[2].split("Shown (row)")[0]
 
 
 def test_hardware_is_named():

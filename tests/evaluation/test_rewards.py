@@ -5,7 +5,7 @@ import torch
 from peft import get_peft_model
 
 from compressor.data import IGNORE
-from epo.evaluation.rewards import adapter_logps, pair_logps, reward_report
+from epo.evaluation.rewards import adapter_logps, pair_logps, reward_margins, reward_report, wins
 from epo.training.collate import PromptBuilder
 from epo.training.lora import lora_config
 from epo.training.losses import sequence_logps
@@ -57,6 +57,8 @@ def test_accuracy_and_margin_by_hand(pairs):
     report = reward_report(policy, reference, pairs[:3], beta=0.3)
     assert report["reward_accuracy"] == pytest.approx((1 + 0 + 0.5) / 3)
     assert report["reward_margin"] == pytest.approx(0.3 * (1 - 2 + 0) / 3)
+    margins = reward_margins(policy, reference)
+    assert margins.tolist() == [1.0, -2.0, 0.0] and wins(margins) == [1.0, 0.0, 0.5]  # in nats, whatever beta is
     by_emotion = {name: value for name, value in report.items() if "/" in name}
     assert by_emotion == {
         "reward_accuracy/sad": 1.0,

@@ -1,12 +1,15 @@
 """From replies to a row: words are scored, labels are not; facts and emotions come from the unchanged example."""
 
+from dataclasses import replace
+
 import pytest
 
 from epo.evaluation.judge import WordJudge
 from epo.evaluation.recognition import predict_emotions, recognise
+from epo.evaluation.report import Cell
 from epo.evaluation.scoring import ReplyScorer
 from epo.evaluation.text_recall import text_recall
-from epo.training.examples import labelled_clips
+from epo.training.examples import labelled_clips, reply_examples
 
 
 @pytest.fixture
@@ -22,7 +25,11 @@ def test_a_row_scores_words_and_facts(scorer):
     )
     assert row.name == "x" and row.prompt_tokens == 7.0
     assert row.emotion_score == pytest.approx(2 / 3)  # judged happy, sad, happy whatever the label says
-    assert row.per_emotion == {"disgust": 1.0, "neutral": 0.0, "surprised": 1.0}
+    assert row.by_gold_emotion == {"happy": Cell(1.0, None, 1, 1), "sad": Cell(0.5, (0.0, 1.0), 2, 2)}
+    assert row.by_user_emotion == {
+        "disgust": Cell(1.0, None, 1, 1), "neutral": Cell(0.0, None, 1, 1), "surprised": Cell(1.0, None, 1, 1),
+    }  # fmt: skip
+    assert row.emotion_score_interval == (0.0, 1.0) and row.degenerate == 0.0
     assert row.fact_recall == pytest.approx(2 / 3)
     assert row.mean_reply_words == pytest.approx((5 + 4 + 2) / 3)
 
@@ -34,7 +41,42 @@ def test_gold_replies_score_in_full(scorer, examples):
 
 def test_sampled_replies_fill_their_own_fields(scorer):
     fields = scorer.sampled(["glad Mira", "glad", "glad"])
-    assert fields == {"emotion_score_sampled": pytest.approx(1 / 3), "fact_recall_sampled": pytest.approx(1 / 3)}
+    assert fields == {
+        "emotion_score_sampled": pytest.approx(1 / 3), "emotion_score_sampled_interval": (0.0, 1.0),
+        "fact_recall_sampled": pytest.approx(1 / 3), "fact_recall_sampled_interval": (0.0, 1.0),
+        "degenerate_sampled": 0.0,
+    }  # fmt: skip
+
+
+def test_degenerate_replies_score_nothing_and_are_counted(scorer):
+    """Labels over again, a name over and over, and one good reply (gold: happy Mira, sad Otto, sad Lena)."""
+    row = scorer.row("x", ["(happy)(happy)(happy)", "(sad) Otto Otto Otto Otto", "(sad) I am sorry that Lena left."])
+    assert row.degenerate == pytest.approx(2 / 3)
+    assert row.emotion_score == row.fact_recall == row.token_f1 == row.rouge_l == pytest.approx(1 / 3)
+    assert row.distinct_1 == pytest.approx(1 / 3)  # the mean over replies; a lone label would have 1
+    assert row.distinct_1_corpus == pytest.approx(8 / 12)  # happy x 2, otto x 4 and six words once
+    assert row.mean_reply_words == pytest.approx((2 + 4 + 6) / 3)
+    assert scorer.sampled([""] * 3)["degenerate_sampled"] == 1.0
+
+
+def test_a_reply_to_a_gold_without_words_gains_nothing_by_silence(examples, dialogues, scorer):
+    """Two empty texts have the same words, but nothing was said."""
+    wordless = ReplyScorer(
+        [replace(examples[4], reply="...")], {dialogue.id: dialogue for dialogue in dialogues}, scorer._judge
+    )
+    assert wordless.row("x", ["(happy)"]).token_f1 == 0.0
+
+
+def test_intervals_are_over_dialogues(dialogues, scorer):
+    """Replies 4 of one dialogue all hit, 4 of another all miss: no draw of dialogues is certain, one of replies is."""
+    first, second = reply_examples(dialogues[5:7], "last")
+    many = ReplyScorer([first] * 4 + [second] * 4, {dialogue.id: dialogue for dialogue in dialogues}, scorer._judge)
+    row = many.row("x", ["(sad) I am sorry about Otto."] * 4 + ["(sad) I am glad about Lena."] * 4)
+    assert row.emotion_score == 0.5 and row.emotion_score_interval == (0.0, 1.0)
+    assert row.by_gold_emotion == {"sad": Cell(0.5, (0.0, 1.0), 8, 2)}
+    assert row.fact_recall_interval == (1.0, 1.0)
+    alone = ReplyScorer([first] * 4, {dialogue.id: dialogue for dialogue in dialogues}, scorer._judge)
+    assert alone.row("x", ["(sad) I am sorry."] * 4).emotion_score_interval is None  # one dialogue tells of no other
 
 
 def test_recognition_counts_every_clip_once(make_extractor, dialogues, reader, clip_cache):
@@ -44,11 +86,20 @@ def test_recognition_counts_every_clip_once(make_extractor, dialogues, reader, c
     found = predict_emotions(extractor, clips, reader, clip_cache, batch_size=4)
     assert found == predict_emotions(extractor, clips, reader, clip_cache, batch_size=11)
     report = recognise(extractor, clips, found["fused"], reader, clip_cache)
+    _levels_of_chance(report, found["fused"])
     assert report["accuracy"] == 1.0 and report["num_clips"] == sum(map(sum, report["confusion"])) == 11
     wrong = recognise(extractor, clips, emotions, reader, clip_cache)
     hits = sum(a == b for a, b in zip(found["fused"], emotions, strict=True))
     assert wrong["accuracy"] == pytest.approx(hits / 11)
     assert recognise(extractor, [], [], reader, clip_cache) == {}
+
+
+def _levels_of_chance(report, labels):
+    """Of labels that are all recognised: the commonest, p squared, and the agreement of two different clips."""
+    counts = [labels.count(label) for label in set(labels)]
+    assert report["majority"] == pytest.approx(max(counts) / 11)
+    assert report["sum_p2"] == pytest.approx(sum(count**2 for count in counts) / 121)
+    assert report["shuffled"] == pytest.approx(sum(count * (count - 1) for count in counts) / 110)
 
 
 def test_text_recall_reads_what_the_model_says(make_llm, tokenizer, examples):

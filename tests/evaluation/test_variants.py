@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from epo.data.dialogue import Turn
 from epo.evaluation import variants
 
 
@@ -30,3 +32,34 @@ def test_halves_and_nothing(examples):
     assert [e.current.clip is None for e in seen[2:5]] == [True, False, True]
     assert all(e.current.clip is None for e in neither)
     assert variants.unchanged(examples, 0) == list(examples)
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (1, 2, 3), (5, 4, 1), (4, 2, 1), (1, 1)])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_dialogue_gets_what_is_its_own(examples, sizes, seed):
+    """Several replies of one dialogue: the clip or memory of another of its turns would not be somebody else's."""
+    many = [
+        replace(examples[0], dialogue_id=f"d{i}", turn=turn, history=(f"{i} {turn}",), current=Turn("user", f"d{i}"))
+        for i, size in enumerate(sizes)
+        for turn in range(size)
+    ]
+    shuffled = variants.memory_shuffled(many, seed)
+    assert all(not s.history[0].startswith(e.dialogue_id[1:]) for s, e in zip(shuffled, many, strict=True))
+    if 2 * max(sizes) <= sum(sizes):
+        assert sorted(s.history for s in shuffled) == sorted(e.history for e in many)
+
+
+def test_one_dialogue_alone_cannot_be_shuffled(examples):
+    alone = [examples[0], replace(examples[0], turn=9)]
+    for change in (variants.clips_shuffled, variants.memory_shuffled):
+        assert not variants.can_vary(change, alone) and variants.can_vary(change, examples[:2])
+        with pytest.raises(ValueError, match="takes two of them"):
+            change(alone, 0)
+    assert variants.can_vary(variants.no_clip, alone)
+
+
+def test_one_reply_a_dialogue_is_shuffled_as_ever(examples):
+    """Neighbours on one random cycle, so that reports of before stay comparable."""
+    cycle = np.random.default_rng(3).permutation(len(examples))
+    wanted = dict(zip(cycle.tolist(), np.roll(cycle, 1).tolist(), strict=True))
+    assert variants._others(examples, 3) == [wanted[i] for i in range(len(examples))]

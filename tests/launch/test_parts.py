@@ -122,7 +122,7 @@ def _widen(name):
 
 def test_missing_weights_are_named(saved, llm_folder):
     """Not made up: transformers would start them at random with a warning."""
-    lost = "model.extractor.fused_head.weight"
+    lost = "extractor.fused_head.weight"
     change(saved, _drop(lost))
     with pytest.raises(RecipeError, match=f"1 weights are not as its config says: {lost} is missing; get it anew"):
         load_model(str(saved), "bfloat16")

@@ -123,7 +123,7 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
     assert [counts(check) for check in found] == [
         (6, 0, None, None, 6),
         (6, 2, None, None, 6),
-        (12, None, 4, 0, 16),  # the first reply of a dialogue can be chosen too
+        (12, None, 4, 0, 16),  # the first reply of a dialogue counts too, but has nothing to compress
         (1, 1, None, 0, 1),
         (1, None, None, 0, 0),
         (None, None, 2, 0, 2),
@@ -140,6 +140,7 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
     )
     table = format_checks(found).splitlines()
     assert table[0].split() == ["stage", "training", "validation", "test", "clips", "labels", "notes"]
+    assert table[2].split(maxsplit=6) == ["compressor", "6", "2", "-", "-", "6", "6 more replies have no past turn"]
     assert table[3].split() == ["preferences", "12", "-", "4", "0", "16"]
 
 
@@ -152,6 +153,7 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
         ("preferences", {"counter_emotion": 3}, "counter_emotion is 3, want"),
         ("sft", {"seed": 5_000_000_000}, r"s.yaml: seed is 5000000000, want a whole number from 0 to 4294967295"),
         ("evaluate", {"seed": -1}, "seed is -1, want"),
+        ("evaluate", {"beta": 0.1}, "unknown key 'beta'"),  # it scaled a number that was never reported
         ("sft", {"max_steps": -1}, "max_steps: set the number of optimizer steps"),
         ("sft", {"global_batch_size": 6}, "global_batch_size 6 is not a multiple .* set it to 4 or 8"),
         ("sft", {"model": None}, "llm, extractor, compressor: name all three parts"),
@@ -166,6 +168,7 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
         ("epo", {"model": "./gone"}, "model: ./gone: no such folder"),
         ("evaluate", {"control": "runs/later/sft"}, "control: runs/later/sft: no such folder"),
         ("preferences", {"source": "policy"}, "policy_model: source policy wants it"),
+        ("preferences", {"llm_model": "m"}, "key llm_model belongs to source llm; this recipe's source is retrieve"),
         ("sft", {"data": "gone.jsonl"}, "data: gone.jsonl: no such file"),
         ("epo", {"pairs": "gone.jsonl"}, "pairs: gone.jsonl: no such file"),
         ("sft", {"require_clip": True}, "data: data.jsonl: of its 6 dialogues of split 'train' there is none"),
@@ -193,8 +196,8 @@ def test_what_a_stage_cannot_run_with_is_an_error(project, script, keys, message
 @pytest.mark.parametrize(
     ("script", "keys", "corpus", "message"),
     [
-        ("sft", _MODEL, {"num_turns": 2}, "none of its 6 dialogues of split 'train' has a reply to a user turn with"),
-        ("compressor", {"llm": "gpt2", "backbone": "gpt2"}, {"num_turns": 2}, "the first reply of a dialogue is not"),
+        ("sft", _MODEL, {"num_turns": 1}, "none of its 6 dialogues of split 'train' has a reply, that is an assistant"),
+        ("compressor", {"llm": "gpt2", "backbone": "gpt2"}, {"num_turns": 2}, "none of the 6 replies of split"),
         ("sft", _MODEL, {"splits": ["test"]}, "no dialogue has split 'train'; write `split` into the file"),
         ("evaluate", {}, {"splits": ["train"] * 4}, "no dialogue has split 'test'"),
         ("evaluate", {}, {"emotion": "sad"}, "replies of split 'train' are labelled with sad; to score emotions, 2 or"),

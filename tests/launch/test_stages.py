@@ -82,6 +82,9 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     changed = ("clips shuffled", "audio only", "video only", "no clip", "memory shuffled")
     assert set(rows) == {"majority", "sft", "sft+chosen", "sft+epo", *(f"sft+epo, {change}" for change in changed)}
     assert rows["sft"]["reward_accuracy"] == 0.5  # it is the reference itself
+    assert rows["sft"]["reward_margin"] == 0.0 and rows["sft+epo"]["reward_margin_interval"] is not None
+    assert all(0 <= row["degenerate"] <= 1 for row in rows.values()) and rows["majority"]["degenerate"] == 0
+    _what_scores_rest_on_is_told(json.loads((report / "report.json").read_text()), corpus)
     assert rows["sft+epo, no clip"]["prompt_tokens"] < rows["sft+epo"]["prompt_tokens"]
     before = (preferred / "stage.json").stat().st_mtime_ns
     run(epo, "epo", model=str(tuned), bf16=False, lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
@@ -91,6 +94,22 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
         RecipeError, match="holds a EmotionExtractor, want a MambaCompressor made with launch/compressor"
     ):
         run(sft, "crossed", **(parts | {"compressor": str(heard)}), **training)
+
+
+def _what_scores_rest_on_is_told(report, corpus):
+    """Against the labels of the two test dialogues."""
+    rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
+    test = [row for row in rows if row["split"] == "test"]
+    gold, users = ([row["turns"][place]["emotion"] for row in test] for place in (-1, -2))
+    assert report["judge_majority"] == report["chance"]["majority"] == max(map(gold.count, gold)) / 2
+    assert 0 <= report["judge_accuracy"] <= 1 and report["gold_degenerate"] == 0
+    for key, emotions in (("by_gold_emotion", gold), ("by_user_emotion", users)):
+        cells = report["rows"][1][key]
+        assert {emotion: cell["num_replies"] for emotion, cell in cells.items()} == {
+            emotion: emotions.count(emotion) for emotion in emotions
+        }
+    clips = report["emotion_recognition"]
+    assert clips["majority"] == max(map(users.count, users)) / 2 and clips["shuffled"] is not None
 
 
 _SCRIPTS = {
@@ -237,27 +256,31 @@ def test_a_recipe_that_cannot_be_run_is_refused(run, corpus, tmp_path, keys, mes
 
 
 _DATA = {"data": "data.jsonl", **_TRAINING}
+_SHORT = {"data": "short.jsonl", **_TRAINING}
 
 
 @pytest.mark.parametrize(
     ("module", "keys", "message"),
     [
-        (sft, {"input": "text", "llm": "x", **_DATA}, "none of its 3 dialogues of split 'train' has a reply to a user"),
-        (sft, {"model": "x", **_DATA}, "the first reply of a dialogue is not learnt"),
-        (sft, {"model": "x", "pairs": "pairs.jsonl", **_DATA}, "pairs.jsonl: none of its 1 pairs belongs to"),
+        (sft, {"input": "text", "llm": "x", **_DATA}, "none of its 3 dialogues of split 'train' has a reply, that is"),
+        (sft, {"model": "x", **_DATA}, "an assistant turn right after a user turn; check `speaker`"),
+        (sft, {"model": "x", "pairs": "pairs.jsonl", **_SHORT}, "pairs.jsonl: none of its 1 pairs belongs to"),
         (compressor, {"llm": "x", "backbone": "x", **_DATA}, "none of its 3 dialogues of split 'train' has a reply"),
+        (compressor, {"llm": "x", "backbone": "x", **_SHORT}, "of the 3 replies of split 'train'"),
         (extractor, {"audio_encoder": "x", "vision_tower": "x", **_DATA}, "has a user turn with both a clip and an"),
-        (epo, {"model": "x", "pairs": "pairs.jsonl", **_DATA}, "let launch/preferences.py build pairs on that split"),
+        (epo, {"model": "x", "pairs": "pairs.jsonl", **_SHORT}, "let launch/preferences.py build pairs on that split"),
         (evaluate, {"sft": "x", "epo": "x", "pairs": "pairs.jsonl", "data": "data.jsonl"}, "none of its 1 dialogues"),
         (sft, {"model": "x", "seed": 2**32, **_DATA}, "sft.yaml: seed is 4294967296, want a whole number from 0"),
     ],
 )  # fmt: skip
 def test_nothing_to_learn_from_is_said_before_anything_is_written(run, tmp_path, monkeypatch, module, keys, message):
-    """Dialogues of two turns: their only reply has no history."""
+    """The assistant opens, so nothing is a reply; in `short.jsonl` the only reply has no history."""
     monkeypatch.chdir(tmp_path)
     turns = [{"speaker": "user", "text": "Hello."}, {"speaker": "assistant", "text": "Hi.", "emotion": "happy"}]
-    rows = [{"id": f"d{i}", "split": split, "turns": turns} for i, split in enumerate(["train"] * 3 + ["test"])]
-    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    splits = ["train"] * 3 + ["test"]
+    for file, said in (("data.jsonl", turns[::-1]), ("short.jsonl", turns)):
+        rows = [{"id": f"d{i}", "split": split, "turns": said} for i, split in enumerate(splits)]
+        Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     pair = {"dialogue_id": "d3", "turn": 1, "chosen": "Hi.", "chosen_emotion": "happy", "rejected": "Go."}
     Path("pairs.jsonl").write_text(json.dumps(pair | {"rejected_emotion": "angry", "source": "test"}) + "\n")
     with pytest.raises((DataError, RecipeError), match=message):

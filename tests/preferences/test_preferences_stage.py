@@ -91,6 +91,27 @@ def test_stage_writes_pairs_report_and_page_once(tmp_path, data, capsys):
     assert (out / "pairs.jsonl").stat().st_mtime_ns == before
 
 
+def test_a_recipe_as_it_is_kept_beside_a_result_can_be_used_again(tmp_path, data):
+    """It holds every key of every source, those of the others at their defaults."""
+    out = run(tmp_path, data, splits=["test"])
+    stage.run(["--config", str(out / "recipe.yaml"), "--output_dir", str(tmp_path / "again")])
+    assert (tmp_path / "again" / "pairs.jsonl").read_bytes() == (out / "pairs.jsonl").read_bytes()
+
+
+def test_the_report_says_how_good_the_reader_is(tmp_path, data, capsys):
+    """Each emotion has a word of its own here, which is read rightly from dialogues the classifier has not seen."""
+    out = run(tmp_path, data, splits=["train", "test"])
+    report = json.loads((out / "report.json").read_text())
+    labels = [fitting_emotion(EMOTIONS[i % 7]) for i in range(28)]
+    assert report["reader_majority"] == pytest.approx(max(map(labels.count, labels)) / 28)
+    assert report["reader_accuracy"] > 0.9 and report["reader_replies"] == 56 and not report["reader_says_little"]
+    assert report["splits"]["test"]["reader_replies"] == 28
+    assert "the reader behind emotion_divergence is right on" in capsys.readouterr().out
+    page = " ".join((out / "pairs.html").read_text().split())
+    assert "right on 1.000 of the 56 gold replies, each held out from its fitting" in page and "<b>" in page
+    assert "emotion_divergence says little" not in page
+
+
 def test_changed_data_is_built_anew(tmp_path, data, capsys):
     copy = tmp_path / "dialogues.jsonl"
     shutil.copy(data, copy)
@@ -124,6 +145,16 @@ def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
         ({"source": "llm"}, "source llm wants llm_model, and llm_base_url unless"),
         ({"source": "policy"}, "source policy wants policy_model"),
         ({"counter_emotoin": "random"}, "nearest known key is 'counter_emotion'"),
+        ({"llm_model": "m"}, "key llm_model belongs to source llm; this recipe's source is retrieve, which ignores it"),
+        ({"policy_dtype": "bfloat16", "source": "rewrite"}, "key policy_dtype belongs to source policy; .* is rewrite"),
+        ({"cache_dir": "c"}, "key cache_dir belongs to source policy"),
+        ({"embedding_model": "e", "source": "llm", "llm_model": "m"}, "key embedding_model belongs to source retrieve"),
+        ({"context_turns": 3, "source": "rewrite"}, "key context_turns belongs to source retrieve and llm; this"),
+        ({"source": "llm", "llm_model": "m", "llm_tries": 2}, "key llm_tries belongs to an endpoint, and llm_base_url"),
+        (
+            {"source": "llm", "llm_model": "m", "llm_base_url": "http://127.0.0.1:9/v1", "llm_dtype": "bfloat16"},
+            "key llm_dtype belongs to a model loaded here, and llm_base_url names an endpoint",
+        ),
     ],
 )
 def test_refusals_leave_no_pairs(tmp_path, data, keys, message):

@@ -1,15 +1,16 @@
 """Scores by hand, every reason to drop, what the classifier reads, and what the probes find."""
 
+import numpy as np
 import pytest
 
 from epo.data.dialogue import DataError, Dialogue, Turn
 from epo.emotions import EMOTIONS
-from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table
+from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table, rate_reader
 from epo.preferences.gold import GoldReply, collect_gold
 from epo.preferences.page import render_page
 from epo.preferences.pair import PreferencePair
 from epo.preferences.probe import probe_pairs
-from epo.preferences.scores import Examiner, Thresholds, token_f1, tokenize
+from epo.preferences.scores import Examiner, Thresholds, token_f1
 
 
 def reply(text, emotion="neutral", index=0):
@@ -24,12 +25,6 @@ def examine(gold, rejected, emotion="sad", **limits):
     examiner = Examiner(Thresholds(**limits), CorpusReader(GOLD))
     scores = examiner.score(GoldReply(GOLD[0].dialogue, 1) if gold is None else gold, rejected, emotion)
     return scores, examiner.reason_to_drop(gold, rejected, scores)
-
-
-def test_tokens_of_words_and_of_chinese():
-    assert tokenize("Don't STOP_now, ok?") == ["don", "t", "stop", "now", "ok"]
-    assert tokenize("我很开心 ok") == ["我", "很", "开", "心", "ok"]
-    assert tokenize("...") == []
 
 
 def test_token_f1_by_hand():
@@ -154,14 +149,47 @@ def test_page_shows_twenty_pairs_and_escapes_them():
     baseline = {"pairs": 40, "probes": {"topic": 0.7, "length": 0.5, "words": 0.9}}
     report = {
         "pairs": 40, "source": "test", "counter_emotion": "random", "match_marginals": True,
+        "emotion_classifier": "corpus", "reader_accuracy": 0.434, "reader_majority": 0.419, "reader_replies": 90,
+        "reader_says_little": True,
         "splits": {"train": summary | {"opposite_random": baseline}},
     }  # fmt: skip
     pairs = [pair(i, f"<script>{i}</script>", "b") for i in range(40)]
     page = render_page(report, pairs, DIALOGUES, seed=0)
     assert page.count("&lt;script&gt;") == 20 and "<script" not in page
     assert "empty &lt;reply&gt;" in page and "0.900" in page and "too few" in page
+    assert "0.434 of the 90 gold replies" in page and "always the commonest label: 0.419" in page
+    assert "<b>That is hardly better: on this corpus emotion_divergence says little" in page
+    assert "says little" not in render_page(report | {"reader_says_little": False}, pairs, DIALOGUES, seed=0)
     assert "http" not in page.replace("http-equiv", "")
     assert page == render_page(report, pairs, DIALOGUES, seed=0) != render_page(report, pairs, DIALOGUES, seed=1)
+
+
+class _Fixed:
+    """Reads one distribution whatever it is given."""
+
+    def __init__(self, emotion):
+        self.distribution = np.array([float(name == emotion) for name in EMOTIONS])
+
+    def read(self, gold, text):
+        return self.distribution
+
+
+def test_a_reader_is_rated_against_the_commonest_label_of_the_same_replies():
+    gold = [reply(f"Words {i}.", emotion, i) for i, emotion in enumerate(["sad", "sad", "happy", "sad", "neutral"])]
+    always, never = rate_reader(gold, _Fixed("sad")), rate_reader(gold, _Fixed("happy"))
+    assert (always.accuracy, always.majority, always.num_replies) == (0.6, 0.6, 5) and always.is_hardly_better
+    assert (never.accuracy, never.majority) == (0.2, 0.6) and never.is_hardly_better
+    assert rate_reader([], _Fixed("sad")).report() == {
+        "reader_accuracy": None, "reader_majority": None, "reader_replies": 0,
+    }  # fmt: skip
+
+
+def test_the_corpus_reader_is_rated_on_dialogues_it_was_not_fitted_on():
+    """Words that tell nothing, each dialogue with its own: known by heart they would be read without a fault."""
+    labels = np.random.default_rng(0).choice(["sad", "happy"], size=60).tolist()
+    gold = [reply(f"alpha{i} beta{i} gamma{i}", emotion, i) for i, emotion in enumerate(labels)]
+    quality = rate_reader(gold, CorpusReader(gold))
+    assert quality.accuracy < 0.75 and quality.is_hardly_better
 
 
 def test_gold_of_another_corpus_cannot_be_rewritten():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers import Conv1D
 
 from epo.evaluation.rewards import pair_logps
 from epo.model.low_rank import LowRankLinear, add_low_rank
@@ -106,6 +107,21 @@ def _answers(model, batch):
     """Logits in float32 arithmetic, so that the weights alone differ."""
     with torch.no_grad():
         return model.float()(**batch).logits
+
+
+def test_a_transposed_layer_takes_it_in_or_has_it_beside():
+    """GPT-2's weight is (in, out): W + (2 [1, 2]^T [3, 4])^T, and x = [1, 1] gives [1, 1] + 14 [1, 2], and a bias of 1."""
+    layer = Conv1D(2, 2)
+    nn.init.eye_(layer.weight)
+    state = {name: tensor for name, tensor in _state(layer.weight.detach()).items() if name.startswith("a.")}
+    taken_in, _ = finish_lora(state, rank=2, alpha=4, in_float32=True, transposed=["a"])
+    assert taken_in["a.weight"].tolist() == [[7, 12], [8, 17]]
+    beside, ranks = finish_lora(state, rank=2, alpha=4, in_float32=False, transposed=["a"])
+    model = nn.ModuleDict({"a": layer})
+    add_low_rank(model, ranks)
+    assert isinstance(model["a"], Conv1D)
+    model.load_state_dict(beside)
+    assert model["a"](torch.ones(1, 2)).tolist() == [[16, 30]]
 
 
 @pytest.mark.parametrize("share", [1e-3, 1e-2, 0.3])
