@@ -1,6 +1,7 @@
 """Low-rank changes that stay beside the weights they change, since rounding their sum would lose the small ones."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -48,6 +49,6 @@ def add_low_rank(model: nn.Module, ranks: Mapping[str, int]) -> None:
     """
     for name, rank in ranks.items():
         parent, _, child = name.rpartition(".")
-        layer = model.get_submodule(name)
+        layer: Any = model.get_submodule(name)
         changed = LowRankConv1D(layer, rank) if isinstance(layer, Conv1D) else LowRankLinear(layer, rank)
         setattr(model.get_submodule(parent), child, changed)

@@ -127,7 +127,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         """
         super().__init__(config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config) if llm is None else llm
-        width = self.get_input_embeddings().embedding_dim  # of some OPT models not their hidden size
+        width: Any = self.get_input_embeddings().embedding_dim  # of some OPT models not their hidden size
         if config.compressor_config.output_size != width:
             raise ModelFitError(
                 f"the compressor writes memories of width {config.compressor_config.output_size}, the language model "

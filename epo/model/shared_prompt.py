@@ -147,7 +147,7 @@ def prove_sharing(model: Any, batch: dict[str, Any]) -> str | None:
     config = model.config.text_config
     kinds = recurrent_layers(config)
     if kinds:
-        reason = f"layers of kind {', '.join(kinds)} would carry the chosen reply over"
+        reason: str | None = f"layers of kind {', '.join(kinds)} would carry the chosen reply over"
     elif "chunked_attention" in (getattr(config, "layer_types", None) or ()):
         reason = "its attention looks at chunks of positions"
     else:

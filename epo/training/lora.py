@@ -55,7 +55,8 @@ def left_out(model: nn.Module) -> list[str]:
 
 def _head(model: nn.Module) -> nn.Module | None:
     """Return the language model's head, None where a module is no language model."""
-    return model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    find: Any = getattr(model, "get_output_embeddings", None)
+    return None if find is None else find()
 
 
 def say_left_out(model: nn.Module) -> None:

@@ -133,11 +133,11 @@ def test_a_broken_clip_names_its_dialogue(build, examples, tmp_path):
         build(broken)
 
 
-def test_replies_to_learn_answer_a_user_and_have_a_history(dialogues):
+def test_replies_to_learn_answer_a_user_the_first_one_included(dialogues):
     every = reply_examples(dialogues, "all")
     last = reply_examples(dialogues, "last")
-    assert len(last) == 12 and all(e.history and e.current.speaker == "user" for e in every)
-    assert [e.turn for e in every if e.dialogue_id == "d1"] == [3, 5]
+    assert len(last) == 12 and all(e.current.speaker == "user" for e in every)
+    assert [e.turn for e in every if e.dialogue_id == "d1"] == [1, 3, 5]
     assert [e.turn for e in last if e.dialogue_id == "d1"] == [5]
     assert len(reply_examples(dialogues, "last", require_clip=True)) == 11
 

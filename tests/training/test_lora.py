@@ -110,7 +110,7 @@ def _answers(model, batch):
 
 
 def test_a_transposed_layer_takes_it_in_or_has_it_beside():
-    """GPT-2's weight is (in, out): W + (2 [1, 2]^T [3, 4])^T, and x = [1, 1] gives [1, 1] + 14 [1, 2], and a bias of 1."""
+    """GPT-2's weight is (in, out): W + (2 [1, 2]^T [3, 4])^T, and x = [1, 1] gives [1, 1] + 14 [1, 2] + bias."""
     layer = Conv1D(2, 2)
     nn.init.eye_(layer.weight)
     state = {name: tensor for name, tensor in _state(layer.weight.detach()).items() if name.startswith("a.")}
