@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 
 from launch import compressor, ends, epo, evaluate, extractor, sft, stage
 from epo.data.cache import ClipCache
@@ -17,7 +18,7 @@ from launch.parts import embedding_fingerprint
 from launch.ranks import gather_shares, share
 from launch.recipe import RecipeError
 from launch.stage_state import stage_state
-from launch.training import check_words, placed_texts
+from launch.training import check_words, named, placed_texts
 
 ROOT = Path(__file__).parents[2]
 _TRAINING = {
@@ -71,6 +72,7 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     for out in (lm, heard, memory, tuned, preferred, control):
         results = json.loads((out / "stage.json").read_text())["results"]
         assert results["train/loss"] > 0 and (out / "provenance.json").is_file(), out
+        _each_number_names_its_split(out, results, tmp_path)
         assert yaml.safe_load((out / "recipe.yaml").read_text())["max_steps"] == 2
         assert not [path for suffix in ("bin", "pt", "pkl", "partial") for path in out.glob(f"*.{suffix}")], out
     assert (preferred / "adapter_model.safetensors").is_file()
@@ -116,6 +118,18 @@ _SCRIPTS = {
     "lm": "sft", "extractor": "extractor", "compressor": "compressor", "sft": "sft", "epo": "epo", "sft_chosen": "sft",
     "report": "evaluate",
 }  # fmt: skip
+
+
+def _each_number_names_its_split(out, results, tmp_path):
+    """In `stage.json` and in MLflow: what training measured of itself is no number of the validation split."""
+    measured = {name.split("/", 1)[1] for name in results if name.startswith("train/")}
+    assert {"loss", "runtime", "total_flos", "steps_per_second"} <= measured
+    assert {name.split("/", 1)[0] for name in results} <= {"train", "validation"}
+    assert not [name for name in results if name.startswith("validation/") and name.split("/", 1)[1] in measured]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    tracked = client.get_run((out / "mlflow_run_id.txt").read_text().strip()).data.metrics
+    assert {name for name in results if not isinstance(results[name], dict | list | str)} <= tracked.keys()
+    assert not {"validation/total_flos", "validation/train_loss", "validation/loss"} & tracked.keys()
 
 
 def _what_depends_on_a_change_is_known(corpus, folder):
@@ -347,6 +361,14 @@ def test_a_users_mistake_is_one_line_and_ours_a_traceback(monkeypatch, capsys, b
     assert codes == [code]
     assert (printed == "error: toy.yaml: unknown key 'bta'\n") == (code == 2)
     assert ("Traceback" in printed) == (code == 1)
+
+
+def test_a_number_is_named_by_its_split():
+    measured = {"train_loss": 1.5, "train_runtime": 2.0, "total_flos": 3.0, "epoch": 1.0}
+    assert named("train", measured) == {
+        "train/loss": 1.5, "train/runtime": 2.0, "train/total_flos": 3.0, "train/epoch": 1.0,
+    }  # fmt: skip
+    assert named("validation", {"train_of_thought": 1.0}) == {"validation/train_of_thought": 1.0}
 
 
 def test_alone_a_rank_has_everything():

@@ -14,7 +14,7 @@ from epo.training.lora import (
     lora_config,
     num_trainable,
 )
-from epo.training.sft import ExtractorTrainer, SftTrainer, TextTrainer
+from epo.training.sft import ExtractorTrainer, NothingToTrainError, SftTrainer, TextTrainer
 
 
 def arguments(folder, **changes):
@@ -28,8 +28,8 @@ def arguments(folder, **changes):
 
 @pytest.fixture
 def make_sft(model_and_processor, examples, clip_cache, tmp_path):
-    def make(emotion_weight=0.5, learning_rates=None, **changes):
-        model, processor = model_and_processor
+    def make(emotion_weight=0.5, learning_rates=None, model=None, **changes):
+        model, processor = model_and_processor if model is None else (model, model_and_processor[1])
         return SftTrainer(
             model=model, args=arguments(tmp_path, **changes), train_dataset=ScheduledDataset(8, 64, seed=0),
             data_collator=SftCollator(examples, PromptBuilder(processor, clip_cache)),
@@ -67,6 +67,48 @@ def test_each_part_has_its_own_learning_rate(make_sft, model_and_processor):
     assert {rate for name, rate in rates.items() if "compressor" in name} == {3e-4}
     assert {rate for name, rate in rates.items() if "compressor" not in name} == {1e-2}
     assert trainer.create_optimizer() is trainer.optimizer
+
+
+def test_the_optimizer_is_what_the_settings_ask_for(make_sft, model_and_processor):
+    """Betas, epsilon, kind; decay on all weights but norms and biases; in each part with its rate."""
+    settings = {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-5, "weight_decay": 0.1}
+    trainer = make_sft(learning_rates={"compressor": 3e-4}, optim="adamw_torch", **settings)
+    optimizer = trainer.create_optimizer()
+    assert type(optimizer) is torch.optim.AdamW
+    assert {(g["betas"], g["eps"]) for g in optimizer.param_groups} == {((0.8, 0.95), 1e-5)}
+    names = {id(parameter): name for name, parameter in model_and_processor[0].named_parameters()}
+    decays = {names[id(p)]: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    rates = {g["lr"] for g in optimizer.param_groups if g["weight_decay"] == 0.1}
+    assert rates == {1e-2, 3e-4}
+    for name in ("model.clip_norm.weight", "model.clip_head.bias", "model.language_model.norm.weight"):
+        assert decays[name] == 0.0, name
+    assert decays["model.clip_head.weight"] == decays["model.emotion_words.weight"] == 0.1
+    assert isinstance(make_sft(optim="sgd").create_optimizer(), torch.optim.SGD)
+
+
+def test_a_rate_for_what_does_not_train_is_refused(make_sft, model_and_processor):
+    freeze_all_but(model_and_processor[0], ("clip_head",))
+    with pytest.raises(NothingToTrainError, match="a learning rate is set for 'compressor', of which nothing trains"):
+        make_sft(learning_rates={"compressor": 3e-4})
+
+
+def test_dropout_of_a_frozen_language_model_is_off_and_of_lora_on(make_llm, make_model, make_sft, model_and_processor):
+    """Qwen's attention keeps its rate as a number; LoRA's own is a setting of the recipe."""
+
+    def rates(model):
+        found = [(name, m.p) for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)]
+        return {p for name, p in found if "lora_dropout" in name}, {
+            m.attention_dropout for m in model.model.language_model.modules() if hasattr(m, "attention_dropout")
+        }
+
+    model = make_model(make_llm(attention_dropout=0.25))[0]
+    inject_lora(model, lora_config(model, 4, 8, 0.125))
+    freeze_all_but(model, ("lora_",))
+    make_sft(model=model)
+    assert rates(model) == ({0.125}, {0.0})
+    model = make_model(make_llm(attention_dropout=0.25))[0]
+    make_sft(model=model)
+    assert rates(model)[1] == {0.25}  # of a language model that trains itself it stays
 
 
 def test_training_lowers_both_losses(make_sft):
@@ -112,3 +154,15 @@ def test_only_named_parts_train(model_and_processor):
     # Rank 4 on linears 32 -> 32 (q, k, v, o) and 32 -> 64, 32 -> 64, 64 -> 32, and the 16 -> 32 head.
     per_layer = 4 * 4 * (32 + 32) + 3 * 4 * (32 + 64)
     assert num_trainable(model)[0] == 2 * per_layer + 16 * 32 + 32
+
+
+def test_what_a_module_fixed_stays_fixed(model_and_processor):
+    """Whisper's sinusoids, whatever `trainable` names, with and without LoRA."""
+    model = model_and_processor[0]
+    fixed = "extractor.audio_encoder.embed_positions.weight"
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == [fixed]
+    inject_lora(model, lora_config(model, 4, 8, 0.0))
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == [fixed]
+    freeze_all_but(model, ("lora_", "extractor"))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert fixed not in trained and "extractor.audio_encoder.conv1.weight" in trained
