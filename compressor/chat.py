@@ -156,6 +156,22 @@ class ChatFormat:
         length = next((i for i, token in enumerate(ids) if token in stops), len(ids))
         return self.tokenizer.decode(list(ids[:length]), skip_special_tokens=True)
 
+    def require_table(self, num_embeddings: int) -> None:
+        """Refuse a tokenizer whose template writes tokens that the language model's embedding does not hold.
+
+        Placeholders may lie beyond it: their rows are never looked up.
+
+        Raises:
+            ChatTemplateError: names the first such token.
+        """
+        beyond = [token for token in (*self._context[1], *self.stop_ids) if token >= num_embeddings]
+        if beyond:
+            token = self.tokenizer.convert_ids_to_tokens(beyond[0])
+            raise ChatTemplateError(
+                f"{_name(self.tokenizer)}: its chat template writes {token!r}, id {beyond[0]}, but the language model "
+                f"has only {num_embeddings} embeddings; use the tokenizer it was trained with"
+            )
+
     @cached_property
     def _context(self) -> tuple[str, list[int]]:
         """A short prompt and its ids, in whose place any prompt may stand."""

@@ -7,6 +7,7 @@ from typing import Literal
 from transformers import TrainingArguments, set_seed
 
 from launch import stage
+from compressor.chat import chat_format
 from compressor.curriculum import Curriculum
 from compressor.data import CompressionCollator, History, Utterance
 from compressor.evaluation import memory_report
@@ -22,7 +23,17 @@ from launch.precision import require_precision
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import check_words, fit, named, open_corpus, placed_texts, plan_batches, save_weights, schedule
+from launch.training import (
+    check_lengths,
+    check_words,
+    fit,
+    named,
+    open_corpus,
+    placed_texts,
+    plan_batches,
+    save_weights,
+    schedule,
+)
 
 
 @dataclass(kw_only=True)
@@ -88,7 +99,9 @@ def _train(
     llm_tokenizer = load_tokenizer(recipe.llm, ())
     memory_id = add_placeholders(llm_tokenizer)["memory_token_id"]
     check_words(llm_tokenizer, placed_texts(recipe.data, dialogues))
+    check_lengths(recipe.data, examples, llm_tokenizer, recipe.system_prompt, recipe.max_prompt_tokens)
     llm = load_llm(recipe.llm, recipe.dtype)
+    chat_format(llm_tokenizer).require_table(llm.get_input_embeddings().num_embeddings)
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt)
     lines = (
         Utterance(turn.speaker, turn.text).line

@@ -33,8 +33,9 @@ def join_parts(recipe: Any) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
         ModelFitError: the compressor was made for a language model of another width.
     """
     tokenizer = load_tokenizer(recipe.llm, ())
-    chat_format(tokenizer)  # before anything large is loaded
+    chat = chat_format(tokenizer)  # before anything large is loaded
     llm = load_llm(recipe.llm, recipe.dtype)
+    chat.require_table(llm.get_input_embeddings().num_embeddings)
     extractor = _part(recipe.extractor, EmotionExtractor, "launch/extractor.py")
     compressor = _part(recipe.compressor, MambaCompressor, "launch/compressor.py")
     made_for = compressor.config.llm_fingerprint

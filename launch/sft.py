@@ -8,6 +8,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from launch import stage
+from compressor.chat import chat_format
 from compressor.curriculum import Curriculum, ScheduledDataset
 from compressor.fixed_settings import default_of
 from compressor.seams import gathered_state, load_models_whole, whole_model
@@ -37,7 +38,17 @@ from launch.precision import require_precision
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import open_folder
 from launch.tracking import TrackedRun, open_run
-from launch.training import check_words, fit, named, open_corpus, placed_texts, plan_batches, save_weights, schedule
+from launch.training import (
+    check_lengths,
+    check_words,
+    fit,
+    named,
+    open_corpus,
+    placed_texts,
+    plan_batches,
+    save_weights,
+    schedule,
+)
 
 
 @dataclass(kw_only=True)
@@ -176,7 +187,9 @@ def _tune_text(
     texts = (reply_text(turn.text, turn.emotion) for d in dialogues if d.split == "train" for turn in d.turns)
     tokenizer = load_tokenizer(recipe.llm, texts)
     check_words(tokenizer, placed_texts(recipe.data, dialogues))
+    check_lengths(recipe.data, examples, tokenizer, recipe.system_prompt, recipe.max_prompt_tokens)
     llm = load_llm(recipe.llm, recipe.dtype)
+    chat_format(tokenizer).require_table(llm.get_input_embeddings().num_embeddings)
     curriculum = Curriculum() if recipe.curriculum else Curriculum(short=0, medium=0)
     trainer = TextTrainer(
         model=llm,
@@ -251,6 +264,7 @@ def _tune_model(
     else:
         model, processor = join_parts(recipe)
     check_words(processor.tokenizer, placed_texts(recipe.data, dialogues))
+    check_lengths(recipe.data, examples, processor.tokenizer, processor.system_prompt, processor.max_prompt_tokens)
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     read_clips_first((example.current.clip for example in examples), processor.clips, cache)
     inject_lora(model, lora_config(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout))

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer, Tra
 from launch import stage
 from compressor.chat import chat_format
 from compressor.curriculum import ScheduledDataset
+from compressor.fitting import PromptTooLong, memory_prompt
 from compressor.seams import gather_together
 from epo.data.dialogue import DataError, Dialogue, read_dialogues
 from epo.model.processing import refuse_tokens, special_tokens
@@ -113,6 +114,32 @@ def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, s
             refuse_tokens(text, special)
         except DataError as error:
             raise DataError(f"{place}: {error}") from None
+
+
+def check_lengths(
+    path: str, examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, system_prompt: str, limit: int
+) -> None:
+    """Refuse turns to answer that alone exceed the limit, before training starts; only long ones are encoded.
+
+    Args:
+        path: the dialogues' file, for the message.
+        examples: whose current turns to look at; what a clip adds is not counted.
+        tokenizer: the language model's.
+        system_prompt: first message of every prompt.
+        limit: `max_prompt_tokens`.
+
+    Raises:
+        DataError: names the dialogue and the turn.
+    """
+    chat = chat_format(tokenizer)
+    room = limit - len(memory_prompt(chat, system_prompt, 0, 1, "", None)[1])
+    for example in examples:
+        if len(example.current.text.encode()) >= room:  # no token is shorter than a byte
+            try:
+                memory_prompt(chat, system_prompt, 0, 1, example.current.text, limit)
+            except PromptTooLong as error:
+                place = f"{path}: dialogue {example.dialogue_id!r}, turn {example.turn - 1}"
+                raise DataError(f"{place}: {error}") from None
 
 
 def placed_texts(path: str, dialogues: Iterable[Dialogue]) -> Iterator[tuple[str, str]]:

@@ -138,6 +138,20 @@ def num_lines(function):
     return 0 if not body else body[-1].end_lineno - body[0].lineno + 1
 
 
+def test_one_file_talks_to_chat_templates_and_none_to_a_tokenizers_padding():
+    """Prompts of all stages are alike, and a tokenizer needs no padding token, because nobody goes around the house."""
+    methods = [
+        (name, node.attr, ast.unparse(node.value))
+        for name in TREES
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Attribute)
+    ]
+    assert {name for name, attr, _ in methods if attr == "apply_chat_template"} == {"compressor.chat"}
+    padding = ("pad_token", "pad_token_id", "padding_side")
+    assert [(name, attr) for name, attr, _ in methods if attr in padding] == []
+    assert [name for name, attr, value in methods if attr == "pad" and "tokenizer" in value] == []
+
+
 def test_nothing_unsafe():
     """No pickles, no code from a checkpoint, no shell."""
     unsafe = [

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ import yaml
 from transformers import AutoConfig, AutoTokenizer
 
 from launch import compressor, epo, evaluate, extractor, sft
+from compressor.chat import ChatTemplateError, chat_format
 from compressor.configuration import MambaCompressorConfig
+from epo.data.dialogue import DataError, Turn
 from launch.model import load_model
 from launch.recipe import RecipeError
+from launch.training import check_lengths
 
 ROOT = Path(__file__).parents[2]
 _TRAINING = {
@@ -91,6 +95,26 @@ def test_every_stage_works_with_a_strict_template(run, part, strict_llm, unruly_
     assert rows["sft+epo"]["reward_accuracy"] is not None
     _, processor = load_model(str(tuned), "float32")
     assert processor.chat.stop_ids == [1, 2] and processor.encode_reply("Fine.", "sad")[-1] == 1
+
+
+def test_a_turn_too_long_for_any_prompt_is_named_before_training(make_tokenizer, examples):
+    long = replace(examples[3], current=Turn("user", "lake " * 80))
+    check_lengths("d.jsonl", [*examples, long], make_tokenizer(), "", 200)
+    check_lengths("d.jsonl", examples, make_tokenizer(), "Be kind.", 60)
+    with pytest.raises(DataError, match=r"^d.jsonl: dialogue 'd3', turn 4: a turn takes \d+ tokens, more than .* 60"):
+        check_lengths("d.jsonl", [*examples, long], make_tokenizer(), "", 60)
+
+
+def test_a_template_whose_tokens_the_model_does_not_know_is_refused(make_tokenizer):
+    words = make_tokenizer()
+    chat_format(words).require_table(320)
+    words.add_tokens(["<|done|>"], special_tokens=True)
+    words.chat_template = words.chat_template.replace("<|end|>", "<|done|>")
+    chat_format(words).require_table(321)
+    with pytest.raises(
+        ChatTemplateError, match=r"writes '<\|done\|>', id 320, but the language model has only 320 emb"
+    ):
+        chat_format(words).require_table(320)
 
 
 def test_a_compressor_of_unknown_system_prompt_is_taken_as_it_is(tmp_path):

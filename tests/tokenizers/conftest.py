@@ -254,3 +254,32 @@ def words(name: str) -> Any:
     tokenizer.name_or_path = name
     add_placeholders(tokenizer)
     return tokenizer
+
+
+@pytest.fixture
+def scripted() -> Callable[[int, list[int]], Any]:
+    """Build a model that says the ids it is given, token by token, whatever it reads."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    class Script(torch.nn.Module):
+        def __init__(self, num_tokens: int, ids: list[int]) -> None:
+            super().__init__()
+            self.num_tokens, self.ids, self.step = num_tokens, ids, 0
+
+        def forward(self, hidden: Any) -> Any:
+            scores = torch.zeros(*hidden.shape[:2], self.num_tokens)
+            scores[..., self.ids[self.step]] = 1.0
+            self.step += 1
+            return scores
+
+    def make(num_tokens: int, ids: list[int]) -> Any:
+        config = AutoConfig.for_model(
+            "qwen3", vocab_size=num_tokens, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+            num_attention_heads=1, num_key_value_heads=1, head_dim=8, tie_word_embeddings=False,
+        )  # fmt: skip
+        llm = AutoModelForCausalLM.from_config(config)
+        llm.lm_head = Script(num_tokens, ids)
+        return llm
+
+    return make

@@ -3,8 +3,6 @@
 import re
 
 import pytest
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from compressor.chat import ChatTemplateError, chat_format
 from compressor.placeholders import MEMORY_TOKEN
@@ -88,7 +86,7 @@ def test_a_llama_like_tokenizer_would_write_it_twice(rows):
     assert words.encode(text).count(words.bos_token_id) == 2
 
 
-def test_generation_stops_at_the_end_of_the_turn(words):
+def test_generation_stops_at_the_end_of_the_turn(words, scripted):
     """A model that answers, ends its turn and babbles on is heard up to the end, and asked no further."""
     chat = chat_format(words)
     babble = words.encode("I met Mira.", add_special_tokens=False)
@@ -99,36 +97,12 @@ def test_generation_stops_at_the_end_of_the_turn(words):
     assert chat.decode([*said, *babble]).strip() == "(sad) I am sorry."
 
 
-def test_generation_stops_at_eos_too(rows):
+def test_generation_stops_at_eos_too(rows, scripted):
     words = rows["Gemma-like"]()
     said = words.encode("I am sorry.", add_special_tokens=False)
     llm = scripted(len(words), [*said, words.eos_token_id, *said])
     assert LocalChat("tiny", llm, words, temperature=0, max_tokens=30).ask("Hello", 0) == "I am sorry."
     assert llm.lm_head.step == len(said) + 1
-
-
-class Script(torch.nn.Module):
-    """A head that says what it was told, token by token."""
-
-    def __init__(self, num_tokens, ids):
-        super().__init__()
-        self.num_tokens, self.ids, self.step = num_tokens, ids, 0
-
-    def forward(self, hidden):
-        scores = torch.zeros(*hidden.shape[:2], self.num_tokens)
-        scores[..., self.ids[self.step]] = 1.0
-        self.step += 1
-        return scores
-
-
-def scripted(num_tokens, ids):
-    config = AutoConfig.for_model(
-        "qwen3", vocab_size=num_tokens, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-        num_attention_heads=1, num_key_value_heads=1, head_dim=8, tie_word_embeddings=False,
-    )  # fmt: skip
-    llm = AutoModelForCausalLM.from_config(config)
-    llm.lm_head = Script(num_tokens, ids)
-    return llm
 
 
 def test_words_to_begin_with_are_the_beginning_of_the_reply(words):

@@ -1,0 +1,76 @@
+"""The built-in tokenizer's prompts are, token for token, those that the printed figures were made with."""
+
+import hashlib
+import json
+
+import pytest
+
+from compressor.curriculum import Curriculum
+from compressor.data import CompressionCollator, History, Utterance
+from compressor.trainer import CurriculumCollator
+from epo.data.corpora.builtin import BuiltinCorpus
+from epo.data.corpora.builtin.script import write_script
+from epo.data.dialogue import Turn
+from epo.model.clip_reader import ClipFeatures
+from epo.model.processing import add_placeholders, reply_text
+from epo.model.tokenizer import train_tokenizer
+from epo.training.collate import TextCollator, current_text
+from epo.training.examples import reply_examples
+
+TURNS = (Turn("user", "I met Mira."), Turn("assistant", "Where?"))
+
+
+def test_prompts_and_replies_are_spelled_as_ever(make_model):
+    _, processor = make_model()
+    words = processor.tokenizer
+
+    def plain(text):
+        return words.encode(text, add_special_tokens=False)
+
+    memory = processor.encode_prompt(TURNS, Turn("user", "And now?"), ClipFeatures())
+    assert memory.input_ids == plain("<|user|>" + "<|memory|>" * 4 + "And now?<|end|><|assistant|>")
+    text = processor.encode_prompt(TURNS, Turn("user", "And now?"), ClipFeatures(), use_memory=False)
+    assert text.input_ids == plain(
+        "<|user|>I met Mira.<|end|><|assistant|>Where?<|end|><|user|>And now?<|end|><|assistant|>"
+    )
+    assert processor.encode_reply("Mira.", "sad") == [*plain("(sad) Mira."), words.eos_token_id]
+    assert processor.chat.encode_start("(sad)") == plain("(sad)") and processor.chat.stop_ids == [words.eos_token_id]
+
+
+@pytest.fixture(scope="module")
+def builtin():
+    dialogues = [write_script(BuiltinCorpus(), "train", index) for index in range(40)]
+    return dialogues, reply_examples(dialogues, "all")
+
+
+def digest(rows):
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def batches(collate, num_examples):
+    """Ids and labels of a hundred positions spread over the whole curriculum."""
+    found = []
+    for place in range(100):
+        batch = collate([{"index": place % num_examples, "seed": place, "progress": place / 100}])
+        found.append([[name, batch[name].tolist()] for name in sorted(batch)])
+    return found
+
+
+def test_training_batches_are_those_of_the_first_figures(builtin):
+    """Made with the code of the quickstart's figures, before `compressor.chat` wrote the prompts."""
+    dialogues, examples = builtin
+    words = train_tokenizer([reply_text(turn.text, turn.emotion) for d in dialogues for turn in d.turns], 600)
+    history_words = train_tokenizer([turn.text for d in dialogues for turn in d.turns], 600)
+    text = batches(TextCollator(examples, words, Curriculum(), 0.15), len(examples))
+    add_placeholders(words)
+    histories = [
+        History(
+            tuple(Utterance(turn.speaker, turn.text) for turn in example.history),
+            current_text(example, i % 2 == 0),
+            reply_text(example.reply, example.reply_emotion),
+        )
+        for i, example in enumerate(examples)
+    ]
+    collator = CompressionCollator(history_words, words, 600, 4)
+    memory = batches(CurriculumCollator(histories, Curriculum(0.05, 0.55, 0.2), collator), len(examples))
+    assert (digest(text), digest(memory)) == ("7433195bb80dc0a9", "828d8c1a1220b31d")
