@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer
 
+from compressor.precision import hold_in_precision
+
 
 class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; raised on every rank together, before the optimizer steps."""
@@ -66,6 +68,7 @@ class ScheduledTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        hold_in_precision(self)
         self.model_accepts_loss_kwargs = False  # losses are means over examples: accumulation must divide
         self._terms = LossTerms()
         self._tokens_seen, self._last_log_s = 0, time.monotonic()

@@ -7,9 +7,9 @@ import torch
 from transformers import TrainingArguments
 
 from compressor.curriculum import ScheduledDataset
+from compressor.precision import KeepBuffers, cast_weights, keep_trained_in_float32
 from epo.training.collate import PromptBuilder, SftCollator
 from epo.training.lora import freeze_all_but, inject_lora, lora_config
-from epo.training.precision import KeepBuffers, cast_weights, keep_trained_in_float32
 from epo.training.sft import SftTrainer
 from launch.training import fit
 
@@ -45,7 +45,7 @@ def trained(make_trainer):
     """Its weights before and after four steps of a small rate."""
     trainer = make_trainer("run")
     before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
-    fit(trainer)
+    trainer.train()
     return before, dict(trainer.model.named_parameters())
 
 
