@@ -25,10 +25,10 @@ from transformers import (
 from compressor.configuration import MambaCompressorConfig, forget_dtype
 from compressor.language_model import embedding_std, require_supported, text_part
 from compressor.modeling import MambaCompressor
+from compressor.precision import cast_weights
 from epo.model.configuration import ExtractorConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.tokenizer import train_tokenizer
-from epo.training.precision import cast_weights
 from launch.recipe import RecipeError
 
 _RESIZED, _MISSING, _LEFT_OVER = "is of another size", "is missing", "has no place in it"

@@ -16,7 +16,6 @@ from compressor.seams import gather_together
 from epo.data.dialogue import DataError, Dialogue, read_dialogues
 from epo.model.processing import refuse_tokens, special_tokens
 from epo.training.examples import Example
-from epo.training.precision import KeepBuffers, keep_trained_in_float32
 from launch.progress import show_own_progress
 from launch.recipe import accumulation_steps, require_max_steps
 from launch.space import require_space
@@ -43,8 +42,6 @@ def schedule(examples: Sequence[Example], num_samples: int, seed: int, global_ba
 
 def fit(trainer: Trainer) -> dict[str, float]:
     """Train, from the last complete checkpoint in the output folder if there is one, and return final metrics."""
-    keep_trained_in_float32(trainer.model)
-    trainer.add_callback(KeepBuffers(trainer.model))
     gather_together(trainer.model)
     output_dir = Path(trainer.args.output_dir)
     if stage.rank() == 0:

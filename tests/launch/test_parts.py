@@ -7,6 +7,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, WhisperConfig, WhisperModel
 
 from launch import parts
+from epo.evaluation.generate import generate_replies
+from epo.evaluation.recognition import recognise
 from epo.evaluation.rewards import pair_logps
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
@@ -88,8 +90,11 @@ def saved(make_model, tmp_path):
 def test_every_part_of_a_whole_model_has_its_dtype(saved, pairs, clip_cache, dtype):
     model, processor = load_model(str(saved), dtype)
     assert dtypes(model) == {getattr(torch, dtype)}
-    chosen, _ = pair_logps(model.eval(), pairs[:2], PromptBuilder(processor, clip_cache))  # and it computes
-    assert torch.isfinite(chosen).all()
+    build = PromptBuilder(processor, clip_cache)  # and it computes
+    assert torch.isfinite(pair_logps(model.eval(), pairs[:2], build)[0]).all()
+    assert len(generate_replies(model, processor, [build(pair.example) for pair in pairs[:2]], 2, 3)) == 2
+    clips = [pair.example.current.clip for pair in pairs[:2]]
+    assert recognise(model.model.extractor, clips, ["sad", "happy"], processor.clips, clip_cache)
 
 
 def test_a_configuration_forgets_the_dtypes_of_its_parts(saved):

@@ -1,13 +1,15 @@
 """What weights are held in: small steps are kept, frozen weights and buffers stay as they are."""
 
+import shutil
+
 import pytest
 import torch
 from transformers import TrainingArguments
 
 from compressor.curriculum import ScheduledDataset
+from compressor.precision import KeepBuffers, cast_weights, keep_trained_in_float32
 from epo.training.collate import PromptBuilder, SftCollator
 from epo.training.lora import freeze_all_but, inject_lora, lora_config
-from epo.training.precision import KeepBuffers, cast_weights, keep_trained_in_float32
 from epo.training.sft import SftTrainer
 from launch.training import fit
 
@@ -15,25 +17,36 @@ RATE = 1e-5
 
 
 @pytest.fixture
-def trained(model_and_processor, examples, clip_cache, tmp_path):
-    """A bfloat16 model before and after four steps of a small rate on LoRA and the projection of clips."""
-    model, processor = model_and_processor
-    cast_weights(model, torch.bfloat16)
-    inject_lora(model, lora_config(model, 4, 8, 0.0))
-    freeze_all_but(model, ("lora_", "clip_head"))
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    args = TrainingArguments(
-        output_dir=str(tmp_path), max_steps=4, per_device_train_batch_size=4, learning_rate=RATE, save_strategy="no",
-        report_to="none", use_cpu=True, bf16=True, remove_unused_columns=False, lr_scheduler_type="constant",
-        disable_tqdm=True, weight_decay=0.0,
-    )  # fmt: skip
-    trainer = SftTrainer(
-        model=model, args=args, train_dataset=ScheduledDataset(8, 16, seed=0),
-        data_collator=SftCollator(examples, PromptBuilder(processor, clip_cache)), emotion_weight=0.0,
-        learning_rates={},
-    )  # fmt: skip
-    fit(trainer)
-    return before, dict(model.named_parameters())
+def make_trainer(make_model, examples, clip_cache, tmp_path):
+    """Build a trainer of LoRA and of the projection of clips in a bfloat16 model, anew as a fresh process would."""
+
+    def make(folder, **changes):
+        model, processor = make_model()
+        cast_weights(model, torch.bfloat16)
+        torch.manual_seed(0)
+        inject_lora(model, lora_config(model, 4, 8, 0.0))
+        freeze_all_but(model, ("lora_", "clip_head"))
+        settings = {
+            "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": RATE, "save_strategy": "no",
+            "report_to": "none", "use_cpu": True, "bf16": True, "remove_unused_columns": False, "disable_tqdm": True,
+            "lr_scheduler_type": "constant", "weight_decay": 0.0,
+        }  # fmt: skip
+        return SftTrainer(
+            model=model, args=TrainingArguments(output_dir=str(tmp_path / folder), **(settings | changes)),
+            train_dataset=ScheduledDataset(8, 16, seed=0), emotion_weight=0.0, learning_rates={},
+            data_collator=SftCollator(examples, PromptBuilder(processor, clip_cache)),
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def trained(make_trainer):
+    """Its weights before and after four steps of a small rate."""
+    trainer = make_trainer("run")
+    before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+    trainer.train()
+    return before, dict(trainer.model.named_parameters())
 
 
 def test_steps_too_small_for_bfloat16_are_kept(trained):
@@ -72,3 +85,15 @@ def test_buffers_are_given_back_after_deepspeed_rounded_them(make_llm):
     found = dict(llm.named_buffers())
     assert found.keys() == wanted.keys() and all(found[name].equal(wanted[name]) for name in wanted)
     assert all(buffer.dtype is torch.float32 for buffer in found.values())
+
+
+def test_an_interrupted_run_goes_on_from_the_float32_weights(make_trainer, tmp_path):
+    """A checkpoint holds each weight in its own precision, so that a resumed run equals one that went through."""
+    whole = make_trainer("whole", save_strategy="steps", save_steps=2, learning_rate=1e-3)
+    fit(whole)
+    shutil.copytree(tmp_path / "whole" / "checkpoint-2", tmp_path / "parts" / "checkpoint-2")
+    second = make_trainer("parts", save_strategy="steps", save_steps=2, learning_rate=1e-3)
+    fit(second)
+    ours, theirs = second.model.state_dict(), whole.model.state_dict()
+    assert [name for name in theirs if not ours[name].equal(theirs[name])] == []
+    assert {tensor.dtype for tensor in theirs.values()} == {torch.float32, torch.bfloat16}

@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -33,6 +33,12 @@ def keep_trained_in_float32(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.is_floating_point():
             parameter.data = parameter.data.to(torch.float32)
+
+
+def hold_in_precision(trainer: Trainer) -> None:
+    """Hold what a trainer trains in float32, and its buffers; each trainer here calls it when it is made."""
+    keep_trained_in_float32(trainer.model)
+    trainer.add_callback(KeepBuffers(trainer.model))
 
 
 class KeepBuffers(TrainerCallback):
