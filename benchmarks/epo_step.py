@@ -3,9 +3,10 @@
     python benchmarks/epo_step.py [--steps 8] [--pairs 4]
 
 All runs go through `trl.DPOTrainer`. `stock` repeats each prompt, its memories and its clip for the rejected reply,
-and encodes clip and history anew for policy and reference, as TRL does with any model. `context once` encodes them
-once for both models, `ours` reads each prompt once a pair besides. The losses are compared too, because a faster step
-with another loss would be no win.
+encodes clip and history anew for policy and reference, and scores every position, as TRL does with any model on a CPU.
+`context once` encodes a pair's clip and history once for both replies and both models and scores labelled positions
+only, `ours` reads each prompt once a pair besides. The losses are compared too, because a faster step with another loss
+would be no win.
 """
 
 import argparse
@@ -19,15 +20,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, set_seed
 
 from launch import stage  # noqa: F401  (first: mends sys.path)
 from compressor.curriculum import ScheduledDataset
+from compressor.data import IGNORE
 from epo.data.cache import ClipCache
 from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply, write_builtin_corpus
 from epo.data.dialogue import read_dialogues
 from epo.model.clip_reader import ClipReader
-from epo.model.modeling import EpoForConditionalGeneration
+from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration, TokenScores, token_scores
 from epo.model.processing import EpoProcessor, add_placeholders
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
@@ -63,19 +66,33 @@ class StepTimes(TrainerCallback):
 
 
 class StockTrainer(EpoTrainer):
-    """Encodes clip and history in every forward pass, of policy and of reference, as TRL would."""
+    """Encodes clip and history in every forward pass, for each reply, of policy and of reference, as TRL would."""
 
     def _encode_context_once(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        return inputs
+        repeated = {key: torch.cat([inputs[key]] * 2) for key in CONTEXT_KEYS}
+        return {key: value for key, value in inputs.items() if key != "prompt_lengths"} | repeated
+
+
+class StockModel(EpoForConditionalGeneration):
+    """Scores all positions and keeps those that have a label."""
+
+    def _score_labels(self, input_ids: Any, attention_mask: Any, labels: Any, *rest: Any) -> TokenScores:
+        embeds = self.embed_prompts(input_ids, rest[-1])
+        output = self.language_model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False)
+        everywhere = torch.ones_like(labels[:, 1:])
+        scores = token_scores(
+            output.logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].clamp(min=0).flatten(), everywhere
+        )
+        return TokenScores(*(values.masked_fill(labels[:, 1:] == IGNORE, 0) for values in scores.to_tuple()))
 
 
 def main() -> None:
     options = parse()
     with tempfile.TemporaryDirectory() as folder:
         pairs = make_pairs(Path(folder), options.pairs * options.steps)
-        stock = run(Path(folder), pairs, options, StockTrainer, share_prompts=False)
-        once = run(Path(folder), pairs, options, EpoTrainer, share_prompts=False)
-        ours = run(Path(folder), pairs, options, EpoTrainer, share_prompts=True)
+        stock = run(Path(folder), pairs, options, StockTrainer, StockModel)
+        once = run(Path(folder), pairs, options, EpoTrainer, shares_prompts=False)
+        ours = run(Path(folder), pairs, options, EpoTrainer)
     gap = max(abs(a - b) for run_ in (once, ours) for a, b in zip(run_.losses, stock.losses, strict=True))
     report = {
         "seconds_a_step": {"stock": stock.median_s, "context once": once.median_s, "ours": ours.median_s},
@@ -111,11 +128,12 @@ def run(
     pairs: list[PairExample],
     options: SimpleNamespace,
     kind: type[EpoTrainer],
-    share_prompts: bool,
+    model_kind: type[EpoForConditionalGeneration] = EpoForConditionalGeneration,
+    shares_prompts: bool = True,
 ) -> StepTimes:
     """Train a fresh model, the same in every run, and return its step times."""
     set_seed(0)
-    model, processor = make_model(pairs)
+    model, processor = make_model(pairs, model_kind)
     build = PromptBuilder(processor, ClipCache(folder / "cache"))
     for pair in pairs:
         build(pair.example)  # decode beforehand: both runs read the cache
@@ -137,16 +155,20 @@ def run(
         model=model,
         args=args,
         train_dataset=ScheduledDataset(len(pairs), options.pairs * options.steps, seed=0),
-        data_collator=PairCollator(pairs, build, share_prompts),
+        data_collator=PairCollator(pairs, build),
         processing_class=processor,
         callbacks=[times],
         peft_config=lora_config(model, 16, 32, 0.0),
     )
+    if not shares_prompts:
+        model.shares_prompts = False
     trainer.train()
     return times
 
 
-def make_model(pairs: list[PairExample]) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
+def make_model(
+    pairs: list[PairExample], kind: type[EpoForConditionalGeneration]
+) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     texts = [turn.text for pair in pairs for turn in (*pair.example.history, pair.example.current)]
     llm, tokenizer = load_llm(str(PARTS / "llm.json"), "float32"), load_tokenizer(str(PARTS / "llm.json"), texts)
     extractor, feature_extractor, image_processor = build_extractor(
@@ -154,7 +176,7 @@ def make_model(pairs: list[PairExample]) -> tuple[EpoForConditionalGeneration, E
     )
     compressor = build_compressor(str(PARTS / "mamba2.json"), 2, llm)
     reader = ClipReader(feature_extractor, image_processor, 4.0, 4.0, 8)
-    model = EpoForConditionalGeneration.from_parts(llm, extractor, compressor, tokenizer, add_placeholders(tokenizer))
+    model = kind.from_parts(llm, extractor, compressor, tokenizer, add_placeholders(tokenizer))
     processor = EpoProcessor(
         reader.feature_extractor,
         reader.image_processor,

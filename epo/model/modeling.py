@@ -363,7 +363,6 @@ class EpoForConditionalGeneration(PreTrainedModel):
     ) -> TokenScores:
         """Score labelled tokens only: a head over the whole prompt is a good part of a small model's work."""
         rows, columns = (labels[:, 1:] != IGNORE).nonzero(as_tuple=True)
-        targets = labels[rows, columns + 1]
         reads: dict[str, Any] = {"attention_mask": attention_mask}
         source_rows, source_columns = rows, columns
         if prompt_lengths is not None and self.shares_prompts:
@@ -379,7 +378,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         kept = source_columns.unique() if len(rows) else source_columns.new_zeros(1)
         scores = logits_at(self.language_model, kept, inputs_embeds=embeds, use_cache=False, **reads)
         logits = scores[source_rows, torch.searchsorted(kept, source_columns)].float()
-        return _token_scores(logits, targets, (rows, columns), labels[:, 1:].shape)
+        return token_scores(logits, labels[rows, columns + 1], labels[:, 1:] != IGNORE)
 
 
 def _both_replies(prompt_lengths: Tensor) -> Tensor:
@@ -387,16 +386,23 @@ def _both_replies(prompt_lengths: Tensor) -> Tensor:
     return torch.arange(len(prompt_lengths), device=prompt_lengths.device).repeat(2)
 
 
-def _token_scores(logits: Tensor, targets: Tensor, places: tuple[Tensor, Tensor], shape: torch.Size) -> TokenScores:
-    """Score targets (N,) by logits (N, V) and put the results to their places in a table of a shape (B, T - 1)."""
+def token_scores(logits: Tensor, targets: Tensor, places: Tensor) -> TokenScores:
+    """Score tokens by the logits before them.
+
+    Args:
+        logits: float32 (N, V).
+        targets: int64 (N,).
+        places: (B, T - 1), true where the N tokens stand, row by row.
+    """
     normaliser = logits.logsumexp(dim=-1)
     log_probs = logits.gather(1, targets.unsqueeze(1)).squeeze(1) - normaliser
     with torch.no_grad():
         entropy = normaliser - ((logits - normaliser.unsqueeze(1)).exp() * logits).sum(dim=-1)
         mean, is_top1 = logits.mean(dim=-1), logits.argmax(dim=-1) == targets
+    where = places.nonzero(as_tuple=True)
 
     def table(values: Tensor) -> Tensor:
-        return values.new_zeros(shape).index_put(places, values)
+        return values.new_zeros(places.shape).index_put(where, values)
 
     return TokenScores(table(log_probs), table(entropy), table(mean), table(is_top1))
 
