@@ -70,9 +70,10 @@ def test_the_curriculum_keeps_the_turn_that_an_unspaced_reply_is_about():
 
 
 def test_ties_of_the_curriculum_stay_ties_whatever_the_order_of_the_words():
-    """Equal words summed in another order may differ in the last digit, and a set's order changes by process."""
-    words = [f"w{i}" for i in range(30)]
-    filler = [" ".join(words[: i + 1]) for i in range(30)]
-    for seed in range(20):
-        first, second = " ".join(words), " ".join(words[seed:] + words[:seed])
-        assert RelevantTurns([*filler, first, second]).pick([first, second], first, 1) == [1]
+    """Summed in another order equal numbers may differ in the last digit, and a set's order changes by process."""
+    for trial in range(60):
+        first, second = ([f"{side}{trial}x{i}" for i in range(40)] for side in "ab")
+        # Word i of either turn stands in i + 1 other turns, so both turns share words of the same rarities.
+        filler = [" ".join(words[i:]) for words in (first, second) for i in range(40)]
+        turns = [" ".join(first), " ".join(second)]
+        assert RelevantTurns([*filler, *turns]).pick(turns, " ".join(turns), 1) == [1]

@@ -11,6 +11,7 @@ from epo.preferences.gold import collect_gold
 from epo.training.examples import example_of, examples_of_split, reply_examples, with_history
 from epo.training.losses import sequence_logps
 from launch.pipeline_files import StageFiles, Writer
+from launch.preferences import PreferencesRecipe
 from launch.stage_counts import StageCheck, check_stage
 
 # The speakers of a dialogue, and which turns are replies.
@@ -79,8 +80,8 @@ def test_every_stage_is_counted_by_the_same_rule(talks, tmp_path):
     data, pairs = str(tmp_path / "dialogues.jsonl"), str(tmp_path / "pairs" / "pairs.jsonl")
     write_dialogues(data, talks)
     files = StageFiles()
-    keys = {"data": data, "replies": "all", "require_clip": False, "source": "retrieve", "embedding_model": None}
-    preferences = SimpleNamespace(**keys, splits=["train", "validation", "test"])
+    keys = {"data": data, "replies": "all", "require_clip": False}
+    preferences = PreferencesRecipe(**keys, output_dir=str(tmp_path / "pairs"))
     files.add(Writer("preferences", "preferences.py", preferences), str(tmp_path / "pairs"))
     training = {"max_steps": 1, "global_batch_size": 1, "per_device_train_batch_size": 1, "llm": "x"}
 
@@ -92,7 +93,7 @@ def test_every_stage_is_counted_by_the_same_rule(talks, tmp_path):
 
     sft = count("sft.py", pairs=None, input="text", min_fact_recall=None, **training)
     compressor = count("compressor.py", backbone="x", **training)
-    built = count("preferences.py", splits=preferences.splits)
+    built = count("preferences.py", **vars(preferences))
     epo = count("epo.py", pairs=pairs, model="hub", **training)
     parts = {"sft": None, "epo": None, "control": None, "bert_score_model": None}
     tested = count("evaluate.py", pairs=pairs, split="test", max_dialogues=None, **parts)
