@@ -168,8 +168,8 @@ class ChatFormat:
         if beyond:
             token = self.tokenizer.convert_ids_to_tokens(beyond[0])
             raise ChatTemplateError(
-                f"{_name(self.tokenizer)}: its chat template writes {token!r}, id {beyond[0]}, but the language model has "
-                f"only {num_embeddings} embeddings; use the tokenizer it was trained with"
+                f"{_name(self.tokenizer)}: its chat template writes {token!r}, id {beyond[0]}, but the language model "
+                f"has only {num_embeddings} embeddings; use the tokenizer it was trained with"
             )
 
     @cached_property
