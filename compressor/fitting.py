@@ -13,14 +13,14 @@ _TURN_CHARACTERS = 16
 
 
 class PromptTooLong(CompressorDataError):
-    """A current turn that exceeds the limit even without any turn before it."""
+    """A current turn that exceeds the limit even without any turn before it.
 
-    def __init__(self, current: str, num_tokens: int, limit: int) -> None:
+    Made anew from its message alone where a data loader's worker raised it.
+    """
+
+    def __init__(self, message: str, num_tokens: int = 0) -> None:
+        super().__init__(message)
         self.num_tokens = num_tokens
-        super().__init__(
-            f"a turn takes {num_tokens} tokens, more than max_prompt_tokens {limit}: {current[:60]!r}...; raise "
-            "max_prompt_tokens or shorten the turn"
-        )
 
 
 def text_prompt(
@@ -56,7 +56,7 @@ def text_prompt(
     found = newest_that_fit([len(turn["content"]) for turn in past], write, limit)
     if found is None:
         assert limit is not None
-        raise PromptTooLong(current, len(write(0)), limit)
+        raise _too_long(current, len(write(0)), limit)
     return found
 
 
@@ -104,7 +104,7 @@ def memory_prompt(
             return fitting, ids[:place] + one_turn * fitting + ids[place + num_memory_tokens :]
     bare = chat.encode_prompt(_messages(system_prompt, [], current), placeholders)
     if limit is not None and len(bare) > limit:
-        raise PromptTooLong(current, len(bare), limit)
+        raise _too_long(current, len(bare), limit)
     return 0, bare
 
 
@@ -160,3 +160,11 @@ def newest_that_fit(
 def _messages(system_prompt: str, past: Sequence[Message], current: str) -> list[Message]:
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return [*system, *past, {"role": "user", "content": current}]
+
+
+def _too_long(current: str, num_tokens: int, limit: int) -> PromptTooLong:
+    return PromptTooLong(
+        f"a turn takes {num_tokens} tokens, more than max_prompt_tokens {limit}: {current[:60]!r}...; raise "
+        "max_prompt_tokens or shorten the turn",
+        num_tokens,
+    )

@@ -117,6 +117,22 @@ def test_a_template_whose_tokens_the_model_does_not_know_is_refused(make_tokeniz
         chat_format(words).require_table(320)
 
 
+@pytest.mark.parametrize(("module", "keys"), [(sft, {"input": "text"}), (compressor, {"backbone": "mamba2"})])
+def test_stages_check_lengths_and_tokens_before_they_train(run, part, strict_llm, corpus, module, keys):
+    keys = {key: part(value) if key == "backbone" else value for key, value in keys.items()}
+    keys |= {"data": str(corpus / "dialogues.jsonl"), "llm": strict_llm}
+    with pytest.raises(
+        DataError, match=r"dialogue 'd0', turn 2: a turn takes \d+ tokens, more than max_prompt_tokens 5"
+    ):
+        run(module, "short", max_prompt_tokens=5, **keys, **_TRAINING)
+    words = AutoTokenizer.from_pretrained(strict_llm)
+    words.add_tokens(["<|done|>"], special_tokens=True)
+    words.chat_template = _STRICT.replace("<|end|>", "<|done|>")
+    words.save_pretrained(strict_llm)
+    with pytest.raises(ChatTemplateError, match=r"writes '<\|done\|>', id 32\d, but the language model has only 320"):
+        run(module, "unknown", **keys, **_TRAINING)
+
+
 def test_a_compressor_of_unknown_system_prompt_is_taken_as_it_is(tmp_path):
     MambaCompressorConfig().save_pretrained(tmp_path)
     assert AutoConfig.from_pretrained(tmp_path).system_prompt is None

@@ -86,6 +86,19 @@ def test_a_llama_like_tokenizer_would_write_it_twice(rows):
     assert words.encode(text).count(words.bos_token_id) == 2
 
 
+def test_a_history_costs_what_it_adds_to_the_prompt_and_no_bos_a_turn(rows):
+    from compressor.data import CompressionCollator, History, Utterance
+    from epo.model.processing import add_placeholders
+
+    words = rows["Llama-3-like"]()
+    add_placeholders(words)
+    turns = (Utterance("user", "I met Mira."), Utterance("assistant", "How was it?"))
+    written = "".join(f"<|head|>{turn.speaker}<|/head|>\n\n{turn.text}<|eot|>" for turn in turns)
+    collator = CompressionCollator(rows["trims"](), words, 1000, num_memory_tokens=3)
+    tokens = len(words.encode(written, add_special_tokens=False))
+    assert collator.num_history_tokens(History(turns, "And now?", "Fine.")) == (tokens, 6)
+
+
 def test_generation_stops_at_the_end_of_the_turn(words, scripted):
     """A model that answers, ends its turn and babbles on is heard up to the end, and asked no further."""
     chat = chat_format(words)

@@ -224,8 +224,11 @@ def test_a_history_of_which_nothing_fits_teaches_the_reply_alone(collator, make_
 
 
 def test_a_current_turn_too_long_for_the_compressor_stage_is_refused(collator):
-    with pytest.raises(CompressorDataError, match=r"takes \d+ tokens, more than max_prompt_tokens 6: 'And now\?'"):
-        collator(max_prompt_tokens=6)([{"history": LONG_HISTORY, "target_turn": 0}])
+    row = {"history": LONG_HISTORY, "target_turn": 0}
+    for workers in (0, 1):  # a worker's error is made anew from its message
+        batches = torch.utils.data.DataLoader([row], collate_fn=collator(max_prompt_tokens=6), num_workers=workers)
+        with pytest.raises(CompressorDataError, match=r"takes \d+ tokens, more than max_prompt_tokens 6: 'And now\?'"):
+            next(iter(batches))
 
 
 EXAMPLE = Example("d9", 2001, TURNS, Turn("user", "And now?", "sad"), "Mira.", "sad")
