@@ -85,12 +85,12 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(types, argv)
     hardware = _cpu_settings() if any(_is_foreign(type_) for type_ in types) else {}
-    parser.set_defaults_with_config(**_known_to(types, _TRAINING_DEFAULTS | hardware))
+    values = _said(parser, types, argv, hardware)
+    _refuse_fixed(types, values, _config_name(argv))
     try:
         recipes = tuple(parser.parse_args_and_config(argv))
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{_config_name(argv)}: {error}") from error
-    _refuse_fixed(types, vars(parser.parse_args(_without_config(argv))), _config_name(argv))
     for recipe in recipes:
         _check_values(recipe, _config_name(argv))
         receive_credentials(recipe)
@@ -107,13 +107,7 @@ def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[d
     Args and errors: those of `read_recipe`, but for what only transformers and TRL find wrong in a value.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(types, argv)
-    config = read_mapping(Path(_config_name(argv))) if "--config" in argv else {}
-    parser.set_defaults_with_config(**_known_to(types, _TRAINING_DEFAULTS | config))
-    try:
-        values = vars(parser.parse_args(_without_config(argv)))
-    except ValueError as error:
-        raise RecipeError(f"{_config_name(argv)}: {error}") from error
+    values = _said(_parser(types, argv), types, argv, {})
     _check_seeds(values, _config_name(argv))
     _refuse_fixed(types, values, _config_name(argv))
     kept: dict[str, Any] = {}
@@ -228,6 +222,18 @@ def _parser(types: Sequence[Any], argv: Sequence[str]) -> "_Parser":
         _check_file(argv, known)
     _check_flags(argv, known)
     return _Parser(list(types), description=(types[0].__doc__ or "").strip())
+
+
+def _said(
+    parser: "_Parser", types: Sequence[Any], argv: Sequence[str], more_defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return each key's value as it was said or is by default, before anything is made of them."""
+    config = read_mapping(Path(_config_name(argv))) if "--config" in argv else {}
+    parser.set_defaults_with_config(**_known_to(types, _TRAINING_DEFAULTS | dict(more_defaults) | config))
+    try:
+        return vars(parser.parse_args(_without_config(argv)))
+    except ValueError as error:
+        raise RecipeError(f"{_config_name(argv)}: {error}") from error
 
 
 def _known_to(types: Sequence[Any], values: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from epo.data.dialogue import DataError, Dialogue, read_dialogues
 from epo.model.processing import refuse_tokens, special_tokens
 from epo.training.examples import Example
 from launch.progress import show_own_progress
-from launch.recipe import accumulation_steps, require_max_steps
+from launch.recipe import RecipeError, accumulation_steps, require_max_steps
 from launch.space import require_space
 
 
@@ -25,9 +25,14 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
     """Set accumulation so that the global batch is exact, and return the samples of the whole run.
 
     Raises:
-        RecipeError: the batch does not divide, or `max_steps` is not set.
+        RecipeError: the batch does not divide, accelerate would divide it otherwise, or `max_steps` is not set.
     """
     require_max_steps(args.max_steps)
+    if args.accelerator_config.split_batches:
+        raise RecipeError(
+            "accelerator_config: split_batches would deal each micro-batch out over the ranks, and the global batch "
+            "would not be global_batch_size; leave it out"
+        )
     args.gradient_accumulation_steps = accumulation_steps(
         global_batch_size, args.per_device_train_batch_size, stage.num_ranks()
     )

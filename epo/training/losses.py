@@ -40,13 +40,13 @@ def epo_loss(chosen_reward: Tensor, rejected_reward: Tensor, chosen_nll: Tensor,
     """Return the EPO objective: -log sigma(margin) + alpha x NLL of the gold reply.
 
     The sigmoid term is DPO's (arXiv 2305.18290, eq. 7) on (gold, counter-emotional); the NLL term keeps the gold
-    reply likely in itself (our choice; arXiv 2412.17572 publishes neither). TRL computes the same in training, from
-    `loss_type: [sigmoid, sft]`; this function is the reference it is tested against.
+    reply likely in itself (our choice; arXiv 2412.17572 publishes neither). TRL computes the same in training, as
+    `EpoArguments` asks it to; this function is the reference it is tested against.
 
     Args:
         chosen_reward: (B,) implicit reward of the gold reply.
         rejected_reward: (B,) of the counter-emotional one.
-        chosen_nll: scalar, nats a token of the gold replies.
+        chosen_nll: scalar, nats a token: the mean over all tokens of the global batch's gold replies.
         alpha: weight of the NLL.
     """
     return -functional.logsigmoid(chosen_reward - rejected_reward).mean() + alpha * chosen_nll

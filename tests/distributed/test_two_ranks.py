@@ -1,6 +1,9 @@
 """Two ranks are one run: reductions count rightly, a broken loss stops both, and the numbers are those of one rank."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import torch
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
@@ -39,3 +43,21 @@ def test_two_ranks_equal_one_with_accumulation(saved_model, corpus, tmp_path):
     moved = load_file(tmp_path / "sft-False.safetensors")
     changes = [(moved[name] - tensor).abs().max().item() for name, tensor in before.items()]
     assert max(changes) > 1e-3  # a hundred times the gap allowed
+
+
+@pytest.mark.parametrize("config", ["zero2-cpu.yaml", "zero3-cpu.yaml"])
+def test_a_gradient_broken_on_one_rank_stops_both_under_deepspeed(tmp_path, config):
+    """DeepSpeed steps before the trainer sees the norm; it must have skipped that step."""
+    script = Path(__file__).with_name("zero_broken_gradient.py")
+    settings = str(ROOT / "launch/accelerate" / config)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", settings]
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [*launch, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300, env=os.environ | environment
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert found["message"].startswith("the gradient is not finite at step 2;"), found
+        assert found["step"] == 2 and found["is_finite"]
+        assert found["checkpoints"] == ["checkpoint-1", "checkpoint-2"]
