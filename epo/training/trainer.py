@@ -5,7 +5,7 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOTrainer
 
-from compressor.precision import hold_in_precision
+from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import require_finite
 from epo.model.modeling import encode_once
 
@@ -24,7 +24,7 @@ class EpoTrainer(DPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        hold_in_precision(self)
+        keep_trained_in_float32(self.model)
         moving = [name for name, p in self.model.named_parameters() if p.requires_grad and ".lora_" not in name]
         if self.ref_model is None and moving:
             raise ReferenceDriftError(
