@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -154,8 +155,9 @@ def _config(part: str) -> Any:
         return forget_dtype(_pretrained(AutoConfig, part))
     try:
         values = json.loads(Path(part).read_text(encoding="utf-8"))
-        return forget_dtype(AutoConfig.for_model(values.pop("model_type"), **values))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        kind = type(AutoConfig.for_model(values["model_type"]))
+        return forget_dtype(kind.from_json_file(part))  # which reads an infinity as transformers writes it
+    except (OSError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
         raise RecipeError(f"{part}: not the config of a part ({error!r}); see recipes/quickstart/parts") from error
 
 
