@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -113,7 +114,7 @@ def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = F
             and decoders that are not used here.
 
     Raises:
-        RecipeError: the part cannot be found, or has weights missing, or of another size, or as pickles only.
+        RecipeError: the part cannot be found or is damaged, or has weights missing, resized, or as pickles only.
     """
     settings = {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True}
     settings["ignore_mismatched_sizes"] = True  # told below, in one line
@@ -125,6 +126,8 @@ def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = F
         raise RecipeError(
             f"{part}: has no .safetensors, and pickles are not read; save it anew as safetensors"
         ) from error
+    except SafetensorError as error:
+        raise RecipeError(f"{part}: its safetensors are damaged ({error}); get it anew") from error
     resized = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
     missing, left_over = found["missing_keys"], found["unexpected_keys"] if is_ours else ()
     _require_all(part, {_RESIZED: resized, _MISSING: missing, _LEFT_OVER: left_over})

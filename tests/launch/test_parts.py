@@ -206,6 +206,13 @@ def test_a_tower_that_names_its_weights_otherwise_is_told(encoders, monkeypatch)
         build_extractor(*map(str, encoders), SIZES)
 
 
+def test_a_file_that_was_cut_off_is_told(llm_folder):
+    file = llm_folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(RecipeError, match="llm: its safetensors are damaged .*; get it anew"):
+        load_llm(str(llm_folder), "float32")
+
+
 def test_a_folder_that_is_none_is_still_told_as_such(tmp_path):
     with pytest.raises(RecipeError, match="neither a folder nor a reachable hub name holds this part"):
         load_llm(str(tmp_path / "nothing"), "float32")
