@@ -11,7 +11,7 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from compressor.fixed_settings import FIXED_IN_TRAINING, refuse_changed
-from compressor.precision import hold_in_precision
+from compressor.precision import keep_trained_in_float32
 
 
 class NonFiniteError(RuntimeError):
@@ -105,7 +105,7 @@ class ScheduledTrainer(ScheduleReader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        hold_in_precision(self)
+        keep_trained_in_float32(self.model)
         self.model_accepts_loss_kwargs = False  # losses are means over examples: accumulation must divide
         self._terms = LossTerms()
         self._tokens_seen, self._last_log_s = 0, time.monotonic()

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -130,7 +132,7 @@ def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = F
             and decoders that are not used here.
 
     Raises:
-        RecipeError: the part cannot be found, or has weights missing, or of another size, or as pickles only.
+        RecipeError: the part cannot be found or is damaged, or has weights missing, resized, or as pickles only.
     """
     settings = {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True}
     settings["ignore_mismatched_sizes"] = True  # told below, in one line
@@ -142,6 +144,8 @@ def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = F
         raise RecipeError(
             f"{part}: has no .safetensors, and pickles are not read; save it anew as safetensors"
         ) from error
+    except SafetensorError as error:
+        raise RecipeError(f"{part}: its safetensors are damaged ({error}); get it anew") from error
     resized = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
     missing, left_over = found["missing_keys"], found["unexpected_keys"] if is_ours else ()
     _require_all(part, {_RESIZED: resized, _MISSING: missing, _LEFT_OVER: left_over})
@@ -172,8 +176,9 @@ def _config(part: str) -> Any:
         return forget_dtype(_pretrained(AutoConfig, part))
     try:
         values = json.loads(Path(part).read_text(encoding="utf-8"))
-        return forget_dtype(AutoConfig.for_model(values.pop("model_type"), **values))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        kind = type(AutoConfig.for_model(values["model_type"]))
+        return forget_dtype(kind.from_json_file(part))  # which reads an infinity as transformers writes it
+    except (OSError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
         raise RecipeError(f"{part}: not the config of a part ({error!r}); see recipes/quickstart/parts") from error
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from trl import DPOTrainer
 
 from compressor.curriculum import ScheduledDataset
-from compressor.precision import hold_in_precision
+from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
 from compressor.seams import use_own_forward
 from epo.model.modeling import encode_once
@@ -65,7 +65,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         super().__init__(model, args=args, train_dataset=schedule_rows(train_dataset), **kwargs)
         for model in filter(None, (self.model, self.ref_model)):
             use_own_forward(model.get_base_model() if hasattr(model, "get_base_model") else model)
-        hold_in_precision(self)
+        keep_trained_in_float32(self.model)
         moving = [name for name, p in self.model.named_parameters() if p.requires_grad and ".lora_" not in name]
         if self.ref_model is None and moving:
             raise ReferenceDriftError(

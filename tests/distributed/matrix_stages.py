@@ -144,7 +144,7 @@ STAGES = (
     ),
     Stage(
         "epo", epo, lambda parts, before: _LORA | {
-            "model": f"{before}/sft", "pairs": f"{parts}/pairs.jsonl", "gradient_checkpointing": False,
+            "model": f"{before}/sft", "pairs": f"{parts}/pairs.jsonl",
         },
         True, _loss_of_epo, _load_adapter,
     ),

@@ -44,15 +44,19 @@ REFUSED = [
 """Recipe keys, and what the launcher's configuration tells its ranks."""
 
 
+_PLAIN = {
+    "fp16": False, "bf16": False, "bf16_full_eval": False, "fp16_full_eval": False, "fsdp": [], "deepspeed": None,
+    "parallelism_config": None,
+}  # fmt: skip
+
+
 def refusal(keys, environment, monkeypatch):
     """What a recipe is answered."""
-    plain = {"fp16": False, "bf16": False, "bf16_full_eval": False, "fp16_full_eval": False, "fsdp": [],
-             "deepspeed": None, "parallelism_config": None}  # fmt: skip
     for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_MIXED_PRECISION"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    recipe = SimpleNamespace(**(plain | keys))
+    recipe = SimpleNamespace(**(_PLAIN | keys))
     with pytest.raises(RecipeError) as caught:
         require_precision(recipe, recipe)
     message = str(caught.value)
@@ -72,6 +76,20 @@ def test_what_is_tried_below_is_not_refused(dtype, monkeypatch):
         refusal({"dtype": dtype, "bf16": True}, {"ACCELERATE_MIXED_PRECISION": "no"}, monkeypatch)
 
 
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("recipes/*/epo.yaml")))
+def test_recipes_that_come_along_agree_on_precision(name):
+    """None is refused, and EPO computes as SFT did; TRL switches bf16 on where a recipe does not say."""
+    found = {}
+    for stage in ("extractor", "lm", "compressor", "sft", "epo"):
+        path = ROOT / "recipes" / name / f"{stage}.yaml"
+        if path.is_file():
+            found[stage] = SimpleNamespace(**(_PLAIN | yaml.safe_load(path.read_text())))
+            require_precision(found[stage], found[stage])
+    assert {"extractor", "compressor", "sft", "epo"} <= found.keys()
+    assert "bf16" in (ROOT / "recipes" / name / "epo.yaml").read_text()
+    assert found["epo"].bf16 == found["sft"].bf16
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("matrix")
@@ -87,8 +105,7 @@ def inputs(folder, corpus, make_llm, make_extractor, make_compressor):
         clips = make_extractor().config
         configs = {"llm": make_llm().config, "whisper": clips.audio_config, "siglip": clips.vision_config}
         for name, config in (configs | {"mamba2": make_compressor().config.backbone_config}).items():
-            values = {key: value for key, value in config.to_dict().items() if key != "time_step_limit"}
-            (parts / f"{name}.json").write_text(json.dumps(values))
+            config.to_json_file(parts / f"{name}.json")
     return corpus, parts
 
 

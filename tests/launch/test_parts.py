@@ -97,6 +97,18 @@ def test_every_part_of_a_whole_model_has_its_dtype(saved, pairs, clip_cache, dty
     assert recognise(model.model.extractor, clips, ["sad", "happy"], processor.clips, clip_cache)
 
 
+def test_a_configuration_that_transformers_wrote_is_one_to_start_from(make_compressor, make_llm, tmp_path):
+    """Mamba-2's holds an infinity, for which JSON has no number."""
+    config, file = make_compressor().config.backbone_config, tmp_path / "mamba2.json"
+    config.to_json_file(file)
+    assert "Infinity" in file.read_text()
+    built = build_compressor(str(file), 2, make_llm()).config.backbone_config
+    assert tuple(built.time_step_limit) == tuple(config.time_step_limit) and built.hidden_size == config.hidden_size
+    file.write_text('{"model_type": "mamba2", "hidden_size": "wide"}')
+    with pytest.raises(RecipeError, match="mamba2.json: not the config of a part"):
+        build_compressor(str(file), 2, make_llm())
+
+
 def test_a_configuration_forgets_the_dtypes_of_its_parts(saved):
     config = EpoConfig.from_pretrained(saved)
     inner = (config.extractor_config.vision_config, config.compressor_config.backbone_config)
@@ -192,6 +204,13 @@ def test_a_tower_that_names_its_weights_otherwise_is_told(encoders, monkeypatch)
     )
     with pytest.raises(RecipeError, match=r"siglip: \d+ weights are not as its config says: e.* is missing"):
         build_extractor(*map(str, encoders), SIZES)
+
+
+def test_a_file_that_was_cut_off_is_told(llm_folder):
+    file = llm_folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(RecipeError, match="llm: its safetensors are damaged .*; get it anew"):
+        load_llm(str(llm_folder), "float32")
 
 
 def test_a_folder_that_is_none_is_still_told_as_such(tmp_path):

@@ -1,4 +1,4 @@
-"""What weights are held in: small steps are kept, frozen weights and buffers stay as they are."""
+"""What weights are held in: small steps are kept, frozen weights stay as they are."""
 
 import shutil
 
@@ -7,7 +7,7 @@ import torch
 from transformers import TrainingArguments
 
 from compressor.curriculum import ScheduledDataset
-from compressor.precision import KeepBuffers, cast_weights, keep_trained_in_float32
+from compressor.precision import cast_weights, keep_trained_in_float32
 from epo.training.collate import PromptBuilder, SftCollator
 from epo.training.lora import freeze_all_but, inject_lora, lora_config
 from epo.training.sft import SftTrainer
@@ -75,16 +75,11 @@ def test_integers_have_no_precision_to_keep():
     assert model.index.dtype is torch.int64
 
 
-def test_buffers_are_given_back_after_deepspeed_rounded_them(make_llm):
+def test_casting_leaves_rotary_frequencies_alone(make_llm):
     llm = make_llm()
     wanted = {name: buffer.clone() for name, buffer in llm.named_buffers()}
-    keep = KeepBuffers(llm)
-    llm.bfloat16()  # as DeepSpeed does when it takes a model in
-    assert any(not buffer.float().equal(wanted[name]) for name, buffer in llm.named_buffers())
-    keep.on_train_begin()
-    found = dict(llm.named_buffers())
-    assert found.keys() == wanted.keys() and all(found[name].equal(wanted[name]) for name in wanted)
-    assert all(buffer.dtype is torch.float32 for buffer in found.values())
+    found = dict(cast_weights(llm, torch.bfloat16).named_buffers())
+    assert wanted and all(found[name].equal(tensor) for name, tensor in wanted.items())
 
 
 def test_an_interrupted_run_goes_on_from_the_float32_weights(make_trainer, tmp_path):
