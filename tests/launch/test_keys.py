@@ -358,6 +358,12 @@ def _Silent():
     return TrainerCallback()
 
 
+@pytest.fixture(scope="module")
+def before():
+    """What was seen with each recipe before a key was changed."""
+    return {}
+
+
 def entries(kind):
     return [(stage, key, row) for stage, rows in TABLE.items() for key, row in rows.items() if isinstance(row, kind)]
 
@@ -368,11 +374,13 @@ def names(found):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "key", "change"), **names(entries(Changed)))
-def test_another_value_is_another_result(start, stage, key, change):
-    before = start(stage, **change.beside).look(change.seen)
-    assert start(stage, **change.beside).look(change.seen) == before, "the look itself must not vary"
+def test_another_value_is_another_result(start, before, stage, key, change):
+    plain = (stage, change.seen, repr(change.beside))
+    if plain not in before:
+        before[plain] = start(stage, **change.beside).look(change.seen)
+        assert start(stage, **change.beside).look(change.seen) == before[plain], "the look itself must not vary"
     changed = change.beside | change.only_then | {key: change.value}
-    assert start(stage, **changed).look(change.seen) != before
+    assert start(stage, **changed).look(change.seen) != before[plain]
 
 
 @pytest.mark.parametrize(("stage", "key", "refusal"), **names(entries(Refused)))
