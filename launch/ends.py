@@ -42,7 +42,7 @@ _PEER_IS_GONE = ("Connection closed by peer", "Connection reset by peer", "remot
 
 def explain(error: BaseException) -> str | None:
     """Return the line that tells a user what to do about an error, None where it is no user's matter but a crash."""
-    if isinstance(error, ValueError) and _is_ours(error):
+    if is_user_error(error):
         return str(error)
     cause: BaseException | None = error
     while cause is not None:
@@ -76,9 +76,9 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def _is_ours(error: ValueError) -> bool:
-    """Tell whether an error is one of the project's own classes, whose messages are written for the user."""
-    return type(error).__module__.split(".")[0] in ("epo", "compressor", "launch")
+def is_user_error(error: BaseException) -> bool:
+    """Tell whether an error is one of the project's own `ValueError`s, whose messages are written for the user."""
+    return isinstance(error, ValueError) and type(error).__module__.split(".")[0] in ("epo", "compressor", "launch")
 
 
 def _surroundings(error: BaseException) -> str | None:

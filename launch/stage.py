@@ -6,6 +6,7 @@ from collections.abc import Callable
 from launch import ends
 from compressor import seams
 from launch.credentials import guard_streams
+from launch.ends import is_user_error as is_user_error  # part of what a stage offers to those who run it
 from launch.orphan import end_with_launcher
 from launch.quiet import settle_console
 from launch.tested_versions import warn_untested
