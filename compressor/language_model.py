@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from compressor.precision import cast_weights
+
 
 class LanguageModelError(ValueError):
     """A language model that cannot do what the project asks of one; names its family and a remedy."""
@@ -103,7 +105,7 @@ def text_part(model: PreTrainedModel) -> PreTrainedModel:
 
     family, config = model.config.model_type, model.config.get_text_config()
     try:
-        llm = AutoModelForCausalLM.from_config(config).to(model.dtype)
+        llm = cast_weights(AutoModelForCausalLM.from_config(config), model.dtype)
         llm.get_decoder().load_state_dict(model.get_decoder().state_dict())
         llm.get_output_embeddings().load_state_dict(model.get_output_embeddings().state_dict())
     except (ValueError, RuntimeError, AttributeError) as error:

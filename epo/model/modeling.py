@@ -14,6 +14,7 @@ from compressor.data import IGNORE
 from compressor.language_model import embed_words, embedding_std, logits_at, require_supported
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import embed_tokens, fill_placeholders
+from compressor.precision import cast_weights
 from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
@@ -189,7 +190,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
             embedding_std=embedding_std(llm),
             **placeholder_ids,
         )
-        model = cls(config, llm, extractor, compressor).to(llm.dtype)
+        model = cast_weights(cls(config, llm, extractor, compressor), llm.dtype)
         with torch.no_grad():
             for emotion, row in zip(EMOTIONS, model.emotion_words.weight, strict=True):
                 ids = tokenizer.encode(emotion, add_special_tokens=False)
