@@ -30,8 +30,9 @@ from epo.data.cache import ClipCache
 from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply, write_builtin_corpus
 from epo.data.dialogue import read_dialogues
 from epo.model.clip_reader import ClipReader
-from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration, TokenScores, token_scores
+from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration
 from epo.model.processing import EpoProcessor, add_placeholders
+from epo.model.token_scores import TokenScores, token_scores
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample, reply_examples

@@ -102,7 +102,7 @@ class SftRecipe(StageRecipe):
         for is_so, keys, why in (
             (is_text, _ONLY_WITH_CLIPS, "input: text trains a language model alone; leave it out"),
             (not is_text, _ONLY_WITH_TEXT, "it belongs to input: text; leave it out"),
-            (self.model is not None, _PARTS, "model is a whole one that has its own; leave one of them out"),
+            (self.model is not None, _OF_A_WHOLE, "model is a whole one that has its own; leave one of them out"),
             (self.pairs is not None and not is_text, _REPLIES, "pairs says which replies are learnt; leave it out"),
         ):
             changed = [key for key in keys if getattr(self, key) != _default(key)] if is_so else []
@@ -124,12 +124,13 @@ class SftRecipe(StageRecipe):
         )
 
 
-_PARTS = ("llm", "extractor", "compressor", "max_prompt_tokens", "system_prompt")
+_PARTS = ("extractor", "compressor")
+_OF_A_WHOLE = ("llm", *_PARTS, "max_prompt_tokens", "system_prompt")
 _REPLIES = ("replies", "require_clip")
 _LORA = ("lora_rank", "lora_alpha", "lora_dropout")
 _ONLY_WITH_TEXT = ("history_weight", "curriculum", "min_fact_recall")
 _ONLY_WITH_CLIPS = (
-    *_PARTS[1:], *_LORA, "model", "trainable", "compressor_learning_rate", "emotion_weight", "modality_dropout",
+    *_PARTS, *_LORA, "model", "trainable", "compressor_learning_rate", "emotion_weight", "modality_dropout",
     "clip_dropout", "cache_dir",
 )  # fmt: skip
 

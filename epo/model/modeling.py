@@ -22,6 +22,7 @@ from epo.model.generation import generate
 from epo.model.low_rank import add_low_rank
 from epo.model.modes import rest_frozen
 from epo.model.shared_prompt import pack_pairs, pair_masks
+from epo.model.token_scores import TokenScores, token_scores
 
 CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
 """Inputs beside the prompt, one row each: what `encode_context` reads."""
@@ -42,23 +43,6 @@ class EpoOutput(ModelOutput):
 
     logits: Tensor | None = None
     extractor: ExtractorOutput | None = None
-
-
-@dataclass
-class TokenScores(ModelOutput):
-    """Scores of labelled tokens under the names TRL reads, each (B, T - 1), 0 where there is no label.
-
-    Attributes:
-        log_probs: float32, of the label given what stands before it, in nats.
-        entropy: float32, of the distribution the label is drawn from, in nats; without gradient.
-        mean_logits: float32, mean score over the vocabulary; without gradient.
-        is_top1: bool, whether the label is the likeliest token.
-    """
-
-    log_probs: Tensor | None = None
-    entropy: Tensor | None = None
-    mean_logits: Tensor | None = None
-    is_top1: Tensor | None = None
 
 
 @dataclass
@@ -385,27 +369,6 @@ class EpoForConditionalGeneration(PreTrainedModel):
 def _both_replies(prompt_lengths: Tensor) -> Tensor:
     """Return which of B contexts belongs to each of 2B rows."""
     return torch.arange(len(prompt_lengths), device=prompt_lengths.device).repeat(2)
-
-
-def token_scores(logits: Tensor, targets: Tensor, places: Tensor) -> TokenScores:
-    """Score tokens by the logits before them.
-
-    Args:
-        logits: float32 (N, V).
-        targets: int64 (N,).
-        places: (B, T - 1), true where the N tokens stand, row by row.
-    """
-    normaliser = logits.logsumexp(dim=-1)
-    log_probs = logits.gather(1, targets.unsqueeze(1)).squeeze(1) - normaliser
-    with torch.no_grad():
-        entropy = normaliser - ((logits - normaliser.unsqueeze(1)).exp() * logits).sum(dim=-1)
-        mean, is_top1 = logits.mean(dim=-1), logits.argmax(dim=-1) == targets
-    where = places.nonzero(as_tuple=True)
-
-    def table(values: Tensor) -> Tensor:
-        return values.new_zeros(places.shape).index_put(where, values)
-
-    return TokenScores(table(log_probs), table(entropy), table(mean), table(is_top1))
 
 
 AutoModelForCausalLM.register(EpoConfig, EpoForConditionalGeneration)

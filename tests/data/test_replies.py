@@ -83,7 +83,9 @@ def test_every_stage_is_counted_by_the_same_rule(talks, tmp_path):
     keys = {"data": data, "replies": "all", "require_clip": False}
     preferences = PreferencesRecipe(**keys, output_dir=str(tmp_path / "pairs"))
     files.add(Writer("preferences", "preferences.py", preferences), str(tmp_path / "pairs"))
-    training = {"max_steps": 1, "global_batch_size": 1, "per_device_train_batch_size": 1, "llm": "x"}
+    precision = dict.fromkeys(("fp16", "bf16", "fp16_full_eval", "bf16_full_eval", "fsdp", "deepspeed"), False)
+    precision["parallelism_config"] = None
+    training = {"max_steps": 1, "global_batch_size": 1, "per_device_train_batch_size": 1, "llm": "x", **precision}
 
     def count(script, **changes):
         check = StageCheck(script)

@@ -94,7 +94,7 @@ def test_every_part_of_a_whole_model_has_its_dtype(saved, pairs, clip_cache, dty
     assert torch.isfinite(pair_logps(model.eval(), pairs[:2], build)[0]).all()
     assert len(generate_replies(model, processor, [build(pair.example) for pair in pairs[:2]], 2, 3)) == 2
     clips = [pair.example.current.clip for pair in pairs[:2]]
-    assert recognise(model.model.extractor, clips, ["sad", "happy"], processor.clips, clip_cache)
+    assert recognise(model.extractor, clips, ["sad", "happy"], processor.clips, clip_cache)
 
 
 def test_a_configuration_that_transformers_wrote_is_one_to_start_from(make_compressor, make_llm, tmp_path):

@@ -89,7 +89,7 @@ def test_every_stage_works_with_a_strict_template(run, part, strict_llm, unruly_
         run(sft, "unkind", **parts, **training, **cache)
     tuned = run(sft, "sft", **parts, **kind, **training, **cache)
     pairs = {"pairs": str(unruly_corpus / "pairs.jsonl")}
-    preferred = run(epo, "epo", model=str(tuned), lora_rank=4, **pairs, **training, **cache)
+    preferred = run(epo, "epo", model=str(tuned), bf16=False, lora_rank=4, **pairs, **training, **cache)
     report = run(evaluate, "report", sft=str(tuned), epo=str(preferred), max_new_tokens=4, **pairs, **common, **cache)
     rows = {row["name"]: row for row in json.loads((report / "report.json").read_text())["rows"]}
     assert rows["sft+epo"]["reward_accuracy"] is not None

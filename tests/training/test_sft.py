@@ -80,9 +80,9 @@ def test_the_optimizer_is_what_the_settings_ask_for(make_sft, model_and_processo
     decays = {names[id(p)]: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
     rates = {g["lr"] for g in optimizer.param_groups if g["weight_decay"] == 0.1}
     assert rates == {1e-2, 3e-4}
-    for name in ("model.clip_norm.weight", "model.clip_head.bias", "model.language_model.norm.weight"):
+    for name in ("clip_norm.weight", "clip_head.bias", "language_model.model.norm.weight"):
         assert decays[name] == 0.0, name
-    assert decays["model.clip_head.weight"] == decays["model.emotion_words.weight"] == 0.1
+    assert decays["clip_head.weight"] == decays["emotion_words.weight"] == 0.1
     assert isinstance(make_sft(optim="sgd").create_optimizer(), torch.optim.SGD)
 
 
@@ -98,7 +98,7 @@ def test_dropout_of_a_frozen_language_model_is_off_and_of_lora_on(make_llm, make
     def rates(model):
         found = [(name, m.p) for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)]
         return {p for name, p in found if "lora_dropout" in name}, {
-            m.attention_dropout for m in model.model.language_model.modules() if hasattr(m, "attention_dropout")
+            m.attention_dropout for m in model.language_model.modules() if hasattr(m, "attention_dropout")
         }
 
     model = make_model(make_llm(attention_dropout=0.25))[0]

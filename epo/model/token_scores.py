@@ -1,0 +1,45 @@
+"""Scores of labelled tokens: what a preference loss and its metrics are made of."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class TokenScores(ModelOutput):
+    """Scores of labelled tokens under the names TRL reads, each (B, T - 1), 0 where there is no label.
+
+    Attributes:
+        log_probs: float32, of the label given what stands before it, in nats.
+        entropy: float32, of the distribution the label is drawn from, in nats; without gradient.
+        mean_logits: float32, mean score over the vocabulary; without gradient.
+        is_top1: bool, whether the label is the likeliest token.
+    """
+
+    log_probs: Tensor | None = None
+    entropy: Tensor | None = None
+    mean_logits: Tensor | None = None
+    is_top1: Tensor | None = None
+
+
+def token_scores(logits: Tensor, targets: Tensor, places: Tensor) -> TokenScores:
+    """Score tokens by the logits before them.
+
+    Args:
+        logits: float32 (N, V).
+        targets: int64 (N,).
+        places: (B, T - 1), true where the N tokens stand, row by row.
+    """
+    normaliser = logits.logsumexp(dim=-1)
+    log_probs = logits.gather(1, targets.unsqueeze(1)).squeeze(1) - normaliser
+    with torch.no_grad():
+        entropy = normaliser - ((logits - normaliser.unsqueeze(1)).exp() * logits).sum(dim=-1)
+        mean, is_top1 = logits.mean(dim=-1), logits.argmax(dim=-1) == targets
+    where = places.nonzero(as_tuple=True)
+
+    def table(values: Tensor) -> Tensor:
+        return values.new_zeros(places.shape).index_put(where, values)
+
+    return TokenScores(table(log_probs), table(entropy), table(mean), table(is_top1))
