@@ -25,7 +25,7 @@ from transformers import TrainerCallback, set_seed
 
 from launch import stage  # noqa: F401  (first: mends sys.path)
 from compressor.curriculum import ScheduledDataset
-from compressor.data import IGNORE
+from compressor.text import IGNORE
 from epo.data.cache import ClipCache
 from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply, write_builtin_corpus
 from epo.data.dialogue import read_dialogues

@@ -11,20 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from compressor.chat import ChatFormat, Message, chat_format
 from compressor.fitting import memory_prompt, text_prompt
-from compressor.text import IGNORE, PAD, CompressorDataError, pad_right
-
-__all__ = [
-    "IGNORE",
-    "CompressionCollator",
-    "CompressorDataError",
-    "History",
-    "Utterance",
-    "encode_prompt",
-    "encode_reply",
-    "encode_turn",
-    "encode_turns",
-    "pad_right",
-]
+from compressor.text import IGNORE, PAD, pad_right
 
 _MAX_KNOWN_TURNS = 65_536
 """Turns whose ids are kept: about 20 MB. Each turn of a dialogue stands before every later reply."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compressor.curriculum import Curriculum, RelevantTurns
-from compressor.data import CompressionCollator, CompressorDataError, History
+from compressor.data import CompressionCollator, History
 from compressor.objectives import (
     columns_of,
     distillation,
@@ -19,6 +19,7 @@ from compressor.objectives import (
     turn_memory,
 )
 from compressor.scheduled_trainer import ScheduledTrainer
+from compressor.text import CompressorDataError
 
 
 class CurriculumCollator:
@@ -44,7 +45,7 @@ class CurriculumCollator:
         texts = [turn.text for turn in history.turns]
         kept = self._relevant.pick(texts, history.reply, self._curriculum.num_turns(row["progress"]))
         history = History(tuple(history.turns[i] for i in kept), history.current, history.reply)
-        return {"history": history, "target_turn": row["seed"] % max(len(history.turns), 1)}
+        return {"history": history, "target_turn": row["seed"] % len(history.turns)}
 
 
 @dataclass(frozen=True)

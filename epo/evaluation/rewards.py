@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from compressor.data import IGNORE
+from compressor.text import IGNORE
 from epo.model.modeling import encode_once
 from epo.model.shared_prompt import prove_sharing
 from epo.training.collate import PairCollator, PromptBuilder

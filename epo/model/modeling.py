@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from compressor.data import IGNORE
 from compressor.language_model import embed_words, embedding_std, logits_at, require_supported
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import embed_tokens, fill_placeholders
 from compressor.precision import cast_weights
+from compressor.text import IGNORE
 from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor, ExtractorOutput

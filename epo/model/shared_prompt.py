@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from compressor.text import IGNORE
+
 _MASKED = {"full_attention", "attention", "sliding_attention", "chunked_attention"}
 _STATELESS = {"mlp", "moe"}
 """Kinds of layers, as configurations name them, that read only what a mask shows them, or one position at a time."""
@@ -158,7 +160,7 @@ def prove_sharing(model: Any, batch: dict[str, Any]) -> str | None:
 
 def _difference(model: Any, batch: dict[str, Any]) -> str | None:
     batch = dict(batch)
-    labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
+    labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
 
     def score(ids: Tensor, shares: bool) -> Tensor:
         model.shares_prompts = shares
@@ -166,7 +168,7 @@ def _difference(model: Any, batch: dict[str, Any]) -> str | None:
 
     ids, half = batch["input_ids"], len(batch["prompt_lengths"])
     other = ids.clone()
-    other[:half] = torch.where(labels[:half] != -100, ids[:half] // 2, ids[:half])
+    other[:half] = torch.where(labels[:half] != IGNORE, ids[:half] // 2, ids[:half])
     try:
         apart, shared, changed = score(ids, False), score(ids, True), score(other, True)
     except Exception as error:  # whatever an attention does with a mask it was not written for

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from compressor import fitting
 from compressor.chat import chat_format
 from compressor.curriculum import Curriculum, RelevantTurns
-from compressor.data import IGNORE, pad_right
+from compressor.text import IGNORE, pad_right
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
 from epo.emotions import EMOTIONS, Emotion

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional
 
-from compressor.data import IGNORE
+from compressor.text import IGNORE
 
 
 def sequence_logps(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:

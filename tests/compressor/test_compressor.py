@@ -4,10 +4,11 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from compressor.data import encode_turn, pad_right
+from compressor.data import encode_turn
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import PlaceholderError, embed_tokens, fill_placeholders
 from compressor.streaming import MemoryStream
+from compressor.text import pad_right
 
 SLOTS = [320, 321]  # the vocabulary has 320 ids
 TURNS = ([5, 6, 7, *SLOTS], [8, 9, *SLOTS], [10, 11, 12, 13, *SLOTS])

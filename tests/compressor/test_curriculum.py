@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from compressor.curriculum import Curriculum, RelevantTurns, ScheduledDataset
-from compressor.data import CompressionCollator, CompressorDataError, History, Utterance
+from compressor.data import CompressionCollator, History, Utterance
 from compressor.placeholders import MEMORY_TOKEN
+from compressor.text import CompressorDataError
 from compressor.trainer import CurriculumCollator
 
 TURNS = ("user: I met Mira.", "assistant: Where?", "user: I met Otto.", "assistant: Fine.")

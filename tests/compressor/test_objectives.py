@@ -5,15 +5,7 @@ import math
 import pytest
 import torch
 
-from compressor.data import (
-    IGNORE,
-    CompressionCollator,
-    CompressorDataError,
-    History,
-    Utterance,
-    encode_prompt,
-    pad_right,
-)
+from compressor.data import CompressionCollator, History, Utterance, encode_prompt
 from compressor.evaluation import memory_report
 from compressor.objectives import (
     columns_of,
@@ -24,6 +16,7 @@ from compressor.objectives import (
     turn_memory,
 )
 from compressor.placeholders import MEMORY_TOKEN
+from compressor.text import IGNORE, CompressorDataError, pad_right
 
 
 def logits_of(*rows):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from compressor.data import IGNORE
+from compressor.text import IGNORE
 from epo.evaluation.rewards import adapter_logps, pair_logps, reward_margins, reward_report, wins
 from epo.training.collate import PromptBuilder
 from epo.training.lora import lora_config

@@ -13,8 +13,8 @@ from families import FAMILIES, VISION
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from compressor.curriculum import ScheduledDataset
-from compressor.data import IGNORE
 from compressor.language_model import LanguageModelError, text_part
+from compressor.text import IGNORE
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.shared_prompt import prove_sharing
 from epo.training.arguments import EpoArguments

@@ -8,7 +8,7 @@ from torch.nn import functional
 from trl import TrlParser
 from trl.trainer.utils import add_fused_lm_head
 
-from compressor.data import IGNORE
+from compressor.text import IGNORE
 from epo.evaluation.rewards import adapter_logps
 from epo.model.modeling import CONTEXT_KEYS
 from epo.training.collate import PairCollator

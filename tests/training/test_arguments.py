@@ -59,6 +59,8 @@ def test_every_key_that_trl_adds_is_the_objectives_or_fixed():
     assert added - EpoArguments.FIXED.keys() == {"beta"}
 
 
-def test_a_key_of_another_version_is_passed_over():
-    refuse_changed({}, TrainingArguments, {"no_such_key": "it went; leave it out"})
-    refuse_changed({"no_such_key": 3}, TrainingArguments, {"no_such_key": "it went; leave it out"})
+def test_a_key_of_another_version_is_passed_over_and_those_after_it_are_looked_at():
+    fixed = {"no_such_key": "it went; leave it out", "use_cache": "there is none; leave it out"}
+    refuse_changed({"no_such_key": 3}, TrainingArguments, fixed)
+    with pytest.raises(FixedSettingError, match="use_cache is 7, but there is none"):
+        refuse_changed({"no_such_key": 3, "use_cache": 7}, TrainingArguments, fixed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compressor.curriculum import Curriculum
-from compressor.data import IGNORE
+from compressor.text import IGNORE
 from epo.data.dialogue import DataError
 from epo.emotions import EMOTIONS
 from epo.model.clip_reader import ClipFeatures

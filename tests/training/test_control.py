@@ -8,7 +8,7 @@ import torch
 from transformers import TrainingArguments
 from trl import DPOConfig
 
-from compressor.data import IGNORE
+from compressor.text import IGNORE
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, SftCollator
 from epo.training.lora import freeze_all_but, inject_lora, lora_config

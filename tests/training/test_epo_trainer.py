@@ -8,8 +8,8 @@ from peft import get_peft_model
 from trl import DPOConfig
 
 from compressor.curriculum import ScheduledDataset
-from compressor.data import IGNORE
 from compressor.scheduled_trainer import NonFiniteError
+from compressor.text import IGNORE
 from epo.evaluation.rewards import pair_logps
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder

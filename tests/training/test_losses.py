@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from compressor.data import IGNORE
+from compressor.text import IGNORE
 from epo.training.losses import epo_loss, implicit_reward, sequence_logps
 
 ZERO = torch.tensor(0.0)
