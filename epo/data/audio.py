@@ -52,6 +52,7 @@ def read_sound(source: Source, start_s: float, end_s: float | None, limits: Medi
             break
         tape.add(begin_s, frame)
     else:
+        source.reached_s = max(source.reached_s, tape.end_s)
         reached_s = min(tape.end_s, end_s)
         source.check_complete(start_s, reached_s, end_s)
     _check_long_enough(source, start_s, end_s, reached_s)

@@ -147,6 +147,12 @@ class Source:
         self.container = open_file(self.path)
         self._choose()
 
+    def read_on(self) -> None:
+        """Read the rest of the stream without decoding it, so that `reached_s` is where it really ends."""
+        if not self.is_read:
+            for _ in self._demux():
+                pass
+
     def time_of(self, packet: Any) -> float | None:
         """Return when a packet's content is presented; its decoding time where that is all there is."""
         stamp = packet.dts if packet.pts is None else packet.pts
@@ -182,22 +188,18 @@ class Source:
             words = getattr(broken, "strerror", None) or broken
             raise MediaError(f"{self.path}: its {self.kind} cannot be decoded ({words}); convert or restore the file")
 
-    def is_short(self, start_s: float, reached_s: float, end_s: float) -> bool:
-        """Whether a span of which `reached_s` was reached lacks more than a frame or two."""
-        return end_s - reached_s > max(_MISSING_S, _MISSING_SHARE * (end_s - start_s))
-
     def check_complete(self, start_s: float, reached_s: float, end_s: float) -> None:
         """Raise if the stream, read to its end, ended well before the span does and the file is cut off.
 
         Raises:
             MediaError: it is.
         """
-        if not self.is_short(start_s, reached_s, end_s):
+        if not is_short(start_s, reached_s, end_s):
             return
         evidence = cut_off_evidence(self.path)
         if evidence is None and self.ends_broken:
             promised_s = self._promised_length()
-            if self.is_short(0.0, reached_s, promised_s):
+            if is_short(0.0, reached_s, promised_s):
                 evidence = f"the header promises {promised_s:.2f} s and the last frame is damaged"
         if evidence is not None:
             raise MediaError(
@@ -296,6 +298,11 @@ class Source:
             self.reached_s = max(self.reached_s, time_s + duration_s)
 
 
+def is_short(start_s: float, reached_s: float, end_s: float) -> bool:
+    """Whether a span of which `reached_s` was reached lacks more than a frame or two."""
+    return end_s - reached_s > max(_MISSING_S, _MISSING_SHARE * (end_s - start_s))
+
+
 class _Clock:
     """Moves packets behind a restart of the time stamps to where the stream was before."""
 
@@ -339,4 +346,13 @@ def _pixels(stream: Any) -> int:
     return stream.width * stream.height if stream.type == "video" else 0
 
 
-__all__ = ["MAX_CODED_PIXELS", "MAX_HELD_BYTES", "Kind", "MediaError", "Source", "open_container", "usable_streams"]
+__all__ = [
+    "MAX_CODED_PIXELS",
+    "MAX_HELD_BYTES",
+    "Kind",
+    "MediaError",
+    "Source",
+    "is_short",
+    "open_container",
+    "usable_streams",
+]

@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from epo.data.media_limits import MediaLimits
-from epo.data.media_source import MAX_HELD_BYTES, MediaError, Source
+from epo.data.media_source import MAX_HELD_BYTES, MediaError, Source, is_short
 from epo.data.picture import Canvas
 
 # Half a millisecond of slack: a time that falls on a frame's first moment shows that frame.
@@ -38,6 +38,7 @@ def read_pictures(source: Source, start_s: float, end_s: float | None, limits: M
     """Sample an open source; arguments and results as for `decode_video`."""
     end_s = limits.cap_end(start_s, end_s)
     packets, ends_s = _read_ahead(source, start_s, end_s)
+    source.reached_s = max(source.reached_s, ends_s)
     if ends_s < end_s:
         source.check_complete(start_s, ends_s, end_s)
     reached_s = min(end_s, ends_s)
@@ -125,6 +126,20 @@ class _Ends:
         return self._latest_s + lasts_s
 
 
+def timed_frames(source: Source, packets: Iterator[Any]) -> Iterator[tuple[float, float, Any]]:
+    """Yield (when it appears, when the next does, frame); the last stays as long as it says."""
+    rate = source.stream.average_rate
+    frame_s = float(1 / rate) if rate else _USUAL_FRAME_S
+    begin_s, next_s, previous = 0.0, 0.0, None
+    for stamp_s, frame in source.decode(packets):
+        time_s = next_s if stamp_s is None else stamp_s
+        if previous is not None:
+            yield begin_s, time_s, previous
+        begin_s, next_s, previous = time_s, time_s + ((frame.duration or 0) * source.tick_s or frame_s), frame
+    if previous is not None:
+        yield begin_s, next_s, previous
+
+
 def _pictures_at(
     source: Source, packets: Iterator[Any], times_s: list[float], reached_s: float
 ) -> Iterator[tuple[Any, int]]:
@@ -132,28 +147,17 @@ def _pictures_at(
 
     Times before the first frame show the first frame.
     """
-    served, previous, last_s, next_s = 0, None, 0.0, 0.0
-    frame_s = float(1 / source.stream.average_rate) if source.stream.average_rate else _USUAL_FRAME_S
-    for stamp_s, frame in source.decode(packets):
-        time_s = next_s if stamp_s is None else stamp_s
-        lasts_s = (frame.duration or 0) * source.tick_s or frame_s
-        next_s = time_s + lasts_s
-        if previous is not None:
-            count = _count_before(times_s, time_s) - served
-            yield previous, count
-            served += count
-            if served == len(times_s):
-                return
-        previous, last_s = frame, next_s
-    if previous is None:
-        return
-    if source.is_short(times_s[0], last_s, reached_s):
-        raise MediaError(f"{source.path}: video is damaged from {last_s:.2f} s on; restore the file or leave it out")
-    yield previous, len(times_s) - served
+    served, until_s, last = 0, 0.0, None
+    for _, until_s, last in timed_frames(source, packets):
+        count = sum(time_s < until_s - _SLACK_S for time_s in times_s) - served
+        served += count
+        yield last, count
+        if served == len(times_s):
+            return
+    if is_short(times_s[0], until_s, reached_s):
+        raise MediaError(f"{source.path}: video is damaged from {until_s:.2f} s on; restore the file or leave it out")
+    if last is not None:
+        yield last, len(times_s) - served
 
 
-def _count_before(times_s: list[float], limit_s: float) -> int:
-    return sum(time_s < limit_s - _SLACK_S for time_s in times_s)
-
-
-__all__ = ["decode_video", "read_pictures", "sample_times"]
+__all__ = ["decode_video", "read_pictures", "sample_times", "timed_frames"]
