@@ -75,9 +75,11 @@ def examine_clip(clip: Clip, limits: MediaLimits) -> ClipReport:
     Returns:
         The report; media that cannot be used are faults in it, never exceptions.
     """
-    halves = {
-        kind: _Half(kind, path) for kind, path in (("audio", clip.audio), ("video", clip.video)) if path is not None
-    }
+    halves: dict[str, _Half] = {}
+    if clip.audio is not None:
+        halves["audio"] = _Half("audio", clip.audio)
+    if clip.video is not None:
+        halves["video"] = _Half("video", clip.video)
     values: dict[str, Any] = {}
     for half in halves.values():
         values |= half.examine(clip, limits)
@@ -114,7 +116,7 @@ class _Half:
                 else:
                     frames = read_pictures(source, clip.start_s, clip.end_s, limits)
                     values = _look(frames)
-                    self.seconds = min(limits.cap_end(clip.start_s, clip.end_s), source.reached_s) - clip.start_s
+                    self.seconds = float(min(limits.cap_end(clip.start_s, clip.end_s), source.reached_s) - clip.start_s)
                 self._read_on(source, clip, limits)
             return values
         except MediaError as error:
