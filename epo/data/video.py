@@ -98,18 +98,16 @@ class _Ends:
         self._latest_s, self._before_s, self._duration_s = -math.inf, -math.inf, 0.0
         rate = source.stream.average_rate
         self._frame_s = float(1 / rate) if rate else 0.0
-        self._count = 0
+        self._next_s = 0.0
 
     def add(self, packet: Any) -> float:
         """Note a packet; returns when it is decoded, before which nothing that follows is shown."""
         source = self._source
-        time_s = source.time_of(packet)
-        if time_s is None:
-            time_s = self._count * (self._frame_s or _USUAL_FRAME_S)
-        self._count += 1
+        stamp_s, duration_s = source.time_of(packet), (packet.duration or 0) * source.tick_s
+        time_s = self._next_s if stamp_s is None else stamp_s
+        self._next_s = time_s + (duration_s or self._frame_s or _USUAL_FRAME_S)
         if time_s > self._latest_s:
-            self._before_s, self._latest_s = self._latest_s, time_s
-            self._duration_s = (packet.duration or 0) * source.tick_s
+            self._before_s, self._latest_s, self._duration_s = self._latest_s, time_s, duration_s
         elif time_s > self._before_s:
             self._before_s = time_s
         return time_s if packet.dts is None else packet.dts * source.tick_s - source.begin_s
