@@ -17,8 +17,11 @@ from epo.data.media_formats import MEDIA_FORMATS, refusal
 _SEEK_FROM_S = 4.0
 # Their jumps follow an index that is checked on arrival; in others FFmpeg searches by time stamps, so that files up to
 # this size are read through instead.
-_INDEXED = ("mov", "matroska", "avi", "asf", "wav", "flac", "w64", "aiff", "caf", "au")
+_INDEXED = ("mov", "matroska", "asf", "flac", "nut")
+_INDEXED_PCM = ("wav", "w64", "aiff", "caf", "au")
 _READ_THROUGH_BYTES = 2**26
+# Bare streams of sound store no times: FFmpeg counts them, and goes wrong where the rate changes on the way.
+_BARE_SOUND = ("aac", "ac3", "amr", "amrnb", "amrwb", "dts", "eac3", "mlp", "mp3", "truehd")
 # A jump that lands behind the moment is tried again from further back.
 _SEEK_BACK_S = (0.0, 2.0, 15.0, 120.0)
 MAX_HELD_BYTES = 2**26
@@ -167,6 +170,7 @@ class Source:
             MediaError: there was something to decode and none of it could be.
         """
         found, broken, first_dts = False, None, None
+        is_counted = self.container.format.name in _BARE_SOUND
         for packet in packets:
             if packet is not None and packet.size == 0:
                 continue  # an empty chunk of an AVI: the picture before stays; to the decoder it would mean the end
@@ -178,9 +182,10 @@ class Source:
             if packet is not None:
                 self.ends_broken = False
             for frame in frames:
+                is_known = frame.pts is not None and not (is_counted and found)
                 found = True
                 if self.is_timed:
-                    yield None if frame.pts is None else frame.pts * self.tick_s - self.begin_s, frame
+                    yield frame.pts * self.tick_s - self.begin_s if is_known else None, frame
                     continue
                 # Decoding times count the frames as they come out, dropped ones included.
                 first_dts = frame.dts if first_dts is None else first_dts
@@ -234,8 +239,14 @@ class Source:
         return is_bare and self.kind == "video" and bool(self.stream.codec_context.has_b_frames)
 
     def _is_worth_a_jump(self) -> bool:
-        names = self.container.format.name.split(",")
-        return any(name in _INDEXED for name in names) or self.path.stat().st_size > _READ_THROUGH_BYTES
+        names = set(self.container.format.name.split(","))
+        is_pcm = self.stream.codec_context.name.startswith("pcm_")
+        return (
+            bool(names & set(_INDEXED))
+            or (is_pcm and bool(names & set(_INDEXED_PCM)))
+            or (self.kind == "video" and "avi" in names)
+            or self.path.stat().st_size > _READ_THROUGH_BYTES
+        )
 
     def _jump(self, to_s: float, from_s: float) -> tuple[list[Any], Iterator[Any]]:
         """Seek, and return the first packet if it is a key at or before `from_s`, and the others."""
