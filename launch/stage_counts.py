@@ -149,7 +149,7 @@ def _pairs_to_learn(check: StageCheck, recipe: Any, files: StageFiles) -> Any:
 def _count_import(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count dialogues; clips and labels of all turns."""
     check.unit = "dialogues"
-    from launch.data import check_recipe
+    from launch.data_verbs.importing import check_recipe
 
     settings = check.attempt(builtin_settings, recipe)
     if settings is not None:

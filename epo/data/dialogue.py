@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,12 +33,19 @@ class Clip:
 
 @dataclass(frozen=True)
 class Turn:
-    """One utterance: who spoke, the words, and if known the emotion and the clip."""
+    """One utterance: who spoke, the words, and if known the emotion, the clip and what else the corpus says of it.
+
+    `name` is who spoke, as the corpus calls them; `strategy` what the turn is meant to do ("Question", ESConv's
+    word); `description` how it is spoken, in a sentence.
+    """
 
     speaker: Speaker
     text: str
     emotion: Emotion | None = None
     clip: Clip | None = None
+    name: str | None = None
+    strategy: str | None = None
+    description: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,9 @@ class Dialogue:
     """A validated conversation.
 
     `facts` holds, per index of an assistant turn, the strings a good reply must contain; the built-in corpus
-    fills it for evaluation, other corpora leave it empty. `split` is None until a split is assigned.
+    fills it for evaluation, other corpora leave it empty. `split` is None until a split is assigned. Dialogues of one
+    `group` (a speaker, a session, a show) get the same split. `background` is what was known before the first turn;
+    `personas` are sentences about either side.
     """
 
     id: str
@@ -54,6 +63,9 @@ class Dialogue:
     language: str = "en"
     split: Split | None = None
     facts: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    group: str | None = None
+    background: str | None = None
+    personas: dict[Speaker, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_dialogues(path: str | Path) -> Iterator[Dialogue]:
@@ -97,6 +109,9 @@ def parse_dialogue(row: Any, root: Path, where: str) -> Dialogue:
         language=row.get("language", "en"),
         split=row.get("split"),
         facts={int(turn): tuple(facts) for turn, facts in row.get("facts", {}).items()},
+        group=row.get("group"),
+        background=row.get("background"),
+        personas={speaker: tuple(lines) for speaker, lines in row.get("personas", {}).items()},
     )
 
 
@@ -105,11 +120,13 @@ def find_faults(row: Any, root: Path, where: str) -> Iterator[str]:
     if not isinstance(row, dict):
         yield f"{where}: want a JSON object with 'id' and 'turns'"
         return
-    yield from _unknown_keys(row, {"id", "turns", "language", "split", "facts"}, where)
+    yield from _unknown_keys(row, {entry.name for entry in fields(Dialogue)}, where)
     if not _is_text(row.get("id")):
         yield f"{where}: 'id' must be a non-empty string"
     if not _is_text(row.get("language", "en")):
         yield f"{where}: 'language' must be a string such as 'en'"
+    yield from _optional_text_faults(row, ("group", "background"), where)
+    yield from _personas_faults(row.get("personas", {}), where)
     split = row.get("split")
     if split is not None and split not in SPLITS:
         yield f"{where}: 'split' is {split!r}, want one of {', '.join(SPLITS)}"
@@ -150,6 +167,11 @@ def dialogue_to_json(dialogue: Dialogue, root: Path) -> dict[str, Any]:
         row["split"] = dialogue.split
     if dialogue.facts:
         row["facts"] = {str(turn): list(facts) for turn, facts in dialogue.facts.items()}
+    for key in ("group", "background"):
+        if getattr(dialogue, key) is not None:
+            row[key] = getattr(dialogue, key)
+    if dialogue.personas:
+        row["personas"] = {speaker: list(lines) for speaker, lines in dialogue.personas.items()}
     row["turns"] = [_turn_to_json(turn, root, dialogue.id) for turn in dialogue.turns]
     return row
 
@@ -158,11 +180,12 @@ def _turn_faults(row: Any, root: Path, where: str) -> Iterator[str]:
     if not isinstance(row, dict):
         yield f"{where}: want an object with 'speaker' and 'text'"
         return
-    yield from _unknown_keys(row, {"speaker", "text", "emotion", "clip"}, where)
+    yield from _unknown_keys(row, {entry.name for entry in fields(Turn)}, where)
     if row.get("speaker") not in ("user", "assistant"):
         yield f"{where}: 'speaker' is {row.get('speaker')!r}, want 'user' or 'assistant'"
     if not _is_text(row.get("text")):
         yield f"{where}: 'text' is empty; write the words or drop the turn"
+    yield from _optional_text_faults(row, ("name", "strategy", "description"), where)
     emotion = row.get("emotion")
     if emotion is not None and not isinstance(emotion, str):
         yield f"{where}: 'emotion' must be a string"
@@ -222,6 +245,21 @@ def _facts_faults(row: Any, num_turns: int, where: str) -> Iterator[str]:
             yield f"{where}: 'facts' of turn {key!r} must be a list of non-empty strings"
 
 
+def _optional_text_faults(row: dict[str, Any], keys: tuple[str, ...], where: str) -> Iterator[str]:
+    for key in keys:
+        if row.get(key) is not None and not _is_text(row[key]):
+            yield f"{where}: {key!r} must be a non-empty string; leave it out where it is not known"
+
+
+def _personas_faults(row: Any, where: str) -> Iterator[str]:
+    if not isinstance(row, dict) or not set(row) <= {"user", "assistant"}:
+        yield f"{where}: 'personas' must map 'user' or 'assistant' to a list of sentences"
+        return
+    for speaker, lines in row.items():
+        if not isinstance(lines, list) or not all(_is_text(line) for line in lines):
+            yield f"{where}: 'personas' of the {speaker} must be a list of non-empty strings"
+
+
 def _make_turn(row: dict[str, Any], root: Path) -> Turn:
     """Build a turn of a row that has no faults."""
     clip, emotion = row.get("clip"), row.get("emotion")
@@ -230,6 +268,7 @@ def _make_turn(row: dict[str, Any], root: Path) -> Turn:
         text=row["text"].strip(),
         emotion=None if emotion is None else parse_emotion(emotion),
         clip=None if clip is None else _make_clip(clip, root),
+        **{key: row.get(key) for key in ("name", "strategy", "description")},
     )
 
 

@@ -1,0 +1,30 @@
+"""`data check`: list every fault of a dialogues file and of the media it names."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def run(argv: Sequence[str]) -> None:
+    """List every fault of a dialogues file; exit 1 if there is one."""
+    from epo.data.checking import check_file
+
+    parser = argparse.ArgumentParser(prog="launch/data.py check", description=run.__doc__)
+    parser.add_argument("file", type=Path, help="a dialogues.jsonl")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.add_argument("--no-decode", action="store_true", help="only look whether media exist, do not decode them")
+    parser.add_argument("--workers", type=int, default=2, help="processes that decode")
+    given = parser.parse_args(argv)
+    result = check_file(given.file, workers=given.workers, decode=not given.no_decode)
+    if given.json:
+        print(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
+    else:
+        print(
+            *result.faults,
+            f"{result.num_dialogues} dialogues, {result.num_clips} clips, {len(result.faults)} faults",
+            sep="\n",
+        )
+    if result.faults:
+        sys.exit(1)
