@@ -62,7 +62,7 @@ def check_file(path: Path, workers: int | None = None, decode: bool = True, fres
             pass
         return result
     record = ExaminationRecord(root, LIMITS, fresh)
-    examined = examine_clips(clips, LIMITS, usable_cores() if workers is None else workers, record)
+    examined = examine_clips(clips, usable_cores() if workers is None else workers, record)
     for where, _, report in show_progress(examined, "check", "clips", total=_count_clips(path)):
         result.faults += [f"{where}: {fault}" for fault in report.faults]
         result.notes += [f"{where}: {note}" for note in report.notes]

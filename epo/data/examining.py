@@ -26,7 +26,7 @@ class ExaminationRecord:
 
     def __init__(self, folder: Path, limits: MediaLimits, fresh: bool = False) -> None:
         """Read what is kept in a folder, unless `fresh`; a line that was cut off is as if it were not there."""
-        self._folder, self._limits = folder, limits
+        self._folder, self.limits = folder, limits
         self._path = folder / RECORD_NAME
         self._known: dict[str, ClipReport] = {}
         self._ends_whole = True  # False once the last line is one that was cut off
@@ -50,7 +50,7 @@ class ExaminationRecord:
             pass  # a read-only data set is checked all the same
 
     def _key(self, clip: Clip) -> str:
-        parts: list[Any] = [_VERSION, asdict(self._limits), clip.start_s, clip.end_s]
+        parts: list[Any] = [_VERSION, asdict(self.limits), clip.start_s, clip.end_s]
         for path in (clip.audio, clip.video):
             parts.append(None if path is None else self._stamp(path))
         return json.dumps(parts)
@@ -76,15 +76,14 @@ class ExaminationRecord:
 
 
 def examine_clips(
-    clips: Iterable[tuple[Place, Clip]], limits: MediaLimits, workers: int, record: ExaminationRecord
+    clips: Iterable[tuple[Place, Clip]], workers: int, record: ExaminationRecord
 ) -> Iterator[tuple[Place, Clip, ClipReport]]:
     """Yield the report on each clip, in no certain order.
 
     Args:
         clips: each with where it is named, which comes back beside its report.
-        limits: those of the stage that will read them.
         workers: processes that decode.
-        record: clips it knows are not decoded again; it learns of the others.
+        record: says how clips are read; those it knows are not decoded again, and it learns of the others.
     """
     known: list[tuple[Place, Clip, ClipReport]] = []
 
@@ -96,7 +95,7 @@ def examine_clips(
             else:
                 known.append((place, clip, report))
 
-    examine = functools.partial(_examine_job, limits=limits)
+    examine = functools.partial(_examine_job, limits=record.limits)
     for (place, clip), found in isolated_map(examine, unknown(), workers):
         report = _report_of_crash(clip, found) if isinstance(found, Crash) else found
         record.add(clip, report)
