@@ -36,7 +36,8 @@ class Turn:
     """One utterance: who spoke, the words, and if known the emotion, the clip and what else the corpus says of it.
 
     `name` is who spoke, as the corpus calls them; `strategy` what the turn is meant to do ("Question", ESConv's
-    word); `description` how it is spoken, in a sentence.
+    word); `description` how it is spoken, in a sentence. `labelled_by` names the model that gave the emotion; None
+    where a person did.
     """
 
     speaker: Speaker
@@ -46,6 +47,7 @@ class Turn:
     name: str | None = None
     strategy: str | None = None
     description: str | None = None
+    labelled_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def _turn_faults(row: Any, root: Path, where: str) -> Iterator[str]:
         yield f"{where}: 'speaker' is {row.get('speaker')!r}, want 'user' or 'assistant'"
     if not _is_text(row.get("text")):
         yield f"{where}: 'text' is empty; write the words or drop the turn"
-    yield from _optional_text_faults(row, ("name", "strategy", "description"), where)
+    yield from _optional_text_faults(row, ("name", "strategy", "description", "labelled_by"), where)
     emotion = row.get("emotion")
     if emotion is not None and not isinstance(emotion, str):
         yield f"{where}: 'emotion' must be a string"
@@ -194,6 +196,8 @@ def _turn_faults(row: Any, root: Path, where: str) -> Iterator[str]:
             parse_emotion(emotion)
         except UnknownEmotionError as error:
             yield f"{where}: {error}"
+    elif row.get("labelled_by") is not None:
+        yield f"{where}: 'labelled_by' names who gave the emotion, but there is none; leave it out"
     if row.get("clip") is not None:
         yield from _clip_faults(row["clip"], root, where)
 
@@ -268,7 +272,7 @@ def _make_turn(row: dict[str, Any], root: Path) -> Turn:
         text=row["text"].strip(),
         emotion=None if emotion is None else parse_emotion(emotion),
         clip=None if clip is None else _make_clip(clip, root),
-        **{key: row.get(key) for key in ("name", "strategy", "description")},
+        **{key: row.get(key) for key in ("name", "strategy", "description", "labelled_by")},
     )
 
 
