@@ -2,7 +2,6 @@
 
 import itertools
 import multiprocessing
-import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from compressor.progress import show_progress
-from epo.data.dialogue import Clip, DataError, Dialogue, find_faults, load_line, parse_dialogue
+from epo.data.dialogue import Clip, DataError, scan_dialogues
+from epo.data.findings import CollectFaults
 from epo.data.media import MediaError, MediaLimits, decode_clip
 
 # Long enough for any utterance, coarse enough to be quick: this is to find broken files, not to look at them.
@@ -78,35 +78,17 @@ def dialogues_file(path: Path) -> Path:
 
 
 def _clips(path: Path, result: CheckResult) -> Iterator[tuple[str, Clip]]:
-    """Yield the clips of the sound lines with where they are named; note the faults of the others."""
-    root = Path(os.path.realpath(path.parent))
-    first_line: dict[str, int] = {}
-    with path.open("rb") as lines:
-        for number, raw in enumerate(lines, 1):
-            where = f"{path}:{number}"
-            dialogue = _check_line(raw, root, where, result)
-            if dialogue is None:
-                continue
+    """Yield the clips of the dialogues with where they are named; note the faults."""
+    findings = CollectFaults()
+    findings.faults = result.faults
+    for where, dialogue in scan_dialogues(path, findings):
+        if not (result.faults and result.faults[-1].startswith(f"{where}:")):
             result.num_dialogues += 1
             result.num_turns += len(dialogue.turns)
-            if dialogue.id in first_line:
-                result.faults.append(f"{where}: dialogue id {dialogue.id!r} is that of line {first_line[dialogue.id]}")
-            first_line.setdefault(dialogue.id, number)
-            for index, turn in enumerate(dialogue.turns):
-                if turn.clip is not None:
-                    result.num_clips += 1
-                    yield f"{where}: turn {index}", turn.clip
-
-
-def _check_line(raw: bytes, root: Path, where: str, result: CheckResult) -> Dialogue | None:
-    try:
-        row = load_line(raw, where)
-    except DataError as error:
-        result.faults.append(str(error))
-        return None
-    faults = list(find_faults(row, root, where))
-    result.faults += faults
-    return None if faults else parse_dialogue(row, root, where)
+        for index, turn in enumerate(dialogue.turns):
+            if turn.clip is not None:
+                result.num_clips += 1
+                yield f"{where}: turn {index}", turn.clip
 
 
 def _decode_all(clips: Iterator[tuple[str, Clip]], pool: Executor | None) -> Iterator[str]:
