@@ -36,7 +36,8 @@ class Turn:
     """One utterance: who spoke, the words, and if known the emotion, the clip and what else the corpus says of it.
 
     `name` is who spoke, as the corpus calls them; `strategy` what the turn is meant to do ("Question", ESConv's
-    word); `description` how it is spoken, in a sentence.
+    word); `description` how it is spoken, in a sentence. `labelled_by` names the model that gave the emotion; None
+    where a person did.
     """
 
     speaker: Speaker
@@ -46,6 +47,7 @@ class Turn:
     name: str | None = None
     strategy: str | None = None
     description: str | None = None
+    labelled_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from epo.data.findings import Findings
 from epo.emotions import UnknownEmotionError, parse_emotion
 
 DIALOGUE_KEYS = frozenset({"id", "turns", "language", "split", "facts", "group", "background", "personas"})
-TURN_KEYS = frozenset({"speaker", "text", "emotion", "clip", "name", "strategy", "description"})
+TURN_KEYS = frozenset({"speaker", "text", "emotion", "clip", "name", "strategy", "description", "labelled_by"})
 CLIP_KEYS = frozenset({"audio", "video", "start_s", "end_s"})
 SPEAKERS = ("user", "assistant")
 SPLITS = ("train", "validation", "test")
@@ -90,6 +90,11 @@ class DialogueFormat:
                 turn[key] = self._clip(row[key], where)
             elif key in TURN_KEYS and key not in turn:
                 turn[key] = self._optional(row, key, where)
+        if turn.get("labelled_by") is not None and row.get("emotion") is None:
+            place = f"{where}: 'labelled_by' names who gave the emotion, but there is none"
+            self._findings.fault("labelled_by without emotion", place, "leave it out")
+        if turn.get("emotion") is None:
+            turn.pop("labelled_by", None)
         return turn if text is not None and speaker in SPEAKERS else None
 
     def _emotion(self, label: Any, where: str) -> str | None:

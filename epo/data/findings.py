@@ -62,6 +62,15 @@ class CollectFaults:
         if len(places) < self._MAX_PLACES:
             places.append(where)
 
+    def note_lines(self) -> list[str]:
+        """Return a line for each of the places kept, and at the last one how many more there are."""
+        lines = []
+        for kind, places in self.places.items():
+            more = self.notes[kind] - len(places)
+            lines += [f"{place}: {kind}" for place in places]
+            lines[-1] += f" ({more} more)" if more else ""
+        return lines
+
     def fault(self, kind: str, where: str, remedy: str) -> None:
         """Keep it as the message that training would stop with."""
         self.faults.append(f"{where}; {remedy}")

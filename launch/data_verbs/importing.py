@@ -55,7 +55,10 @@ class ImportRecipe(StageRecipe):
     iemocap_left: LeftActor = field(
         default="marked", metadata={"help": "who is in the left half of IEMOCAP's videos: marked, female or male"}
     )
-    workers: int = field(default=2, metadata={"help": "processes that write the built-in corpus's clips"})
+    decode: bool = field(
+        default=True, metadata={"help": "read every clip as training will, to find what is broken; no: only open them"}
+    )
+    workers: int = field(default=2, metadata={"help": "processes that write or read clips"})
 
 
 def run(argv: Sequence[str]) -> None:
@@ -106,7 +109,16 @@ def _import(recipe: ImportRecipe, seed: int, out: Path) -> dict[str, Any]:
         read = functools.partial(read_iemocap, left=recipe.iemocap_left)
     report = ImportReport(recipe.on_error)
     shares = SplitShares(recipe.validation_share, recipe.test_share, seed)
-    card = import_corpus(read, Path(recipe.root), out, shares, report, {"corpus": recipe.corpus, "licence": licence})
+    card = import_corpus(
+        read,
+        Path(recipe.root),
+        out,
+        shares,
+        report,
+        {"corpus": recipe.corpus, "licence": licence},
+        decode=recipe.decode,
+        workers=recipe.workers,
+    )
     print(*report.summary(), sep="\n")
     for kind in ("dialogues", "turns"):
         print(f"{kind}: " + ", ".join(f"{count} {split}" for split, count in card[kind].items()))

@@ -117,10 +117,9 @@ def test_a_line_that_is_no_json_is_named(tmp_path, line, words):
         ({"background": 3}, "'background' must be a non-empty string"),
         ({"personas": ["I like maps."]}, "'personas' must map 'user' or 'assistant' to a list"),
         ({"personas": {"bot": []}}, "'personas' must map 'user' or 'assistant' to a list"),
-        (
-            {"personas": {"user": "I like maps."}},
-            "'personas' of the user must be a list of non-empty strings; write it so",
-        ),
+        ({"personas": {"user": "I like maps."}}, "'personas' of the user must be a list of non-empty strings"),
+        ({"turns": [{"speaker": "user", "text": "x", "labelled_by": "m"}]}, "turn 0: 'labelled_by' names who gave the"),
+        ({"turns": [TURNS[1] | {"labelled_by": ""}]}, "turn 0: 'labelled_by' is empty"),
         ({"turns": [TURNS[0] | {"strategy": 1}]}, "turn 0: 'strategy' must be a non-empty string"),
         ({"turns": [3]}, "turn 0: want an object with 'speaker' and 'text'"),
         ({"turns": [TURNS[0], {"speaker": "bot", "text": "Hi"}]}, "turn 1: 'speaker' is 'bot'"),
