@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from compressor.progress import show_progress
-from epo.data.dialogue import Clip, DataError, Dialogue, find_faults, load_line, parse_dialogue
+from epo.data.dialogue import Clip, DataError, scan_dialogues
 from epo.data.examining import ExaminationRecord, examine_clips
+from epo.data.findings import CollectFaults
 from epo.data.isolation import usable_cores
 from epo.data.media import MediaLimits
 
@@ -56,10 +57,11 @@ def check_file(path: Path, workers: int | None = None, decode: bool = True, fres
     path = dialogues_file(path)
     root = Path(os.path.realpath(path.parent))
     result = CheckResult()
-    clips = _clips(path, root, result)
+    clips = _clips(path, result)
     if not decode:
         for _ in clips:
             pass
+        result.faults.sort(key=_line_number)
         return result
     record = ExaminationRecord(root, LIMITS, fresh)
     examined = examine_clips(clips, usable_cores() if workers is None else workers, record)
@@ -83,35 +85,19 @@ def dialogues_file(path: Path) -> Path:
     return file
 
 
-def _clips(path: Path, root: Path, result: CheckResult) -> Iterator[tuple[str, Clip]]:
-    """Yield the clips of the sound lines with where they are named; note the faults of the others."""
-    first_line: dict[str, int] = {}
-    with path.open("rb") as lines:
-        for number, raw in enumerate(lines, 1):
-            where = f"{path}:{number}"
-            dialogue = _check_line(raw, root, where, result)
-            if dialogue is None:
-                continue
-            result.num_dialogues += 1
-            result.num_turns += len(dialogue.turns)
-            if dialogue.id in first_line:
-                result.faults.append(f"{where}: dialogue id {dialogue.id!r} is that of line {first_line[dialogue.id]}")
-            first_line.setdefault(dialogue.id, number)
-            for index, turn in enumerate(dialogue.turns):
-                if turn.clip is not None:
-                    result.num_clips += 1
-                    yield f"{where}: turn {index}", turn.clip
-
-
-def _check_line(raw: bytes, root: Path, where: str, result: CheckResult) -> Dialogue | None:
-    try:
-        row = load_line(raw, where)
-    except DataError as error:
-        result.faults.append(str(error))
-        return None
-    faults = list(find_faults(row, root, where))
-    result.faults += faults
-    return None if faults else parse_dialogue(row, root, where)
+def _clips(path: Path, result: CheckResult) -> Iterator[tuple[str, Clip]]:
+    """Yield the clips of the dialogues with where they are named; add the faults and notes of all lines."""
+    findings = CollectFaults()
+    for where, dialogue in scan_dialogues(path, findings):
+        is_sound = not (findings.faults and findings.faults[-1].startswith(f"{where}:"))
+        result.num_dialogues += is_sound
+        result.num_turns += len(dialogue.turns) if is_sound else 0
+        for index, turn in enumerate(dialogue.turns):
+            if turn.clip is not None:
+                result.num_clips += 1
+                yield f"{where}: turn {index}", turn.clip
+    result.faults += findings.faults
+    result.notes += findings.note_lines()
 
 
 def _count_clips(path: Path) -> int:

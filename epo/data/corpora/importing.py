@@ -9,6 +9,7 @@ from typing import Any
 
 from compressor.progress import show_progress
 from epo.data.corpora.media_folder import MediaFolder
+from epo.data.corpora.mending import mend_dialogues
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.turns import Reader
 from epo.data.corpora.unusable import Unusable, find_unusable
@@ -90,8 +91,8 @@ def import_corpus(
     media = MediaFolder(out, root, report)
     draw = SplitDraw(shares, read_splits(out / "splits.json", shares))
     try:
-        dialogues = show_progress(read(root, media, report), "import", "dialogues")
-        if write_dialogues(draft, _drawn(dialogues, draw)) == 0:
+        dialogues = mend_dialogues(read(root, media, report), report)
+        if write_dialogues(draft, _drawn(show_progress(dialogues, "import", "dialogues"), draw)) == 0:
             raise DataError(f"{root}: not one usable dialogue; " + "; ".join(report.summary()))
         found = find_unusable(draft, media, report, decode=decode, workers=workers)
         splits = draw.decide()
