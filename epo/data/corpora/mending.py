@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from epo.data.characters import read_text
 from epo.data.dialogue import Dialogue, Turn
@@ -44,7 +45,9 @@ def _mend_turn(turn: Turn, where: str, findings: Findings) -> Turn | None:
     text = read_text(turn.text, "'text'", "empty utterance", where, findings)
     if text is None:
         return None
-    changes = {key: _mend_optional(getattr(turn, key), f"{key!r}", where, findings) for key in _TURN_TEXTS}
+    changes: dict[str, Any] = {
+        key: _mend_optional(getattr(turn, key), f"{key!r}", where, findings) for key in _TURN_TEXTS
+    }
     return replace(turn, text=text, **changes)
 
 
