@@ -16,19 +16,20 @@ from launch.stage_uses import USES, count_uses
 def run(argv: Sequence[str]) -> None:
     """Describe a dialogues file: sizes, labels, lengths, what each stage would find, and what to look at."""
     from epo.data.checking import dialogues_file
+    from epo.data.isolation import usable_cores
 
     parser = argparse.ArgumentParser(prog="launch/data.py describe", description=run.__doc__)
     parser.add_argument("file", type=Path, help="a dialogues.jsonl, or its folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--html", type=Path, help="write a page with charts there as well")
     parser.add_argument("--decode", action="store_true", help="decode every clip: loudness, silence, lengths")
-    parser.add_argument("--workers", type=int, default=2, help="processes that decode")
+    parser.add_argument("--workers", type=int, help="processes that decode; one a core if not given")
     given = parser.parse_args(argv)
     file = dialogues_file(given.file)
     description = Description()
     for dialogue in show_progress(read_dialogues(file), "describe", "dialogues"):
         description.add(dialogue, count_uses(dialogue))
-    measures = measure_clips(file, given.workers) if given.decode else {}
+    measures = measure_clips(file, usable_cores() if given.workers is None else given.workers) if given.decode else {}
     tables = make_tables(description, USES, measures)
     if given.json:
         clips = {split: measured.as_json() for split, measured in measures.items()}
@@ -46,14 +47,14 @@ def run(argv: Sequence[str]) -> None:
 
 
 def measure_clips(file: Path, workers: int) -> dict[str, ClipMeasures]:
-    """Decode every clip of a dialogues file as training does by default, and add up what was found by split."""
-    from epo.data.clip_pool import examine_clips
-    from epo.data.media import MediaLimits
+    """Decode every clip of a dialogues file that `check` has not decoded yet, and add up what was found by split."""
+    from epo.data.checking import LIMITS
+    from epo.data.examining import ExaminationRecord, examine_clips
 
-    limits = MediaLimits()
+    record = ExaminationRecord(file.parent.resolve(), LIMITS)
     measures: dict[str, ClipMeasures] = {}
-    for (split, where), report in examine_clips(show_progress(_clips(file), "decode", "clips"), limits, workers):
-        measures.setdefault(split, ClipMeasures(limits.max_audio_seconds)).add(where, report)
+    for (split, where), _, report in examine_clips(show_progress(_clips(file), "decode", "clips"), workers, record):
+        measures.setdefault(split, ClipMeasures(LIMITS.max_audio_seconds)).add(where, report)
     return measures
 
 

@@ -3,13 +3,11 @@
 import pytest
 
 from epo.data.clip_measures import ClipMeasures
-from epo.data.clip_pool import examine_clips
 from epo.data.describing import Description, Spread
 from epo.data.description_page import HEIGHT, WIDTH, draw_bars
 from epo.data.description_tables import Table, format_tables, make_tables
 from epo.data.dialogue import Clip, Dialogue, Turn
 from epo.data.examination import ClipReport
-from epo.data.media import MediaLimits
 
 
 def user(text="I lost it.", emotion="sad", **extra):
@@ -107,10 +105,3 @@ def test_clips_are_measured_by_kind():
     assert row["loudness_dbfs"]["histogram"] == {-70: 1, -20: 1}
     assert row["seconds"] == {"median": 2.0, "p95": 30.0, "least": 0.1, "most": 30.0}
     assert row["examples"]["faulty"] == ["d: d.wav: the file is empty"]
-
-
-def test_workers_give_what_one_process_gives_in_the_same_order(corpus):
-    clips = [(i, Clip(corpus / f"{i}.wav", corpus / f"{i}.mp4")) for i in range(12)]
-    alone = list(examine_clips(clips, MediaLimits(), 1))
-    assert list(examine_clips(clips, MediaLimits(), 2)) == alone
-    assert [key for key, _ in alone] == list(range(12))

@@ -1,6 +1,7 @@
 """`data describe` on real clips: tables, JSON and a page; what stages would find is what they count."""
 
 import json
+import shutil
 
 import pytest
 
@@ -30,6 +31,7 @@ def test_the_uses_are_what_the_stages_count(corpus):
 
 
 def test_describe_prints_tables_json_and_a_page(corpus, tmp_path, capsys):
+    corpus = shutil.copytree(corpus, tmp_path / "corpus")  # decoding leaves a record beside the dialogues
     page = tmp_path / "pages" / "page.html"
     describing.run([str(corpus), "--decode", "--workers", "1", "--html", str(page)])
     printed = capsys.readouterr().out
