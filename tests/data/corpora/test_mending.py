@@ -29,6 +29,6 @@ def test_texts_are_mended_counted_and_read_back_the_same(tmp_path):
         "empty text in facts": 1,
         "empty 'background'": 1,
     }
-    assert report.notes["Windows-1252 control characters: repaired"] == 1
+    assert report.notes["Windows-1252 control characters: repaired"] == 2
     write_dialogues(tmp_path / "dialogues.jsonl", [mended])
     assert list(read_dialogues(tmp_path / "dialogues.jsonl")) == [mended]
