@@ -10,13 +10,11 @@ from typing import Any, TypeVar
 from epo.data.dialogue import Clip
 from epo.data.examination import ClipReport, examine_clip
 from epo.data.isolation import Crash, isolated_map
-from epo.data.media import MediaLimits
+from epo.data.media import READER_VERSION, MediaLimits
 
 Place = TypeVar("Place")
 
 RECORD_NAME = "examined.jsonl"
-_VERSION = 1  # to be raised when a clip would be read otherwise
-
 
 class ExaminationRecord:
     """What was found in clips, kept as JSON lines beside the dialogues, so that an interrupted check goes on.
@@ -50,7 +48,7 @@ class ExaminationRecord:
             pass  # a read-only data set is checked all the same
 
     def _key(self, clip: Clip) -> str:
-        parts: list[Any] = [_VERSION, asdict(self.limits), clip.start_s, clip.end_s]
+        parts: list[Any] = [READER_VERSION, asdict(self.limits), clip.start_s, clip.end_s]
         for path in (clip.audio, clip.video):
             parts.append(None if path is None else self._stamp(path))
         return json.dumps(parts)

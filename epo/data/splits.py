@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from epo.data.dialogue import SPLITS, DataError, Dialogue, Split
+from epo.data.dialogue import SPLITS, DataError, Split
 
 SplitBy = Literal["group", "dialogue"]
 _METHOD = "quota-1"  # of epo/data/split_draw.py; another number where the same corpus would be drawn otherwise
@@ -55,24 +55,6 @@ class SplitShares:
         return ("groups", group) if self.by == "group" and group is not None else ("dialogues", dialogue_id)
 
 
-def split_of(name: str, shares: SplitShares) -> Split:
-    """Return the split that a name would get if it were drawn alone, in expectation by the shares.
-
-    Independent of the order and number of the other names.
-    """
-    place = place_of(name, shares.seed)
-    if place < shares.test:
-        return "test"
-    return "validation" if place < shares.test + shares.validation else "train"
-
-
-def with_split(dialogue: Dialogue, shares: SplitShares) -> Dialogue:
-    """Return the dialogue with a split: its own where the corpus gives one, else that of `split_of`."""
-    if dialogue.split is not None:
-        return dialogue
-    return replace(dialogue, split=split_of(dialogue.id, shares))
-
-
 def place_of(name: str, seed: int) -> float:
     """Return a number that looks uniform in [0, 1), and depends on the name and the seed alone."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
@@ -115,15 +97,6 @@ class Splits:
         partial.replace(path)
 
 
-def rows_with_splits(path: Path, splits: Splits) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a dialogues file that the project wrote, each with its split; the second pass of an import."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            split = splits.of(row["id"], row.get("group"), row.get("split"))
-            yield {"id": row["id"], "language": row["language"], "split": split} | row
-
-
 def read_splits(path: Path, shares: SplitShares) -> Splits | None:
     """Return the splits that an earlier import recorded, None where there are none or something else was asked of them.
 
@@ -158,7 +131,4 @@ __all__ = [
     "Splits",
     "place_of",
     "read_splits",
-    "rows_with_splits",
-    "split_of",
-    "with_split",
 ]

@@ -18,7 +18,7 @@ from epo.data.corpora.multidialog import read_multidialog
 from epo.data.corpora.report import ImportReport, OnError
 from epo.data.corpora.topical_chat import read_topical_chat
 from epo.data.corpora.turns import Reader
-from epo.data.splits import SplitShares
+from epo.data.splits import SplitBy, SplitShares
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import open_folder
 from launch.tracking import open_run
@@ -52,6 +52,12 @@ class ImportRecipe(StageRecipe):
     )
     validation_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
     test_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
+    split_by: SplitBy = field(
+        default="group", metadata={"help": "what is never torn apart: dialogues of one group (speaker, show), or none"}
+    )
+    min_split: int = field(
+        default=1, metadata={"help": "dialogues that validation and test have at least, if it can be"}
+    )
     iemocap_left: LeftActor = field(
         default="marked", metadata={"help": "who is in the left half of IEMOCAP's videos: marked, female or male"}
     )
@@ -108,7 +114,7 @@ def _import(recipe: ImportRecipe, seed: int, out: Path) -> dict[str, Any]:
     if recipe.corpus == "iemocap":
         read = functools.partial(read_iemocap, left=recipe.iemocap_left)
     report = ImportReport(recipe.on_error)
-    shares = SplitShares(recipe.validation_share, recipe.test_share, seed)
+    shares = SplitShares(recipe.validation_share, recipe.test_share, seed, recipe.split_by, recipe.min_split)
     card = import_corpus(
         read,
         Path(recipe.root),
@@ -122,6 +128,5 @@ def _import(recipe: ImportRecipe, seed: int, out: Path) -> dict[str, Any]:
     print(*report.summary(), sep="\n")
     for kind in ("dialogues", "turns"):
         print(f"{kind}: " + ", ".join(f"{count} {split}" for split, count in card[kind].items()))
-    for line in missing_splits(card, shares):
-        print(line)
+    print(*card["splits"], *missing_splits(card, shares), sep="\n")
     return card

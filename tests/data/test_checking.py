@@ -138,7 +138,7 @@ def test_a_page_holds_words_waveform_and_faults_and_escapes_them(tmp_path):
     page = (tmp_path / "pages" / "page.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page and "a&amp;b" in page
     assert page.count('src="data:image/png;base64,') == 1
-    assert "cannot decode audio" in page
+    assert "is no media file" in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
 
 

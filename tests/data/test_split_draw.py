@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epo.data.dialogue import SPLITS, DataError, Dialogue, Turn, read_dialogues, write_dialogues
+from epo.data.dialogue import SPLITS, DataError, Dialogue, Turn
 from epo.data.split_draw import SplitDraw, find_same_words, words_digest
-from epo.data.splits import Splits, SplitShares, read_splits, rows_with_splits
+from epo.data.splits import Splits, SplitShares, read_splits
 from epo.emotions import EMOTIONS
 
 
@@ -218,16 +218,6 @@ def test_the_same_words_in_two_splits_are_counted():
     ]
     assert draw(dialogues, SplitShares()).notes == ("2 test dialogues have the very words of a train dialogue",)
     assert find_same_words([(words_digest(make(d)), "train") for d in "aab"]) == []
-
-
-def test_a_file_gets_its_splits_in_a_second_pass(tmp_path):
-    dialogues = [make(f"d{i}", f"g{i % 4}", "test" if i == 5 else None) for i in range(12)]
-    write_dialogues(tmp_path / "unsplit.jsonl", dialogues)
-    splits = draw(dialogues, SplitShares())
-    rows = list(rows_with_splits(tmp_path / "unsplit.jsonl", splits))
-    (tmp_path / "dialogues.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert {d.id: d.split for d in read_dialogues(tmp_path / "dialogues.jsonl")} == given_to(dialogues, splits)
-    assert list(rows[0]) == ["id", "language", "split", "group", "turns"]
 
 
 def test_nothing_to_draw():

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from epo.data.corpora.report import ImportReport
 from epo.data.corpora.turns import Reader
 from epo.data.corpora.unusable import Unusable, find_unusable
 from epo.data.dialogue import SPLITS, DataError, Dialogue, read_dialogues, write_dialogues
-from epo.data.splits import SplitShares, with_split
+from epo.data.split_draw import SplitDraw
+from epo.data.splits import Splits, SplitShares, read_splits
 from epo.emotions import EMOTIONS
 
 
@@ -74,7 +75,7 @@ def import_corpus(
         read: the corpus's reader.
         root: the corpus folder.
         out: where `dialogues.jsonl`, `card.json` and `media/` go.
-        shares: splits of dialogues to which the corpus gives none.
+        shares: splits of dialogues to which the corpus gives none; `out/splits.json` keeps them for the next import.
         report: counts irregularities, and says whether to stop at a fault.
         facts: what the card says besides counts, such as the licence.
         decode: read every clip as training does; False only opens the files.
@@ -88,16 +89,19 @@ def import_corpus(
         raise DataError(f"{root}: no such folder; give the corpus as --root")
     draft = out / "dialogues.jsonl.draft"
     media = MediaFolder(out, root, report)
+    draw = SplitDraw(shares, read_splits(out / "splits.json", shares))
     try:
         dialogues = mend_dialogues(read(root, media, report), report)
-        if write_dialogues(draft, show_progress(dialogues, "import", "dialogues")) == 0:
+        if write_dialogues(draft, _drawn(show_progress(dialogues, "import", "dialogues"), draw)) == 0:
             raise DataError(f"{root}: not one usable dialogue; " + "; ".join(report.summary()))
         found = find_unusable(draft, media, report, decode=decode, workers=workers)
+        splits = draw.decide()
         card = Card(found.seconds)
-        write_dialogues(out / "dialogues.jsonl", _finished(draft, found, shares, card))
+        splits.write(out / "splits.json")
+        write_dialogues(out / "dialogues.jsonl", _finished(draft, found, splits, card))
     finally:
         draft.unlink(missing_ok=True)
-    content = {**facts, **card.as_json(), "irregularities": report.as_json()}
+    content = {**facts, **card.as_json(), "splits": list(splits.notes), "irregularities": report.as_json()}
     partial = out / "card.json.partial"
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(out / "card.json")
@@ -123,11 +127,18 @@ def missing_splits(card: dict[str, Any], shares: SplitShares) -> list[str]:
     return [lines[split] for split in SPLITS if card["dialogues"][split] == 0]
 
 
-def _finished(draft: Path, found: Unusable, shares: SplitShares, card: Card) -> Iterator[Dialogue]:
+def _drawn(dialogues: Iterable[Dialogue], draw: SplitDraw) -> Iterator[Dialogue]:
+    for dialogue in dialogues:
+        draw.add(dialogue)
+        yield dialogue
+
+
+def _finished(draft: Path, found: Unusable, splits: Splits, card: Card) -> Iterator[Dialogue]:
     """Yield the dialogues of the draft without the clips that cannot be used, each with its split, and count them."""
     for dialogue in read_dialogues(draft):
         turns = tuple(found.without(dialogue.id, index, turn) for index, turn in enumerate(dialogue.turns))
-        dialogue = with_split(replace(dialogue, turns=turns), shares)
+        split = splits.of(dialogue.id, dialogue.group, dialogue.split)
+        dialogue = replace(dialogue, turns=turns, split=split)
         card.add(dialogue)
         yield dialogue
 

@@ -11,7 +11,7 @@ from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import Clip, Turn, read_dialogues
 from epo.data.examination import ClipReport
 from epo.data.examining import ExaminationRecord, examine_clips
-from epo.data.media import Kind
+from epo.data.media_source import Kind
 from epo.data.probe import probe_clip, probe_media
 
 # A clip that is this much longer or shorter than its row is other footage; smaller differences are noted (our choice).

@@ -132,3 +132,23 @@ def test_any_bytes_are_dialogues_or_a_data_error(lines, tmp_path):
     assert not checked.faults
     write_dialogues(tmp_path / "again.jsonl", dialogues)
     assert list(read_dialogues(tmp_path / "again.jsonl")) == dialogues
+
+
+def test_a_corpus_that_grew_keeps_its_splits_and_a_group_is_never_torn_apart(tmp_path, import_from):
+    root = tmp_path / "own"
+    root.mkdir()
+    turns = [{"speaker": "user", "text": "Hi."}, {"speaker": "assistant", "text": "Oh."}]
+
+    def rows(count):
+        return [
+            {"id": f"d{i}", "group": f"speaker {i % 7}", "turns": [{**turns[0], "text": f"Hi {i}."}]}
+            for i in range(count)
+        ]
+
+    (root / "dialogues.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(30)))
+    first = {dialogue.id: dialogue for dialogue in import_from(read_own, root).dialogues}
+    assert {dialogue.split for dialogue in first.values()} == {"train", "validation", "test"}
+    (root / "dialogues.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(60)))
+    grown = import_from(read_own, root).dialogues
+    assert all(first[dialogue.id].split == dialogue.split for dialogue in grown if dialogue.id in first)
+    assert len({(dialogue.group, dialogue.split) for dialogue in grown}) == 7
