@@ -16,6 +16,7 @@ Place = TypeVar("Place")
 
 RECORD_NAME = "examined.jsonl"
 
+
 class ExaminationRecord:
     """What was found in clips, kept as JSON lines beside the dialogues, so that an interrupted check goes on.
 
