@@ -15,7 +15,7 @@ from transformers import AutoFeatureExtractor, CLIPImageProcessorPil, SiglipImag
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip
 from epo.data.face import crop_to_face
-from epo.data.media import MediaLimits, decode_clip
+from epo.data.media import READER_VERSION, MediaLimits, decode_clip
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class ClipReader:
     def _settings(self) -> str:
         """Names all that features depend on; written out once, because processors copy themselves to do so."""
         processors = (self.feature_extractor.to_json_string(), self.image_processor.to_json_string())
-        return "|".join([str(self._limits()), self.face_detector, *processors])
+        return "|".join([f"reader {READER_VERSION}", str(self._limits()), self.face_detector, *processors])
 
     def _frame_size(self) -> tuple[int, int]:
         crop = getattr(self.image_processor, "crop_size", None)

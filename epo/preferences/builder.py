@@ -40,8 +40,8 @@ class PairSet:
 
     def marginals(self) -> tuple[Counts, Counts]:
         """Count the chosen and the rejected emotions, each int64 (E,) in the order of `EMOTIONS`."""
-        chosen = Counter(pair.chosen_emotion for pair in self.pairs)
-        rejected = Counter(pair.rejected_emotion for pair in self.pairs)
+        chosen = Counter(pair.chosen_emotion for pair in self.pairs if pair.chosen_emotion is not None)
+        rejected = Counter(pair.rejected_emotion for pair in self.pairs if pair.rejected_emotion is not None)
         return _histogram(chosen), _histogram(rejected)
 
     def summary(self) -> dict[str, object]:

@@ -15,15 +15,18 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("file", type=Path, help="a dialogues.jsonl")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     parser.add_argument("--no-decode", action="store_true", help="only look whether media exist, do not decode them")
-    parser.add_argument("--workers", type=int, default=2, help="processes that decode")
+    parser.add_argument("--fresh", action="store_true", help="decode again what an earlier check has decoded")
+    parser.add_argument("--workers", type=int, help="processes that decode; one a core if not given")
     given = parser.parse_args(argv)
-    result = check_file(given.file, workers=given.workers, decode=not given.no_decode)
+    result = check_file(given.file, workers=given.workers, decode=not given.no_decode, fresh=given.fresh)
     if given.json:
         print(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
     else:
         print(
             *result.faults,
-            f"{result.num_dialogues} dialogues, {result.num_clips} clips, {len(result.faults)} faults",
+            *(f"note: {note}" for note in result.notes),
+            f"{result.num_dialogues} dialogues, {result.num_clips} clips, {len(result.faults)} faults, "
+            f"{len(result.notes)} notes",
             sep="\n",
         )
     if result.faults:

@@ -13,7 +13,7 @@ from epo.data.corpora.builtin import BuiltinCorpus, write_builtin_corpus
 from epo.data.corpora.importing import import_corpus, missing_splits
 from epo.data.corpora.listing import corpora, option_types
 from epo.data.corpora.report import ImportReport, OnError
-from epo.data.splits import SplitShares
+from epo.data.splits import SplitBy, SplitShares
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import open_folder
 from launch.tracking import open_run
@@ -34,7 +34,16 @@ class ImportRecipe(StageRecipe):
     )
     validation_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
     test_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
-    workers: int = field(default=2, metadata={"help": "processes that write the built-in corpus's clips"})
+    split_by: SplitBy = field(
+        default="group", metadata={"help": "what is never torn apart: dialogues of one group (speaker, show), or none"}
+    )
+    min_split: int = field(
+        default=1, metadata={"help": "dialogues that validation and test have at least, if it can be"}
+    )
+    decode: bool = field(
+        default=True, metadata={"help": "read every clip as training will, to find what is broken; no: only open them"}
+    )
+    workers: int = field(default=2, metadata={"help": "processes that write or read clips"})
 
 
 RECIPES = [ImportRecipe, BuiltinCorpus, *option_types()]
@@ -140,12 +149,19 @@ def _import(recipe: ImportRecipe, seed: int, options: Any, out: Path) -> dict[st
     assert recipe.root is not None
     corpus = corpora()[recipe.corpus]
     report = ImportReport(recipe.on_error)
-    shares = SplitShares(recipe.validation_share, recipe.test_share, seed)
-    facts = {"corpus": recipe.corpus, "licence": corpus.licence}
-    card = import_corpus(corpus.reader(options), Path(recipe.root), out, shares, report, facts)
+    shares = SplitShares(recipe.validation_share, recipe.test_share, seed, recipe.split_by, recipe.min_split)
+    card = import_corpus(
+        corpus.reader(options),
+        Path(recipe.root),
+        out,
+        shares,
+        report,
+        {"corpus": recipe.corpus, "licence": corpus.licence},
+        decode=recipe.decode,
+        workers=recipe.workers,
+    )
     print(*report.summary(), sep="\n")
     for kind in ("dialogues", "turns"):
         print(f"{kind}: " + ", ".join(f"{count} {split}" for split, count in card[kind].items()))
-    for line in missing_splits(card, shares):
-        print(line)
+    print(*card["splits"], *missing_splits(card, shares), sep="\n")
     return card

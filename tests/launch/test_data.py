@@ -65,7 +65,14 @@ def test_an_import_says_which_split_it_leaves_empty(tmp_path, own_corpus, capsys
 
 def test_check_speaks_json(own_corpus, capsys):
     checking.run([str(own_corpus), "--json", "--workers", "1"])
-    assert json.loads(capsys.readouterr().out) == {"ok": True, "dialogues": 1, "turns": 2, "clips": 0, "faults": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "ok": True,
+        "dialogues": 1,
+        "turns": 2,
+        "clips": 0,
+        "faults": [],
+        "notes": [],
+    }
 
 
 def test_show_prints_or_writes_a_page(own_corpus, tmp_path, capsys):

@@ -73,8 +73,8 @@ def test_failed_write_leaves_the_old_file(tmp_path):
         ({"chosen": ""}, "'chosen' is empty"),
         ({"rejected": "i am SORRY to  hear it. "}, "'chosen' and 'rejected' are the same text"),
         ({"rejected_emotion": "joy"}, "'rejected_emotion': unknown emotion 'joy'"),
-        ({"chosen_emotion": None}, "'chosen_emotion': must be a string"),
-        ({"source": 3}, "'source' must be a string"),
+        ({"chosen_emotion": 3}, "'chosen_emotion': must be a string"),
+        ({"source": 3}, "'source' must be a non-empty string"),
         ({"scores": {"similarity": "high"}}, "score 'similarity' is 'high'"),
         ({"scores": {"similarity": float("nan")}}, "score 'similarity' is nan"),
         ({"rejected": ...}, "'rejected' missing"),
@@ -86,11 +86,11 @@ def test_every_fault_names_file_and_line(tmp_path, changes, message):
         read_pairs(write(tmp_path, **changes), {"d1": TALK})
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"\n"])
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"3"])
 def test_lines_that_are_no_objects(tmp_path, content):
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(content + b"\n")
-    with pytest.raises(DataError, match=r"pairs\.jsonl:1: (not JSON|want a JSON object)"):
+    with pytest.raises(DataError, match=r"pairs\.jsonl:1: (not JSON|want a JSON object|is UTF-16)"):
         read_pairs(path, {})
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import is_clean
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split, Turn
 from epo.data.labels import LabelMap
@@ -86,7 +86,7 @@ class _Source:
         for number, (line, labels, acts) in enumerate(zip_longest(*columns, fillvalue=""), 1):
             if not line.strip():
                 continue
-            if is_clean(line):
+            if is_encodable(line):
                 yield (
                     number,
                     [text.strip() for text in line.strip().removesuffix(_END).split(_END)],

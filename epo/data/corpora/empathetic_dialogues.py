@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import grouped, is_clean
+from epo.data.corpora.rows import grouped
 from epo.data.corpora.turns import read_label
 from epo.data.dialogue import DataError, Dialogue, Split, Turn
 from epo.data.label_sets import EMPATHETIC
@@ -57,7 +58,7 @@ def _read_rows(path: Path, report: ImportReport) -> Iterator[_Row]:
         for number, line in enumerate(lines, 2):
             where = f"{path}:{number}"
             cells = line.rstrip("\r\n").split(",")
-            if not is_clean(line):
+            if not is_encodable(line):
                 report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
             elif len(cells) < len(_COLUMNS) or not cells[1].isdecimal():
                 report.fault("row has too few columns", where, "download the file again")

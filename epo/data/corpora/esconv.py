@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import is_clean
 from epo.data.dialogue import DataError, Dialogue, Speaker, Turn
 
 # ESConv.json says seeker and supporter, FailedESConv.json speaker and listener.
@@ -60,7 +60,7 @@ def _turns(entry: Any, where: str, report: ImportReport) -> tuple[Turn, ...]:
         at = f"{where}: turn {index}"
         if not isinstance(text, str) or speaker not in _ROLES:
             report.fault("turn without content or a known speaker", at, "complete the turn")
-        elif not is_clean(text):
+        elif not is_encodable(text):
             report.fault("row is not UTF-8", at, "convert the file with `iconv -t UTF-8`")
         elif not text.strip():
             report.fault("utterance is empty", at, "write the words")

@@ -11,11 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Literal
 
+from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.iemocap_video import Cut, Side, cut_halves
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import is_clean
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
 from epo.data.labels import LabelMap
@@ -234,7 +234,7 @@ def _text_lines(path: Path, report: ImportReport) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            if is_clean(line):
+            if is_encodable(line):
                 yield f"{path}:{number}", line.strip()
             else:
                 report.fault("row is not UTF-8", f"{path}:{number}", "convert the file with `iconv -t UTF-8`")

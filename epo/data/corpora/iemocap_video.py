@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import av
+import numpy as np
 
-from epo.data.media import MEDIA_FORMATS, MediaError
+from epo.data.media_source import Source
+from epo.data.picture import Canvas
+from epo.data.video import timed_frames
+
+_MAX_SIDE_PX = 4096
+_TICK = Fraction(1, 90_000)
+_SLACK_S = 5e-4
 
 Side = Literal["left", "right"]
 
@@ -34,22 +41,19 @@ def cut_halves(video: Path, cuts: list[Cut]) -> list[Cut]:
     Raises:
         MediaError: the video cannot be decoded.
     """
-    options = {"format_whitelist": MEDIA_FORMATS, "protocol_whitelist": "file"}
-    try:
-        with av.open(f"file:{video}", options=options) as source, ExitStack() as stack:
-            stream = source.streams.best("video")
-            if stream is None:
-                raise MediaError(f"{video}: has no video stream; download the file again")
-            writers = [stack.enter_context(_Writer(cut, stream)) for cut in cuts]
-            last_s = max(cut.end_s for cut in cuts)
-            frame: Any
-            for frame in source.decode(stream):
-                if frame.time > last_s:
-                    break
-                for writer in writers:
-                    writer.offer(frame)
-    except (av.FFmpegError, OSError, EOFError) as error:
-        raise MediaError(f"{video}: cannot be cut ({error}); download the file again") from error
+    with Source.opened(video, "video") as source, ExitStack() as stack:
+        canvas = Canvas(source.stream, _MAX_SIDE_PX)
+        writers = [stack.enter_context(_Writer(cut, source.stream)) for cut in cuts]
+        last_s = max(cut.end_s for cut in cuts)
+        for begin_s, until_s, frame in timed_frames(source, source.packets(min(cut.start_s for cut in cuts))):
+            if begin_s >= last_s:
+                break
+            takers = [writer for writer in writers if writer.wants(begin_s, until_s)]
+            if not takers:
+                continue
+            picture = canvas.draw(frame)
+            for writer in takers:
+                writer.write(begin_s, picture)
     return [writer.cut for writer in writers if writer.num_frames > 0]
 
 
@@ -69,20 +73,21 @@ class _Writer:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def offer(self, frame: Any) -> None:
-        """Take the picture if it falls into the cut."""
-        if frame.time >= self.cut.end_s:
+    def wants(self, begin_s: float, until_s: float) -> bool:
+        """Whether a picture that is on screen between two moments is seen in the cut; closes a cut that is past."""
+        if begin_s >= self.cut.end_s - _SLACK_S:
             self._close()
-        elif frame.time >= self.cut.start_s:
-            self._write(frame)
+            return False
+        return until_s > self.cut.start_s + _SLACK_S
 
-    def _write(self, frame: Any) -> None:
-        picture = frame.to_ndarray(format="rgb24")  # uint8 (H, W, 3)
+    def write(self, begin_s: float, picture: np.ndarray) -> None:
+        """Append the speaker's half of a picture, uint8 (H, W, 3), which appears at `begin_s` of the video."""
         height, half = picture.shape[0] // 2 * 2, picture.shape[1] // 4 * 2  # H.264 wants even sides
         start = 0 if self.cut.side == "left" else picture.shape[1] - half
         if self._container is None:
             self._open(half, height)
         part = av.VideoFrame.from_ndarray(picture[:height, start : start + half].copy(), format="rgb24")
+        part.pts, part.time_base = max(0, round((begin_s - self.cut.start_s) / _TICK)), _TICK
         self._container.mux(self._stream.encode(part))
         self.num_frames += 1
 
@@ -93,6 +98,7 @@ class _Writer:
         )
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.thread_count = 1
+        self._stream.codec_context.time_base = _TICK
 
     def _close(self) -> None:
         if self._container is not None and self._stream is not None:

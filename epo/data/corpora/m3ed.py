@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import is_clean, read_members
+from epo.data.corpora.rows import read_members
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
 from epo.data.labels import LabelMap
@@ -90,7 +91,7 @@ def _sentences(content: Any, where: str, report: ImportReport) -> list[_Sentence
         speaker, text, label = fields.get("Speaker"), fields.get("Text"), _label(fields)
         if not (isinstance(speaker, str) and isinstance(text, str) and isinstance(label, str)):
             report.fault("sentence without speaker, text or emotion", row_where, "complete the sentence")
-        elif not is_clean(text):
+        elif not is_encodable(text):
             report.fault("row is not UTF-8", row_where, "convert the file with `iconv -t UTF-8`")
         elif not text.strip():
             report.fault("utterance is empty", row_where, "write the words")

@@ -159,8 +159,11 @@ def _note_times(rows: list[_Row], report: ImportReport) -> None:
 
 def _clip(row: _Row, clips: Path | None, media: MediaFolder) -> Clip | None:
     """Return the clip of a turn: the file holds just this utterance, so no times are needed."""
-    path = None if clips is None else media.place(clips / row.clip_name, row.where)
-    return None if path is None else Clip(audio=path, video=path)
+    if clips is None:
+        return None
+    known = row.start_s is not None and row.end_s is not None
+    row_seconds = row.end_s - row.start_s if known else None  # type: ignore[operator]
+    return media.place_recording(clips / row.clip_name, row.where, row_seconds)
 
 
 def _seconds(text: str, where: str, report: ImportReport) -> float | None:

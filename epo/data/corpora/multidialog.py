@@ -15,10 +15,11 @@ from compressor.progress import Progress
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import grouped, read_jsonl
+from epo.data.corpora.rows import grouped
 from epo.data.corpora.turns import read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Speaker, Split, Turn
 from epo.data.labels import LabelMap
+from epo.data.lines import read_lines
 
 _SPLITS: dict[str, Split] = {
     "train": "train",
@@ -80,10 +81,10 @@ def _read_chunk(file: Path, root: Path, own: str, media: MediaFolder, report: Im
     archive = root / "data" / own / f"{own}_chunks_{number}.tar.gz"
     audio = _Audio(media, own)
     if archive.is_file():
-        audio.extract(archive, {str(row.get("audio")) for _, row in read_jsonl(file, ImportReport("skip"))}, report)
+        audio.extract(archive, {str(row.get("audio")) for _, row in read_lines(file, ImportReport("skip"))}, report)
     else:
         report.note("archive missing: its turns have no audio", str(archive))
-    for where, row in read_jsonl(file, report):
+    for where, row in read_lines(file, report):
         if not all(isinstance(row.get(key), str | int) for key in _FIELDS):
             report.fault(f"row lacks one of {', '.join(_FIELDS)}", where, "download the file again")
         elif row["from"] not in _ROLES:

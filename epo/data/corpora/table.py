@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from epo.data.characters import is_encodable
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import is_clean
 from epo.data.corpora.table_cells import (
     Cell,
     as_text,
@@ -226,7 +226,7 @@ class _Reading:
             if not text:
                 self.report.fault("utterance is empty", where, "write the words, or remove the row")
                 continue
-            if not is_clean(text):
+            if not is_encodable(text):
                 self.report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
                 continue
             clip = (cell["audio"], cell["video"], cell["start"], cell["end"])

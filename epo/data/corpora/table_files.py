@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from epo.data.characters import is_encodable
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import is_clean
 from epo.data.dialogue import DataError
 
 Row = dict[str, Any]
@@ -216,7 +216,7 @@ def _inside(value: Any, within: Sequence[str], outer: Row, where: str, report: I
 
 
 def _is_readable(text: str, where: str, report: ImportReport) -> bool:
-    if not is_clean(text):
+    if not is_encodable(text):
         report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
     elif "\0" in text:
         report.fault("row holds a NUL", where, "download the file again")

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import is_clean, read_members
+from epo.data.corpora.rows import read_members
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import DataError, Dialogue, Split, Turn
 from epo.data.labels import LabelMap
@@ -70,7 +71,7 @@ def _turns(conversation: Any, where: str, report: ImportReport) -> tuple[Turn, .
         agent, message, sentiment = fields
         if not (isinstance(agent, str) and isinstance(message, str) and isinstance(sentiment, str)):
             report.fault("turn without agent, message or sentiment", turn_where, "complete the turn")
-        elif not is_clean(message):
+        elif not is_encodable(message):
             report.fault("row is not UTF-8", turn_where, "convert the file with `iconv -t UTF-8`")
         elif not message.strip():
             report.fault("utterance is empty", turn_where, "write the words")

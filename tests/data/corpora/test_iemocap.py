@@ -62,6 +62,7 @@ def test_words_labels_and_roles(corpus, import_from):
         "evaluation without words": 1,
         "video ends before the turn": 1,
         "session missing": 4,
+        "all sampled frames show the same picture": 3,
     }
 
 

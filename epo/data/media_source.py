@@ -1,0 +1,358 @@
+"""An open media file: which stream is read, where it begins, and its packets from a moment on, in seconds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+from av.stream import Disposition
+
+from epo.data.completeness import cut_off_evidence
+from epo.data.dialogue import DataError
+from epo.data.media_formats import MEDIA_FORMATS, refusal
+
+# Below this, reading through is cheaper than a jump, and never wrong.
+_SEEK_FROM_S = 4.0
+# Their jumps follow an index that is checked on arrival; in others FFmpeg searches by time stamps, so that files up to
+# this size are read through instead.
+_INDEXED = ("mov", "matroska", "avi", "asf", "wav", "flac", "w64", "aiff", "caf", "au")
+_READ_THROUGH_BYTES = 2**26
+# A jump that lands behind the moment is tried again from further back.
+_SEEK_BACK_S = (0.0, 2.0, 15.0, 120.0)
+MAX_HELD_BYTES = 2**26
+"""Packets of one span that are kept in memory, at most."""
+MAX_CODED_PIXELS = 2**26
+"""Twice 8K; anything larger is refused before memory is taken."""
+_RATES_HZ = (1000, 768_000)
+# Time stamps that fall back by more than this are a clock that started anew, as in files joined end to end.
+_RESTART_S = 1.0
+_MOST_BROKEN_READS = 100  # places in a row at which a container may be unreadable before the rest is given up
+# A span that ends this much early is worth an error; sound and picture stray by a frame or two.
+_MISSING_S, _MISSING_SHARE = 0.5, 0.1
+_PICTURES_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+
+Kind = Literal["audio", "video"]
+
+
+class MediaError(DataError):
+    """A media file cannot be used; the message starts with its path."""
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[Any]:
+    """Open a media file as one of the containers taken, and name the file in whatever goes wrong until it is closed.
+
+    Raises:
+        MediaError: the file is missing, empty, no media file, or of a kind that is not taken.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path}: the file is empty; restore it or remove it from the clip")
+        try:
+            container = open_file(path)
+        except (av.FFmpegError, EOFError) as error:
+            raise MediaError(f"{path}: {refusal(path, error)}") from error
+        with container:
+            yield container
+    except MediaError:
+        raise
+    except (av.FFmpegError, OSError, EOFError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None)  # FFmpeg's own words; the rest of its message is a number
+        raise MediaError(
+            f"{path}: cannot be decoded ({error if reason is None else reason}); convert or restore the file"
+        ) from error
+
+
+def open_file(path: Path) -> Any:
+    """Open a container with PyAV; nothing but this very file is ever opened."""
+    options = {
+        "max_pixels": str(MAX_CODED_PIXELS),
+        "format_whitelist": MEDIA_FORMATS,
+        "protocol_whitelist": "file",
+    }
+    return av.open(f"file:{path}", options=options)
+
+
+def usable_streams(container: Any, kind: Kind) -> list[Any]:
+    """Return the streams of a kind, without cover art and thumbnails."""
+    streams = container.streams.audio if kind == "audio" else container.streams.video
+    return [stream for stream in streams if not stream.disposition & _PICTURES_BESIDE]
+
+
+@dataclass
+class Source:
+    """An open file and the stream to decode; times are in seconds from the file's common beginning.
+
+    Attributes:
+        begin_s: the earliest time stamp of the file's sound and pictures.
+        tick_s: unit of the stream's time stamps.
+        reached_s: where the last packet read so far ends.
+        is_read: whether packets were read to the end of the file.
+        is_timed: whether packets bear presentation times; if not, frames are counted.
+        ends_broken: whether the packet decoded last could not be.
+    """
+
+    path: Path
+    kind: Kind
+    container: Any
+    stream: Any = None
+    begin_s: float = 0.0
+    tick_s: float = 0.0
+    reached_s: float = 0.0
+    is_read: bool = False
+    is_timed: bool = True
+    ends_broken: bool = False
+    _clock: "_Clock" = field(default_factory=lambda: _Clock())
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, kind: Kind) -> Iterator["Source"]:
+        """Open the best stream of a kind.
+
+        Raises:
+            MediaError: the file cannot be used, or has no such stream.
+        """
+        with open_container(path) as container:
+            source = cls(path, kind, container)
+            source._choose()
+            try:
+                yield source
+            finally:
+                source.container.close()
+
+    def packets(self, from_s: float) -> Iterator[Any]:
+        """Yield packets in decoding order, from which all frames at and after a moment can be decoded.
+
+        They begin with the last keyframe at or before `from_s`, or with the first packet of the file. Time stamps
+        that start anew are moved to where the stream was. Ends with an empty packet, which makes the decoder give
+        what it holds back.
+        """
+        if from_s > _SEEK_FROM_S and self._is_worth_a_jump():
+            for back_s in _SEEK_BACK_S:
+                if from_s - back_s < _SEEK_FROM_S:
+                    break
+                held, rest = self._jump(from_s - back_s, from_s)
+                if held:
+                    yield from held
+                    yield from rest
+                    return
+            self.reopen()
+        yield from self._read_through(from_s)
+
+    def reopen(self) -> None:
+        """Go back to the beginning, with a decoder that knows of nothing yet."""
+        self.container.close()
+        self.container = open_file(self.path)
+        self._choose()
+
+    def read_on(self) -> None:
+        """Read the rest of the stream without decoding it, so that `reached_s` is where it really ends."""
+        if not self.is_read:
+            for _ in self._demux():
+                pass
+
+    def time_of(self, packet: Any) -> float | None:
+        """Return when a packet's content is presented; its decoding time where that is all there is."""
+        stamp = packet.dts if packet.pts is None else packet.pts
+        return None if stamp is None else stamp * self.tick_s - self.begin_s
+
+    def decode(self, packets: Iterator[Any]) -> Iterator[tuple[float | None, Any]]:
+        """Yield (time, frame); what is broken is skipped. The time is None where the stream does not tell.
+
+        Raises:
+            MediaError: there was something to decode and none of it could be.
+        """
+        found, broken, first_dts = False, None, None
+        for packet in packets:
+            if packet.size == 0 and packet.dts is not None:
+                continue  # an empty chunk of an AVI: the picture before stays; to the decoder it would mean the end
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, EOFError) as error:
+                broken, self.ends_broken = error, True
+                continue
+            if packet.size > 0:
+                self.ends_broken = False
+            for frame in frames:
+                found = True
+                if self.is_timed:
+                    yield None if frame.time is None else frame.time - self.begin_s, frame
+                    continue
+                # Decoding times count the frames as they come out, dropped ones included.
+                first_dts = frame.dts if first_dts is None else first_dts
+                is_known = frame.dts is not None and self.kind == "video"
+                yield (frame.dts - first_dts) * self.tick_s if is_known else None, frame
+        if broken is not None and not found:
+            words = getattr(broken, "strerror", None) or broken
+            raise MediaError(f"{self.path}: its {self.kind} cannot be decoded ({words}); convert or restore the file")
+
+    def check_complete(self, start_s: float, reached_s: float, end_s: float) -> None:
+        """Raise if the stream, read to its end, ended well before the span does and the file is cut off.
+
+        Raises:
+            MediaError: it is.
+        """
+        if not is_short(start_s, reached_s, end_s):
+            return
+        evidence = cut_off_evidence(self.path)
+        if evidence is None and self.ends_broken:
+            promised_s = self._promised_length()
+            if is_short(0.0, reached_s, promised_s):
+                evidence = f"the header promises {promised_s:.2f} s and the last frame is damaged"
+        if evidence is not None:
+            raise MediaError(
+                f"{self.path}: {self.kind} ends at {reached_s:.2f} s and {evidence}, so the file is cut off; "
+                "restore it or remove it from the clip"
+            )
+
+    def _promised_length(self) -> float:
+        if self.stream.duration is not None:
+            return float(self.stream.duration * self.tick_s)
+        return 0.0 if self.container.duration is None else float(self.container.duration / av.time_base)
+
+    def _choose(self) -> None:
+        streams = usable_streams(self.container, self.kind)
+        best = self.container.streams.best(self.kind)
+        self.stream = best if best in streams else max(streams, key=_pixels, default=None)
+        if self.stream is None:
+            has_art = bool(self.container.streams.video) and self.kind == "video"
+            art = ": a cover picture is no footage of a speaker" if has_art else ""
+            raise MediaError(f"{self.path}: has no {self.kind} stream{art}; remove it from the clip's {self.kind!r}")
+        _check_decodable(self.path, self.kind, self.stream)
+        self.stream.codec_context.thread_count = 1  # ranks share the cores
+        self.stream.codec_context.options = {"max_pixels": str(MAX_CODED_PIXELS)}
+        self.begin_s, self.tick_s = _common_beginning(self.container), float(self.stream.time_base)
+        self.reached_s, self.is_read, self._clock = 0.0, False, _Clock()
+
+    def _is_worth_a_jump(self) -> bool:
+        names = self.container.format.name.split(",")
+        return any(name in _INDEXED for name in names) or self.path.stat().st_size > _READ_THROUGH_BYTES
+
+    def _jump(self, to_s: float, from_s: float) -> tuple[list[Any], Iterator[Any]]:
+        """Seek, and return the first packet if it is a key at or before `from_s`, and the others."""
+        offset = int((to_s + self.begin_s) / self.tick_s)
+        self._clock = _Clock()
+        rest = self._demux()
+        try:
+            self.container.seek(offset, stream=self.stream)
+            for packet in rest:
+                time_s = self.time_of(packet)
+                if time_s is None or packet.pts is None:
+                    if packet.size == 0:
+                        break
+                    continue  # the time stamps after a jump come with a later packet
+                if self.kind == "audio" or packet.is_keyframe:
+                    return ([packet] if time_s <= from_s else []), rest
+        except (av.FFmpegError, OverflowError, EOFError):
+            pass  # not seekable
+        return [], rest
+
+    def _read_through(self, from_s: float) -> Iterator[Any]:
+        """Yield from the last key at or before `from_s` on, having read all before it."""
+        held: list[Any] = []
+        held_bytes, is_first = 0, True
+        packets = self._demux()
+        for packet in packets:
+            time_s = self.time_of(packet)
+            if is_first:
+                self.is_timed, is_first = packet.pts is not None, False
+            if not self.is_timed or time_s is None or time_s > from_s or held_bytes > MAX_HELD_BYTES:
+                yield from held
+                yield packet
+                yield from packets
+                return
+            if self.kind == "audio" or packet.is_keyframe:
+                held, held_bytes = [], 0
+            held.append(packet)
+            held_bytes += packet.size
+        yield from held
+
+    def _demux(self) -> Iterator[Any]:
+        """Yield the stream's packets, restarts of its clock evened out, and note how far they reach."""
+        num_broken = 0
+        while num_broken < _MOST_BROKEN_READS:
+            try:
+                for packet in self.container.demux(self.stream):
+                    num_broken = 0
+                    is_flush = packet.size == 0 and packet.dts is None and packet.pts is None
+                    if not is_flush:
+                        self._clock.even_out(packet, self.tick_s)
+                        self._note_end(packet)
+                    else:
+                        self.is_read = True
+                    yield packet
+                return
+            except av.InvalidDataError:
+                num_broken += 1
+            except (av.FFmpegError, EOFError):
+                break
+        self.is_read = True
+        yield av.Packet()  # nothing more can be read: as at the end of a file, the decoder gives what it holds
+
+    def _note_end(self, packet: Any) -> None:
+        time_s = self.time_of(packet)
+        if time_s is not None:
+            duration_s = (packet.duration or 0) * self.tick_s
+            self.reached_s = max(self.reached_s, time_s + duration_s)
+
+
+def is_short(start_s: float, reached_s: float, end_s: float) -> bool:
+    """Whether a span of which `reached_s` was reached lacks more than a frame or two."""
+    return end_s - reached_s > max(_MISSING_S, _MISSING_SHARE * (end_s - start_s))
+
+
+class _Clock:
+    """Moves packets behind a restart of the time stamps to where the stream was before."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._last: int | None = None
+        self._duration = 0
+
+    def even_out(self, packet: Any, time_base_s: float) -> None:
+        stamp = packet.pts if packet.dts is None else packet.dts
+        if stamp is None:
+            return
+        if self._last is not None and stamp + self._offset < self._last - _RESTART_S / time_base_s:
+            self._offset = self._last + self._duration - stamp
+        if self._offset:
+            packet.dts = None if packet.dts is None else packet.dts + self._offset
+            packet.pts = None if packet.pts is None else packet.pts + self._offset
+        self._last, self._duration = stamp + self._offset, packet.duration or 0
+
+
+def _common_beginning(container: Any) -> float:
+    """Return the earliest time stamp of the sounds and pictures, in seconds; 0 where there is none."""
+    streams = [*usable_streams(container, "audio"), *usable_streams(container, "video")]
+    starts = [float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None]
+    return min(starts, default=0.0)
+
+
+def _check_decodable(path: Path, kind: Kind, stream: Any) -> None:
+    context = stream.codec_context
+    if context is None:
+        raise MediaError(f"{path}: no decoder knows its {kind} stream; convert the file")
+    if kind == "video" and stream.width * stream.height > MAX_CODED_PIXELS:
+        raise MediaError(f"{path}: frames of {stream.width}x{stream.height} px; scale it down to 8K or less")
+    if kind == "audio" and context.sample_rate and not _RATES_HZ[0] <= context.sample_rate <= _RATES_HZ[1]:
+        raise MediaError(
+            f"{path}: its header says {context.sample_rate} Hz, want {_RATES_HZ[0]} to {_RATES_HZ[1]}; convert the file"
+        )
+
+
+def _pixels(stream: Any) -> int:
+    return stream.width * stream.height if stream.type == "video" else 0
+
+
+__all__ = [
+    "MAX_CODED_PIXELS",
+    "MAX_HELD_BYTES",
+    "Kind",
+    "MediaError",
+    "Source",
+    "is_short",
+    "open_container",
+    "usable_streams",
+]
