@@ -47,7 +47,7 @@ def test_import_and_check_work_from_the_command_line(tmp_path, own_corpus):
     checked = run_data("check", out)
     assert checked.returncode == 1
     assert f"{out}/dialogues.jsonl:2: 'id' must be a non-empty string" in checked.stdout
-    assert run_data("improt").stderr == "error: unknown verb 'improt'; want one of import, check, describe, show\n"
+    assert run_data("improt").stderr.startswith("error: unknown verb 'improt'; want one of import, ")
 
 
 def test_an_import_says_which_split_it_leaves_empty(tmp_path, own_corpus, capsys):
