@@ -1,190 +1,51 @@
-"""Data: `import` a corpus as `dialogues.jsonl` and media, `check` such a file, `show` one of its dialogues."""
+"""Data: `import` a corpus as `dialogues.jsonl` and media; `check`, `describe` or `show` such a file."""
 
-import argparse
-import dataclasses
-import functools
-import json
+import importlib
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
 
 import launch  # noqa: F401
 from launch import stage
-from epo.data.corpora.builtin import BuiltinCorpus, write_builtin_corpus
-from epo.data.corpora.iemocap import LeftActor, read_iemocap
-from epo.data.corpora.importing import import_corpus, missing_splits
-from epo.data.corpora.jsonl import read_own
-from epo.data.corpora.m3ed import read_m3ed
-from epo.data.corpora.meld import read_meld, read_meld_dyadic
-from epo.data.corpora.multidialog import read_multidialog
-from epo.data.corpora.report import ImportReport, OnError
-from epo.data.corpora.topical_chat import read_topical_chat
-from epo.data.corpora.turns import Reader
-from epo.data.splits import SplitShares
-from launch.recipe import RecipeError, StageRecipe, read_recipe
-from launch.stage_folder import open_folder
-from launch.tracking import open_run
+from launch.data_verbs.importing import RECIPES, ImportRecipe
+from launch.recipe import RecipeError
 
 _USAGE = """python launch/data.py VERB ...
 
   import   read a corpus folder, or write the built-in corpus:
              import --corpus meld --root MELD --out runs/meld/corpus
              import --config recipes/quickstart/data.yaml
+  labels   print a label map, or which there are:
+             labels [meld]
   check    list every fault of a dialogues file and its media:
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
+  describe print what a dialogues file holds and what each stage would find in it:
+             describe runs/meld/corpus/dialogues.jsonl [--json] [--html page.html] [--decode]
   show     print one dialogue, or write a page with frames, waveforms, words and emotions:
              show runs/meld/corpus/dialogues.jsonl meld-train-0 [--html page.html]
 
 VERB --help says more."""
 
-# reader, language-independent reminder of the terms: the project ships none of these corpora
-_CORPORA: dict[str, tuple[Reader, str]] = {
-    "multidialog": (read_multidialog, "see huggingface.co/datasets/IVLLab/MultiDialog; check the terms before sharing"),
-    "meld": (read_meld, "annotations GPL-3.0; the clips are of a TV series: research use, do not redistribute"),
-    "meld_dyadic": (
-        read_meld_dyadic,
-        "annotations GPL-3.0; the clips are of a TV series: research use, do not redistribute",
-    ),
-    "iemocap": (read_iemocap, "licence agreement with USC SAIL: research use, do not redistribute"),
-    "m3ed": (read_m3ed, "licence agreement with RUC AIM3: research use, do not redistribute"),
-    "topical_chat": (read_topical_chat, "CDLA-Sharing-1.0"),
-    "jsonl": (read_own, "your own data: note its terms here"),
+# The module of each verb, loaded when it is asked for; each has `run(argv)`.
+_VERBS = {
+    "import": "launch.data_verbs.importing",
+    "labels": "launch.data_verbs.labels",
+    "check": "launch.data_verbs.checking",
+    "describe": "launch.data_verbs.describing",
+    "show": "launch.data_verbs.showing",
 }
-
-
-@dataclass(kw_only=True)
-class ImportRecipe(StageRecipe):
-    """Read a corpus as downloaded, or write the built-in one, into a folder with `dialogues.jsonl` and `media/`."""
-
-    output_dir: str = field(metadata={"help": "folder to write; --out for short"})
-    corpus: Literal["builtin", "multidialog", "meld", "meld_dyadic", "iemocap", "m3ed", "topical_chat", "jsonl"] = (
-        field(default="builtin", metadata={"help": "which corpus; docs/data.md shows how each must lie in --root"})
-    )
-    root: str | None = field(default=None, metadata={"help": "the corpus folder; not for builtin"})
-    on_error: OnError = field(
-        default="stop", metadata={"help": "stop at the first broken row, or skip such rows and count them"}
-    )
-    validation_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
-    test_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
-    iemocap_left: LeftActor = field(
-        default="marked", metadata={"help": "who is in the left half of IEMOCAP's videos: marked, female or male"}
-    )
-    workers: int = field(default=2, metadata={"help": "processes that write the built-in corpus's clips"})
-
-
-RECIPES = [ImportRecipe, BuiltinCorpus]
 
 
 def main() -> None:
     """Dispatch on the verb, the first argument."""
-    verbs = {"import": run_import, "check": run_check, "show": run_show}
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
         return
-    if arguments[0] not in verbs:
-        raise RecipeError(f"unknown verb {arguments[0]!r}; want one of {', '.join(verbs)}")
-    verbs[arguments[0]](arguments[1:])
+    if arguments[0] not in _VERBS:
+        raise RecipeError(f"unknown verb {arguments[0]!r}; want one of {', '.join(_VERBS)}")
+    importlib.import_module(_VERBS[arguments[0]]).run(arguments[1:])
 
 
-def run_import(argv: Sequence[str]) -> None:
-    """Write the corpus that a recipe names, unless this very recipe was finished before."""
-    argv = ["--output_dir" + argument[5:] if argument.split("=")[0] == "--out" else argument for argument in argv]
-    recipe, builtin = read_recipe(RECIPES, argv)
-    check_recipe(recipe, builtin)
-    out = Path(recipe.output_dir)
-    # The built-in corpus takes minutes to write, and is taken up where it stopped; an import only links files.
-    kept = None if recipe.corpus == "builtin" else ["dialogues.jsonl"]
-    with open_folder(out, [recipe, builtin], argv, rewritten=kept) as folder:
-        if folder.is_done:
-            return
-        with open_run("data", recipe.pipeline, recipe.experiment, out, folder.resolved) as run:
-            if recipe.corpus == "builtin":
-                write_builtin_corpus(out, builtin, recipe.workers)
-                card = json.loads((out / "card.json").read_text(encoding="utf-8"))
-            else:
-                card = _import(recipe, builtin.seed, out)
-                run.log_metrics(
-                    {f"{kind}/{split}": card[kind][split] for kind in ("dialogues", "turns") for split in card[kind]}
-                )
-            run.log_artifact(out / "card.json")
-        folder.finish(card)
-    print(f"wrote {out / 'dialogues.jsonl'}")
-
-
-def check_recipe(recipe: ImportRecipe, builtin: BuiltinCorpus) -> None:
-    """Refuse settings that the chosen corpus would ignore, and a corpus folder that is not there."""
-    if recipe.corpus == "builtin":
-        if recipe.root is not None:
-            raise RecipeError("root: the built-in corpus is generated, not read; leave root out or name a corpus")
-        return
-    if recipe.root is None:
-        raise RecipeError(f"root: say where the corpus {recipe.corpus} lies; docs/data.md shows its layout")
-    if not Path(recipe.root).is_dir():
-        raise RecipeError(f"root: {recipe.root}: no such folder; docs/data.md shows how {recipe.corpus} must lie")
-    default = BuiltinCorpus(seed=builtin.seed)
-    given = [key for key, value in dataclasses.asdict(builtin).items() if value != getattr(default, key)]
-    if given:
-        raise RecipeError(f"{', '.join(given)}: only for the built-in corpus, not {recipe.corpus}; leave it out")
-
-
-def _import(recipe: ImportRecipe, seed: int, out: Path) -> dict[str, Any]:
-    assert recipe.root is not None
-    read, licence = _CORPORA[recipe.corpus]
-    if recipe.corpus == "iemocap":
-        read = functools.partial(read_iemocap, left=recipe.iemocap_left)
-    report = ImportReport(recipe.on_error)
-    shares = SplitShares(recipe.validation_share, recipe.test_share, seed)
-    card = import_corpus(read, Path(recipe.root), out, shares, report, {"corpus": recipe.corpus, "licence": licence})
-    print(*report.summary(), sep="\n")
-    for kind in ("dialogues", "turns"):
-        print(f"{kind}: " + ", ".join(f"{count} {split}" for split, count in card[kind].items()))
-    for line in missing_splits(card, shares):
-        print(line)
-    return card
-
-
-def run_check(argv: Sequence[str]) -> None:
-    """List every fault of a dialogues file; exit 1 if there is one."""
-    from epo.data.checking import check_file
-
-    parser = argparse.ArgumentParser(prog="launch/data.py check", description=run_check.__doc__)
-    parser.add_argument("file", type=Path, help="a dialogues.jsonl")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
-    parser.add_argument("--no-decode", action="store_true", help="only look whether media exist, do not decode them")
-    parser.add_argument("--workers", type=int, default=2, help="processes that decode")
-    given = parser.parse_args(argv)
-    result = check_file(given.file, workers=given.workers, decode=not given.no_decode)
-    if given.json:
-        print(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
-    else:
-        print(
-            *result.faults,
-            f"{result.num_dialogues} dialogues, {result.num_clips} clips, {len(result.faults)} faults",
-            sep="\n",
-        )
-    if result.faults:
-        sys.exit(1)
-
-
-def run_show(argv: Sequence[str]) -> None:
-    """Print one dialogue of a file, or write it as an HTML page with frames, waveforms, words and emotions."""
-    from epo.data.showing import find_dialogue, format_dialogue, write_page
-
-    parser = argparse.ArgumentParser(prog="launch/data.py show", description=run_show.__doc__)
-    parser.add_argument("file", type=Path, help="a dialogues.jsonl")
-    parser.add_argument("id", help="id of the dialogue")
-    parser.add_argument("--html", type=Path, help="write a page there instead of printing")
-    given = parser.parse_args(argv)
-    dialogue = find_dialogue(given.file, given.id)
-    if given.html is None:
-        print(format_dialogue(dialogue))
-    else:
-        write_page(dialogue, given.html)
-        print(f"wrote {given.html}")
-
+__all__ = ["RECIPES", "ImportRecipe", "main"]
 
 if __name__ == "__main__":
     stage.main(main)

@@ -1,33 +1,32 @@
 """Checking: every fault of a dialogues file and of the media it names, not only the first."""
 
-import itertools
-import multiprocessing
 import os
 import re
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from compressor.progress import show_progress
-from epo.data.dialogue import Clip, DataError, Dialogue, find_faults, load_line, parse_dialogue
-from epo.data.media import MediaError, MediaLimits, decode_clip
+from epo.data.dialogue import Clip, DataError, scan_dialogues
+from epo.data.examining import ExaminationRecord, examine_clips
+from epo.data.findings import CollectFaults
+from epo.data.isolation import usable_cores
+from epo.data.media import MediaLimits
 
-# Long enough for any utterance, coarse enough to be quick: this is to find broken files, not to look at them.
-_LIMITS = MediaLimits(max_audio_seconds=3600.0, video_fps=0.5, max_frames=1800, max_side_px=32)
-_CLIPS_AHEAD = 256  # clips handed to the workers before the first result is awaited: bounds memory
+LIMITS = MediaLimits()
+"""How clips are read here: as stages read them that set no limits of their own."""
 
 
 @dataclass
 class CheckResult:
-    """What a check found; each fault starts with `path:line`."""
+    """What a check found; each fault and note starts with `path:line`. A note costs nothing, a fault stops training."""
 
     num_dialogues: int = 0
     num_turns: int = 0
     num_clips: int = 0
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the result for other programs."""
@@ -37,31 +36,40 @@ class CheckResult:
             "turns": self.num_turns,
             "clips": self.num_clips,
             "faults": self.faults,
+            "notes": self.notes,
         }
 
 
-def check_file(path: Path, workers: int = 1, decode: bool = True) -> CheckResult:
-    """Check each line of a dialogues file, and decode each clip to its end.
+def check_file(path: Path, workers: int | None = None, decode: bool = True, fresh: bool = False) -> CheckResult:
+    """Check each line of a dialogues file, and read each clip as training reads it.
+
+    What was found in a clip is kept beside the file, so an interrupted check goes on where it stopped.
 
     Args:
         path: the file, or the folder that holds `dialogues.jsonl`.
-        workers: processes that decode; with one, decoding stays in this process.
+        workers: processes that decode; None for one a core.
         decode: False only looks whether the media files exist.
+        fresh: decode again what an earlier check has decoded.
 
     Raises:
         DataError: there is no such file.
     """
     path = dialogues_file(path)
+    root = Path(os.path.realpath(path.parent))
     result = CheckResult()
     clips = _clips(path, result)
     if not decode:
         for _ in clips:
             pass
+        result.faults.sort(key=_line_number)
         return result
-    with _executor(workers) as pool:
-        for fault in _decode_all(show_progress(clips, "check", "clips"), pool):
-            result.faults.append(fault)
+    record = ExaminationRecord(root, LIMITS, fresh)
+    examined = examine_clips(clips, usable_cores() if workers is None else workers, record)
+    for where, _, report in show_progress(examined, "check", "clips", total=_count_clips(path)):
+        result.faults += [f"{where}: {fault}" for fault in report.faults]
+        result.notes += [f"{where}: {note}" for note in report.notes]
     result.faults.sort(key=_line_number)
+    result.notes.sort(key=_line_number)
     return result
 
 
@@ -78,63 +86,24 @@ def dialogues_file(path: Path) -> Path:
 
 
 def _clips(path: Path, result: CheckResult) -> Iterator[tuple[str, Clip]]:
-    """Yield the clips of the sound lines with where they are named; note the faults of the others."""
-    root = Path(os.path.realpath(path.parent))
-    first_line: dict[str, int] = {}
+    """Yield the clips of the dialogues with where they are named; add the faults and notes of all lines."""
+    findings = CollectFaults()
+    for where, dialogue in scan_dialogues(path, findings):
+        is_sound = not (findings.faults and findings.faults[-1].startswith(f"{where}:"))
+        result.num_dialogues += is_sound
+        result.num_turns += len(dialogue.turns) if is_sound else 0
+        for index, turn in enumerate(dialogue.turns):
+            if turn.clip is not None:
+                result.num_clips += 1
+                yield f"{where}: turn {index}", turn.clip
+    result.faults += findings.faults
+    result.notes += findings.note_lines()
+
+
+def _count_clips(path: Path) -> int:
+    """Count clips roughly, for the progress bar alone."""
     with path.open("rb") as lines:
-        for number, raw in enumerate(lines, 1):
-            where = f"{path}:{number}"
-            dialogue = _check_line(raw, root, where, result)
-            if dialogue is None:
-                continue
-            result.num_dialogues += 1
-            result.num_turns += len(dialogue.turns)
-            if dialogue.id in first_line:
-                result.faults.append(f"{where}: dialogue id {dialogue.id!r} is that of line {first_line[dialogue.id]}")
-            first_line.setdefault(dialogue.id, number)
-            for index, turn in enumerate(dialogue.turns):
-                if turn.clip is not None:
-                    result.num_clips += 1
-                    yield f"{where}: turn {index}", turn.clip
-
-
-def _check_line(raw: bytes, root: Path, where: str, result: CheckResult) -> Dialogue | None:
-    try:
-        row = load_line(raw, where)
-    except DataError as error:
-        result.faults.append(str(error))
-        return None
-    faults = list(find_faults(row, root, where))
-    result.faults += faults
-    return None if faults else parse_dialogue(row, root, where)
-
-
-def _decode_all(clips: Iterator[tuple[str, Clip]], pool: Executor | None) -> Iterator[str]:
-    """Yield a fault for each clip that cannot be decoded, a bounded number of clips at a time."""
-    if pool is None:
-        yield from (fault for fault in map(_decode_fault, clips) if fault is not None)
-        return
-    while batch := list(itertools.islice(clips, _CLIPS_AHEAD)):
-        yield from (fault for fault in pool.map(_decode_fault, batch, chunksize=8) if fault is not None)
-
-
-def _decode_fault(job: tuple[str, Clip]) -> str | None:
-    where, clip = job
-    try:
-        decode_clip(clip, _LIMITS)
-    except MediaError as error:
-        return f"{where}: {error}"
-    return None
-
-
-@contextmanager
-def _executor(workers: int) -> Iterator[Executor | None]:
-    if workers <= 1:
-        yield None
-        return
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads of whatever is loaded
-    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        yield pool
+        return sum(line.count(b'"clip": {') + line.count(b'"clip":{') for line in lines)
 
 
 def _line_number(fault: str) -> int:
@@ -143,4 +112,4 @@ def _line_number(fault: str) -> int:
     return 0 if match is None else int(match[1])
 
 
-__all__ = ["CheckResult", "check_file", "dialogues_file"]
+__all__ = ["LIMITS", "CheckResult", "check_file", "dialogues_file"]

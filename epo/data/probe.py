@@ -5,7 +5,9 @@ from pathlib import Path
 
 import av
 
-from epo.data.media_source import open_container, usable_streams
+from epo.data.dialogue import Clip
+from epo.data.examination import ClipReport
+from epo.data.media_source import MediaError, open_container, usable_streams
 
 
 @dataclass(frozen=True)
@@ -30,4 +32,21 @@ def probe_media(path: Path) -> Probe:
         return Probe(has_audio, has_video, seconds)
 
 
-__all__ = ["Probe", "probe_media"]
+def probe_clip(clip: Clip) -> ClipReport:
+    """Open a clip's files without decoding: whether each half has its stream, and how long its header says it is."""
+    values: dict[str, object] = {}
+    for kind, path in (("audio", clip.audio), ("video", clip.video)):
+        if path is None:
+            continue
+        try:
+            probe = probe_media(path)
+        except MediaError as error:
+            values[f"{kind}_fault"] = str(error)
+            continue
+        if not (probe.has_audio if kind == "audio" else probe.has_video):
+            values[f"{kind}_fault"] = f"{path}: has no {kind} stream; remove it from the clip's {kind!r}"
+        values[f"{kind}_file_seconds"] = probe.seconds
+    return ClipReport(**values)  # type: ignore[arg-type]
+
+
+__all__ = ["Probe", "probe_clip", "probe_media"]

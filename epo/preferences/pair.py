@@ -1,58 +1,79 @@
-"""PreferencePair: one gold reply against one counter-emotional reply, read from and written to JSONL."""
+"""PreferencePair: a reply and one that is worse in the same place, read from and written to JSONL."""
 
 import json
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from epo.data.characters import comparison_form
 from epo.data.dialogue import DataError, Dialogue
-from epo.data.replies import is_reply
-from epo.emotions import Emotion, UnknownEmotionError, parse_emotion
+from epo.data.findings import Findings, StopAtFault
+from epo.data.lines import read_lines
+from epo.emotions import Emotion
+from epo.preferences.pair_format import PairFormat
 
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two replies to the same dialogue history and the same clip, written in different emotions.
+    """Two replies to the same dialogue history and the same clip, one preferred: by its emotion, or by people.
 
     The pair points into a dialogue: the history is `dialogue.turns[:turn]` and the user's current turn is
-    `turn - 1`. `source` says where the rejected reply came from; `scores` holds what the filters measured.
+    `turn - 1`. The emotions are None where nobody said them, as in human rankings. `source` says where the rejected
+    reply or the ranking came from; `scores` holds what the filters measured.
     """
 
     dialogue_id: str
     turn: int
     chosen: str
-    chosen_emotion: Emotion
+    chosen_emotion: Emotion | None
     rejected: str
-    rejected_emotion: Emotion
-    source: str
+    rejected_emotion: Emotion | None
+    source: str = "unnamed"
     scores: dict[str, float] = field(default_factory=dict)
 
 
-def read_pairs(path: str | Path, dialogues: Mapping[str, Dialogue]) -> list[PreferencePair]:
+def read_pairs(
+    path: str | Path, dialogues: Mapping[str, Dialogue], findings: Findings | None = None
+) -> list[PreferencePair]:
     """Read and validate a pairs file.
 
     Args:
         path: JSONL, one pair a line.
         dialogues: the dialogues the pairs point into, by id.
+        findings: hears of notes and faults; None stops at the first fault.
 
     Raises:
-        DataError: the file is missing or empty, a line is malformed, its dialogue is unknown, its turn is no
-            assistant turn after a user turn, a reply is empty, or both replies are the same. The message starts
-            with `path:line`.
+        DataError: the file is missing, holds no pair, or most of its pairs belong to other dialogues; or a line is
+            malformed, its turn is no assistant turn after a user turn, a reply is empty, or both replies are the same,
+            and `findings` says to stop. The message starts with `path:line`.
+    """
+    pairs = [pair for _, pair in scan_pairs(path, dialogues, StopAtFault() if findings is None else findings)]
+    if not pairs:
+        raise DataError(f"{path}: holds no pair; see report.json beside it for what was dropped and why")
+    return pairs
+
+
+def scan_pairs(
+    path: str | Path, dialogues: Mapping[str, Dialogue], findings: Findings
+) -> Iterator[tuple[str, PreferencePair]]:
+    """Yield (`path:line`, pair) of a pairs file: the one reader that all others call.
+
+    A pair whose dialogue is not there is left out with a note, as after dialogues were dropped; where that is so for
+    half of the pairs or more, they belong to other data, which is a fault. A pair that comes twice, or the other way
+    round too, is kept with a note: people may disagree.
+
+    Raises:
+        DataError: the file is missing; or a fault, and `findings` says to stop.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; write it with `python launch/preferences.py`")
-    pairs = []
-    with path.open("rb") as lines:
-        for number, raw in enumerate(lines, 1):
-            where = f"{path}:{number}"
-            pairs.append(_parse_pair(_load_json(raw, where), dialogues, where))
-    if not pairs:
-        raise DataError(f"{path}: holds no pair; see report.json beside it for what was dropped and why")
-    return pairs
+    form = PairFormat(dialogues, findings)
+    for where, row in read_lines(path, findings):
+        sound = form.read(row, where)
+        if sound is not None:
+            yield where, PreferencePair(**sound)
+    form.finish()
 
 
 def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> int:
@@ -63,71 +84,19 @@ def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> int:
     count = 0
     with partial.open("w", encoding="utf-8") as out:
         for pair in pairs:
-            out.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
+            row = {key: value for key, value in asdict(pair).items() if value is not None}
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
     partial.replace(path)
     return count
 
 
 def is_same_text(first: str, second: str) -> bool:
-    """Tell whether two replies are the same but for case and blanks."""
-    return first.casefold().split() == second.casefold().split()
+    """Tell whether two replies are the same but for case, blanks, and characters without ink or of compatible form.
+
+    Punctuation counts: `Great!` and `Great...` are said in different emotions.
+    """
+    return comparison_form(first) == comparison_form(second)
 
 
-def _parse_pair(row: Any, dialogues: Mapping[str, Dialogue], where: str) -> PreferencePair:
-    _require(isinstance(row, dict), where, "want a JSON object")
-    known = {entry.name for entry in fields(PreferencePair)}
-    unknown, missing = sorted(set(row) - known), sorted(known - {"scores"} - set(row))
-    _require(not unknown, where, f"unknown key {', '.join(map(repr, unknown))}; known are {', '.join(sorted(known))}")
-    _require(not missing, where, f"{', '.join(map(repr, missing))} missing; see docs/preferences.md")
-    for key in ("dialogue_id", "chosen", "rejected", "source"):
-        _require(isinstance(row[key], str), where, f"{key!r} must be a string")
-    _check_place(row["dialogue_id"], row["turn"], dialogues, where)
-    for key in ("chosen", "rejected"):
-        _require(row[key].strip() != "", where, f"{key!r} is empty; write the reply or drop the pair")
-    is_same = is_same_text(row["chosen"], row["rejected"])
-    _require(not is_same, where, "'chosen' and 'rejected' are the same text; drop the pair")
-    emotions = {key: _emotion(row[key], f"{where}: {key!r}") for key in ("chosen_emotion", "rejected_emotion")}
-    return PreferencePair(**{**row, **emotions, "scores": _scores(row.get("scores", {}), where)})
-
-
-def _check_place(dialogue_id: str, turn: Any, dialogues: Mapping[str, Dialogue], where: str) -> None:
-    known = dialogue_id in dialogues
-    _require(known, where, f"dialogue {dialogue_id!r} is not in the dialogues file; the pairs belong to other data")
-    is_index = isinstance(turn, int) and not isinstance(turn, bool)
-    _require(
-        is_index and is_reply(dialogues[dialogue_id], turn),
-        where,
-        f"turn {turn!r} of dialogue {dialogue_id!r} is not an assistant turn that follows a user turn "
-        f"(turns are counted from 0; there are {len(dialogues[dialogue_id].turns)})",
-    )
-
-
-def _emotion(label: Any, where: str) -> Emotion:
-    _require(isinstance(label, str), where, "must be a string")
-    try:
-        emotion = parse_emotion(label)
-    except UnknownEmotionError as error:
-        raise DataError(f"{where}: {error}") from None
-    assert emotion is not None  # only a corpus's own table marks labels as unusable
-    return emotion
-
-
-def _scores(row: Any, where: str) -> dict[str, float]:
-    _require(isinstance(row, dict), where, "'scores' must map names to numbers")
-    for name, value in row.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        _require(is_number, where, f"score {name!r} is {value!r}, want a finite number")
-    return {name: float(value) for name, value in row.items()}
-
-
-def _load_json(raw: bytes, where: str) -> Any:
-    try:
-        return json.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{where}: not JSON ({error}); write one JSON object a line, in UTF-8") from None
-
-
-def _require(condition: bool, where: str, message: str) -> None:
-    if not condition:
-        raise DataError(f"{where}: {message}")
+__all__ = ["PreferencePair", "is_same_text", "read_pairs", "scan_pairs", "write_pairs"]

@@ -42,9 +42,12 @@ def test_what_is_written_is_read_back(tmp_path):
             language="de",
             split="test",
             facts={1: ("Mira", "Oslo")},
+            group="session 1",
+            background="Mira moved away.",
+            personas={"user": ("I like maps.", "I am ten."), "assistant": ("I am patient.",)},
             turns=(
                 Turn("user", "Gr\u00fc\u00df dich \u2014 \u201cna\u201d?", "sad", Clip(audio, video, 0.5, 2.0)),
-                Turn("assistant", "So it was Mira, in Oslo."),
+                Turn("assistant", "So it was Mira, in Oslo.", None, None, "Ada", "Restatement", "Calm and warm."),
             ),
         ),
         Dialogue(id="2", turns=(Turn("user", "Hello", clip=Clip(video=video)),)),
@@ -89,7 +92,13 @@ def test_a_repeated_id_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "words"), [(b"{'id': 1}\n", "not JSON"), (b"\xff\xfe\n", "not UTF-8"), (b"[" * 100000, "not JSON")]
+    ("line", "words"),
+    [
+        (b"{'id': 1}\n", "not JSON"),
+        (b"\xff\xfe\n", "is UTF-16, want UTF-8"),
+        (b"{\x92}\n", "not UTF-8"),
+        (b"[" * 100000, "not JSON"),
+    ],
 )
 def test_a_line_that_is_no_json_is_named(tmp_path, line, words):
     path = tmp_path / "dialogues.jsonl"
@@ -101,18 +110,26 @@ def test_a_line_that_is_no_json_is_named(tmp_path, line, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"id": ""}, "'id' must be a non-empty string"),
+        ({"id": ""}, "'id' is empty"),
         ({"turns": []}, "'turns' must be a non-empty list"),
         ({"turns": "Hello"}, "'turns' must be a non-empty list"),
+        ({"group": ""}, "'group' is empty; write the words or leave it out"),
+        ({"background": 3}, "'background' must be a non-empty string"),
+        ({"personas": ["I like maps."]}, "'personas' must map 'user' or 'assistant' to a list"),
+        ({"personas": {"bot": []}}, "'personas' must map 'user' or 'assistant' to a list"),
+        ({"personas": {"user": "I like maps."}}, "'personas' of the user must be a list of non-empty strings"),
+        ({"turns": [{"speaker": "user", "text": "x", "labelled_by": "m"}]}, "turn 0: 'labelled_by' names who gave the"),
+        ({"turns": [TURNS[1] | {"labelled_by": ""}]}, "turn 0: 'labelled_by' is empty"),
+        ({"turns": [TURNS[0] | {"strategy": 1}]}, "turn 0: 'strategy' must be a non-empty string"),
         ({"turns": [3]}, "turn 0: want an object with 'speaker' and 'text'"),
         ({"turns": [TURNS[0], {"speaker": "bot", "text": "Hi"}]}, "turn 1: 'speaker' is 'bot'"),
         ({"turns": [{"speaker": "user", "text": " "}]}, "turn 0: 'text' is empty"),
         ({"turns": [TURNS[0] | {"emotion": "joy"}]}, "turn 0: unknown emotion 'joy'; want one of angry"),
         ({"turns": [TURNS[0] | {"emotion": 3}]}, "turn 0: 'emotion' must be a string"),
-        ({"turns": [TURNS[0] | {"mood": "sad"}]}, "turn 0: unknown key 'mood'; known are clip, emotion"),
+        ({"turns": [TURNS[0] | {"mood": "sad"}]}, "turn 0: unknown key 'mood'; known are clip, description, emotion"),
         ({"split": "dev"}, "'split' is 'dev', want one of train, validation, test"),
-        ({"language": 1}, "'language' must be a string"),
-        ({"speakers": 2}, "unknown key 'speakers'; known are facts, id, language, split, turns"),
+        ({"language": 1}, "'language' must be a non-empty string"),
+        ({"speakers": 2}, "unknown key 'speakers'; known are background, facts, group, id"),
         ({"facts": {"2": ["Mira"]}}, "'facts' names turn '2', but there are 2 turns"),
         ({"facts": {"1": "Mira"}}, "must be a list of non-empty strings"),
         ({"facts": ["Mira"]}, "'facts' must map a turn number to a list"),

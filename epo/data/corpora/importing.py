@@ -9,25 +9,27 @@ from typing import Any
 
 from compressor.progress import show_progress
 from epo.data.corpora.media_folder import MediaFolder
+from epo.data.corpora.mending import mend_dialogues
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.turns import Reader
-from epo.data.dialogue import SPLITS, Clip, DataError, Dialogue, Turn, write_dialogues
-from epo.data.media import MediaError
-from epo.data.probe import Probe, probe_media
-from epo.data.splits import SplitShares, with_split
+from epo.data.corpora.unusable import Unusable, find_unusable
+from epo.data.dialogue import SPLITS, DataError, Dialogue, read_dialogues, write_dialogues
+from epo.data.split_draw import SplitDraw
+from epo.data.splits import Splits, SplitShares, read_splits
 from epo.emotions import EMOTIONS
 
 
 class Card:
     """Counts of a corpus: dialogues, turns, labels, clips, hours; constant memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        """Start with the length of all clips."""
         self.dialogues: Counter[str] = Counter()
         self.turns: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.clips: Counter[str] = Counter()
         self.languages: Counter[str] = Counter()
-        self.seconds = 0.0
+        self.seconds = seconds
 
     def add(self, dialogue: Dialogue) -> None:
         """Count a dialogue that has a split."""
@@ -54,20 +56,30 @@ class Card:
 
 
 def import_corpus(
-    read: Reader, root: Path, out: Path, shares: SplitShares, report: ImportReport, facts: dict[str, Any]
+    read: Reader,
+    root: Path,
+    out: Path,
+    shares: SplitShares,
+    report: ImportReport,
+    facts: dict[str, Any],
+    *,
+    decode: bool = True,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Import a corpus folder into `out` and return its card.
 
     Clips go to `out/media` first and `dialogues.jsonl` appears whole at the end, so an import that was
-    interrupted is simply run again: media already there are kept.
+    interrupted is simply run again: media already there are kept, and clips once examined are not decoded again.
 
     Args:
         read: the corpus's reader.
         root: the corpus folder.
         out: where `dialogues.jsonl`, `card.json` and `media/` go.
-        shares: splits of dialogues to which the corpus gives none.
+        shares: splits of dialogues to which the corpus gives none; `out/splits.json` keeps them for the next import.
         report: counts irregularities, and says whether to stop at a fault.
         facts: what the card says besides counts, such as the licence.
+        decode: read every clip as training does; False only opens the files.
+        workers: processes that read clips.
 
     Raises:
         DataError: the folder is missing or not laid out as docs/data.md says, or holds no dialogue, or a fault
@@ -75,12 +87,21 @@ def import_corpus(
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give the corpus as --root")
-    card = Card()
-    dialogues = read(root, MediaFolder(out, root, report), report)
-    counted = _prepare(show_progress(dialogues, "import", "dialogues"), shares, report, card)
-    if write_dialogues(out / "dialogues.jsonl", counted) == 0:
-        raise DataError(f"{root}: not one usable dialogue; " + "; ".join(report.summary()))
-    content = {**facts, **card.as_json(), "irregularities": report.as_json()}
+    draft = out / "dialogues.jsonl.draft"
+    media = MediaFolder(out, root, report)
+    draw = SplitDraw(shares, read_splits(out / "splits.json", shares))
+    try:
+        dialogues = mend_dialogues(read(root, media, report), report)
+        if write_dialogues(draft, _drawn(show_progress(dialogues, "import", "dialogues"), draw)) == 0:
+            raise DataError(f"{root}: not one usable dialogue; " + "; ".join(report.summary()))
+        found = find_unusable(draft, media, report, decode=decode, workers=workers)
+        splits = draw.decide()
+        card = Card(found.seconds)
+        splits.write(out / "splits.json")
+        write_dialogues(out / "dialogues.jsonl", _finished(draft, found, splits, card))
+    finally:
+        draft.unlink(missing_ok=True)
+    content = {**facts, **card.as_json(), "splits": list(splits.notes), "irregularities": report.as_json()}
     partial = out / "card.json.partial"
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(out / "card.json")
@@ -106,53 +127,20 @@ def missing_splits(card: dict[str, Any], shares: SplitShares) -> list[str]:
     return [lines[split] for split in SPLITS if card["dialogues"][split] == 0]
 
 
-def _prepare(
-    dialogues: Iterable[Dialogue], shares: SplitShares, report: ImportReport, card: Card
-) -> Iterator[Dialogue]:
+def _drawn(dialogues: Iterable[Dialogue], draw: SplitDraw) -> Iterator[Dialogue]:
     for dialogue in dialogues:
-        turns = tuple(
-            _probed(turn, f"dialogue {dialogue.id}: turn {index}", report, card)
-            for index, turn in enumerate(dialogue.turns)
-        )
-        dialogue = with_split(replace(dialogue, turns=turns), shares)
-        card.add(dialogue)
+        draw.add(dialogue)
         yield dialogue
 
 
-def _probed(turn: Turn, where: str, report: ImportReport, card: Card) -> Turn:
-    """Return the turn with those halves of its clip that can be opened and have their stream."""
-    if turn.clip is None:
-        return turn
-    kept: dict[str, Path | None] = {"audio": turn.clip.audio, "video": turn.clip.video}
-    probes = {path: _probe(path, where, report) for path in {turn.clip.audio, turn.clip.video} if path is not None}
-    seconds = 0.0
-    for kind, path in kept.items():
-        if path is None:
-            continue
-        probe = probes[path]
-        if probe is not None and (probe.has_audio if kind == "audio" else probe.has_video):
-            seconds = max(seconds, _clip_seconds(turn.clip, probe.seconds))
-            continue
-        kept[kind] = None
-        if probe is not None:
-            report.note(f"clip without {kind} stream", f"{where}: {path.name}")
-    card.seconds += seconds
-    if kept["audio"] is None and kept["video"] is None:
-        return replace(turn, clip=None)
-    return replace(turn, clip=replace(turn.clip, audio=kept["audio"], video=kept["video"]))
-
-
-def _probe(path: Path, where: str, report: ImportReport) -> Probe | None:
-    try:
-        return probe_media(path)
-    except MediaError as error:
-        report.fault("clip cannot be opened", f"{where}: {error}", "download the file again")
-        return None
-
-
-def _clip_seconds(clip: Clip, file_seconds: float | None) -> float:
-    ends = [end for end in (clip.end_s, file_seconds) if end is not None]
-    return max(0.0, min(ends) - clip.start_s) if ends else 0.0
+def _finished(draft: Path, found: Unusable, splits: Splits, card: Card) -> Iterator[Dialogue]:
+    """Yield the dialogues of the draft without the clips that cannot be used, each with its split, and count them."""
+    for dialogue in read_dialogues(draft):
+        turns = tuple(found.without(dialogue.id, index, turn) for index, turn in enumerate(dialogue.turns))
+        split = splits.of(dialogue.id, dialogue.group, dialogue.split)
+        dialogue = replace(dialogue, turns=turns, split=split)
+        card.add(dialogue)
+        yield dialogue
 
 
 __all__ = ["Card", "import_corpus", "missing_splits"]

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.corpora.rows import read_jsonl
-from epo.data.dialogue import DataError, Dialogue, Turn, parse_dialogue
+from epo.data.dialogue import DataError, Dialogue, Turn, scan_dialogues
 
 
 def read_own(root: Path, media: MediaFolder, report: ImportReport) -> Iterator[Dialogue]:
-    """Yield the dialogues of `<root>/dialogues.jsonl`; one with a fault is left out whole.
+    """Yield the dialogues of `<root>/dialogues.jsonl`, each without what is broken in it.
 
     Raises:
         DataError: the file is missing or the one about to be written, or a fault, and `report` says to stop.
@@ -20,18 +20,7 @@ def read_own(root: Path, media: MediaFolder, report: ImportReport) -> Iterator[D
     path = root / "dialogues.jsonl"
     if os.path.realpath(path.parent) == os.path.realpath(media.root.parent):
         raise DataError(f"{path}: cannot be imported onto itself; choose another --out")
-    real_root = Path(os.path.realpath(root))
-    seen: set[str] = set()
-    for where, row in read_jsonl(path, report):
-        try:
-            dialogue = parse_dialogue(row, real_root, where)
-        except DataError as error:
-            report.fault("dialogue is not as docs/data.md says", str(error), "mend the line")
-            continue
-        if dialogue.id in seen:
-            report.fault("dialogue comes twice", f"{where}: {dialogue.id!r}", "give each its own id")
-            continue
-        seen.add(dialogue.id)
+    for where, dialogue in scan_dialogues(path, report):
         turns = tuple(_with_media(turn, media, f"{where}: turn {index}") for index, turn in enumerate(dialogue.turns))
         yield replace(dialogue, turns=turns)
 
@@ -45,4 +34,13 @@ def _with_media(turn: Turn, media: MediaFolder, where: str) -> Turn:
     return replace(turn, clip=replace(turn.clip, audio=audio, video=video))
 
 
-__all__ = ["read_own"]
+CORPORA = (
+    Corpus(
+        "jsonl",
+        "your own dialogues.jsonl, as docs/data.md describes it",
+        "your own data: note its terms here",
+        read_own,
+    ),
+)
+
+__all__ = ["CORPORA", "read_own"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from epo.data.corpora.report import ImportReport
+from epo.data.dialogue import Clip
 
 
 class MediaFolder:
@@ -17,6 +18,8 @@ class MediaFolder:
 
     def __init__(self, out: Path, corpus: Path, report: ImportReport) -> None:
         self.root = out / "media"
+        self._row_seconds: dict[Path, float] = {}
+        self._assumed: set[Path] = set()
         self._corpus = Path(os.path.realpath(corpus))
         self._report = report
 
@@ -36,6 +39,33 @@ class MediaFolder:
         if not _is_same(real, target):
             self.write(target, lambda partial: _link_or_copy(real, partial))
         return target
+
+    def place_recording(self, source: Path, where: str, row_seconds: float | None = None) -> Clip | None:
+        """Bring one file that should hold both sound and pictures of one utterance into the folder.
+
+        Args:
+            source: the file.
+            where: for messages.
+            row_seconds: how long the utterance is by its row; the file's length is compared with it.
+
+        Returns:
+            The clip, or None as `place` does. A half whose stream is missing is only noted: nothing promised it.
+        """
+        path = self.place(source, where)
+        if path is None:
+            return None
+        self._assumed.add(path)
+        if row_seconds is not None and row_seconds > 0:
+            self._row_seconds[path] = row_seconds
+        return Clip(audio=path, video=path)
+
+    def is_assumed(self, path: Path) -> bool:
+        """Tell whether it was only assumed that a file has both streams."""
+        return path in self._assumed
+
+    def row_seconds(self, path: Path) -> float | None:
+        """Return how long a file should be by its row, where that is known."""
+        return self._row_seconds.get(path)
 
     def write(self, target: Path, fill: Callable[[Path], None]) -> None:
         """Let `fill` write a temporary file beside `target`, then move it there: no half file under the name."""

@@ -1,4 +1,4 @@
-"""Rows: CSV, JSONL and JSON files read a row at a time, every fault named by file and line."""
+"""Rows: CSV and JSON files read a row at a time, every fault named by file and line."""
 
 import csv
 import gzip
@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from epo.data.characters import is_encodable
 from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import DataError
 
@@ -37,28 +38,7 @@ def read_csv(path: Path, columns: set[str], report: ImportReport) -> Iterator[tu
             where = f"{path}:{rows.line_num}"
             if None in row or None in row.values():
                 report.fault("row has the wrong number of columns", where, "mend the quotes")
-            elif not is_clean("".join(row.values())):
-                report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
-            else:
-                yield where, row
-
-
-def read_jsonl(path: Path, report: ImportReport) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (`path:line`, object) of a JSONL file, leaving out lines that are no JSON object.
-
-    Raises:
-        DataError: the file is missing, or `report` says to stop at a broken line.
-    """
-    with _open_text(path) as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):  # also of a number with thousands of digits
-                row = None
-            if not isinstance(row, dict):
-                report.fault("line is not a JSON object", where, "write one object a line")
-            elif not is_clean(line):
+            elif not is_encodable("".join(row.values())):
                 report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
             else:
                 yield where, row
@@ -101,15 +81,6 @@ def grouped(
             continue
         seen.add(value)
         yield value, members
-
-
-def is_clean(text: str) -> bool:
-    """Tell whether text came from valid UTF-8: broken bytes were read as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class _Members:
@@ -182,4 +153,4 @@ def _next_header(rows: "csv.DictReader[str]", path: Path) -> list[str]:
     return [] if header is None else list(header)
 
 
-__all__ = ["grouped", "is_clean", "read_csv", "read_jsonl", "read_members"]
+__all__ = ["grouped", "read_csv", "read_members"]

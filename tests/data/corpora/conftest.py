@@ -72,9 +72,9 @@ class Imported:
 def import_from(tmp_path: Path) -> Callable[..., Imported]:
     """Import a folder and read the result back through the validating reader."""
 
-    def run(read: Reader, root: Path, on_error: OnError = "stop", out: str = "out") -> Imported:
+    def run(read: Reader, root: Path, on_error: OnError = "stop", out: str = "out", decode: bool = True) -> Imported:
         report = ImportReport(on_error)
-        card = import_corpus(read, root, tmp_path / out, SplitShares(), report, {"corpus": "test"})
+        card = import_corpus(read, root, tmp_path / out, SplitShares(), report, {"corpus": "test"}, decode=decode)
         return Imported(tmp_path / out, card, report)
 
     return run

@@ -44,15 +44,48 @@ def test_media_comes_along(tmp_path, import_from, make_wav):
     assert os.path.samefile(clip.audio, root / "sounds" / "a.wav")
 
 
-def test_a_faulty_dialogue_is_left_out_and_counted(tmp_path, import_from):
-    bad = line("d1")
-    bad["turns"][1]["speaker"] = "robot"
-    root = write(tmp_path / "own", line("d0"), bad, line("d0"))
-    with pytest.raises(DataError, match=r"dialogues\.jsonl:2: turn 1: 'speaker' is 'robot'"):
+def test_what_is_broken_is_left_out_and_the_rest_is_kept(tmp_path, import_from, make_wav):
+    """Field by field: an unknown label costs the label, a broken clip the clip, an empty utterance the turn."""
+    root = tmp_path / "own"
+    make_wav(root / "a.wav", seconds=0.5)
+    row = line("d0", split="dev", mood="grim", personas={"user": ["I knit.", ""]}, facts={"1": ["Oh"], "4": ["Rome"]})
+    row["turns"] += [
+        {"speaker": "user", "text": "\u200b", "emotion": "sad"},
+        {"speaker": "robot", "text": "Beep."},
+        {"speaker": "user", "text": "To Rome.", "emotion": "excited", "clip": {"audio": "a.wav", "end_s": -1}},
+        {"speaker": "assistant", "text": "Yes?", "tone": 3, "name": 5, "clip": {"audio": "gone.wav", "video": "a.wav"}},
+    ]
+    no_turn = {"id": "d1", "turns": [{"speaker": "user", "text": " "}]}
+    write(root, row, no_turn, line("d0"), line("\u200bd0 "), {"turns": line()["turns"]}, line("d2"))
+    with pytest.raises(DataError, match=r"dialogues\.jsonl:1: unknown key 'mood'"):
         import_from(read_own, root)
     imported = import_from(read_own, root, on_error="skip")
-    assert [dialogue.id for dialogue in imported.dialogues] == ["d0"]
-    assert imported.report.faults == {"dialogue is not as docs/data.md says": 1, "dialogue comes twice": 1}
+    assert [dialogue.id for dialogue in imported.dialogues] == ["d0", "d2"]
+    first = imported.dialogue("d0")
+    assert [(turn.speaker, turn.text, turn.emotion) for turn in first.turns] == [
+        ("user", "Hi.", "sad"),
+        ("assistant", "Oh.", None),
+        ("user", "To Rome.", None),
+        ("assistant", "Yes?", None),
+    ]
+    assert [turn.clip for turn in first.turns] == [None] * 4  # a.wav has no pictures
+    assert first.facts == {1: ("Oh",), 4 - 2: ("Rome",)}  # the numbers follow the turns
+    assert first.personas == {"user": ("I knit.",)}
+    assert imported.report.faults == {
+        "unknown key": 2,
+        "unknown split": 1,
+        "broken personas": 1,
+        "empty utterance": 2,
+        "turn of an unknown speaker": 1,
+        "unknown emotion label": 1,
+        "broken time of a clip": 1,
+        "empty name": 1,
+        "clip does not exist": 1,
+        "clip cannot be used": 1,
+        "dialogue without a usable turn": 1,
+        "dialogue comes twice": 2,
+        "dialogue without an id": 1,
+    }
 
 
 def test_a_file_is_never_imported_onto_itself(tmp_path, import_from):
@@ -99,3 +132,23 @@ def test_any_bytes_are_dialogues_or_a_data_error(lines, tmp_path):
     assert not checked.faults
     write_dialogues(tmp_path / "again.jsonl", dialogues)
     assert list(read_dialogues(tmp_path / "again.jsonl")) == dialogues
+
+
+def test_a_corpus_that_grew_keeps_its_splits_and_a_group_is_never_torn_apart(tmp_path, import_from):
+    root = tmp_path / "own"
+    root.mkdir()
+    turns = [{"speaker": "user", "text": "Hi."}, {"speaker": "assistant", "text": "Oh."}]
+
+    def rows(count):
+        return [
+            {"id": f"d{i}", "group": f"speaker {i % 7}", "turns": [{**turns[0], "text": f"Hi {i}."}]}
+            for i in range(count)
+        ]
+
+    (root / "dialogues.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(30)))
+    first = {dialogue.id: dialogue for dialogue in import_from(read_own, root).dialogues}
+    assert {dialogue.split for dialogue in first.values()} == {"train", "validation", "test"}
+    (root / "dialogues.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(60)))
+    grown = import_from(read_own, root).dialogues
+    assert all(first[dialogue.id].split == dialogue.split for dialogue in grown if dialogue.id in first)
+    assert len({(dialogue.group, dialogue.split) for dialogue in grown}) == 7

@@ -97,7 +97,7 @@ def test_a_video_without_sound_keeps_its_pictures(tmp_path, import_from, make_vi
 
 BROKEN_CLIPS = {
     "clip is empty": lambda path, good: path.write_bytes(b""),
-    "clip cannot be opened": lambda path, good: path.write_bytes(good[: len(good) // 3]),
+    "clip cannot be used": lambda path, good: path.write_bytes(good[: len(good) // 3]),
     "clip leaves the corpus folder": lambda path, good: path.symlink_to("/etc/hostname"),
 }
 
@@ -116,6 +116,29 @@ def test_a_broken_clip_is_named_or_counted(kind, tmp_path, import_from, make_vid
     imported = import_from(read_meld, root, on_error="skip")
     assert [turn.clip is None for turn in imported.dialogues[0].turns] == [True, False]
     assert imported.report.faults[kind] >= 1
+
+
+def test_a_clip_of_other_length_than_its_row_is_noted_or_left_out(tmp_path, import_from, make_video):
+    root = tmp_path / "meld"
+    write_split(root, "train", [row(0, 0, MONICA), row(0, 1, ROSS), row(0, 2, MONICA, end="00:00:09,000")])
+    for utterance, seconds in enumerate((3.1, 4.0, 1.0)):  # rows of 1.5, 1.5 and 8 s
+        make_video(root / "train_splits" / f"dia0_utt{utterance}.mp4", seconds=seconds, fps=5)
+    with pytest.raises(DataError, match=r"dia0_utt1.mp4 lasts 4.\d s, its row 1.5 s: clip is much longer than its row"):
+        import_from(read_meld, root)
+    imported = import_from(read_meld, root, on_error="skip")
+    assert [turn.clip is None for turn in imported.dialogues[0].turns] == [False, True, True]
+    assert imported.report.faults == {"clip is much longer than its row": 1, "clip is much shorter than its row": 1}
+    assert imported.report.notes["clip is longer than its row"] == 1
+
+
+def test_an_import_that_only_opens_clips_leaves_the_rest_to_a_check(tmp_path, import_from, make_video):
+    root = tmp_path / "meld"
+    write_split(root, "train", [row(0, 0, MONICA), row(0, 1, ROSS)])
+    content = make_video(root / "train_splits" / "dia0_utt0.mp4", seconds=1.5).read_bytes()
+    (root / "train_splits" / "dia0_utt1.mp4").write_bytes(content[: len(content) // 3])
+    imported = import_from(read_meld, root, on_error="skip", decode=False)
+    assert [turn.clip is None for turn in imported.dialogues[0].turns] == [False, True]  # no header, no clip
+    assert imported.card["hours"] == 0.0 and not (tmp_path / "out" / "examined.jsonl").exists()
 
 
 def test_a_role_changes_with_the_speaker(tmp_path, import_from):
@@ -194,7 +217,7 @@ def test_a_dialogue_in_two_places_is_a_duplicate(tmp_path, import_from):
 
 
 def test_a_folder_without_the_files_says_where_the_layout_is(tmp_path, import_from):
-    with pytest.raises(DataError, match=r"no file named \*_sent_emo\.csv; see docs/data\.md"):
+    with pytest.raises(DataError, match=r"no file named \*_sent_emo\.csv; see docs/corpora\.md"):
         import_from(read_meld, tmp_path)
 
 

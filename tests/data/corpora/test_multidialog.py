@@ -147,7 +147,7 @@ def test_metadata_alone_gives_text(tmp_path, import_from):
     ("broken", "kind"),
     [
         ('{"conv_id": 1}', "row lacks one of"),
-        ("not json", "line is not a JSON object"),
+        ("not json", "line is not JSON"),
         (json.dumps(row("t1", 1, "narrator")), "'from' is neither gpt nor human"),
         (json.dumps(row("t1", 1, "gpt", emotion="Bored")), "unknown emotion label"),
     ],

@@ -1,0 +1,156 @@
+"""Isolation: run a function over jobs in worker processes of which any may die or hang, and name the job that did it.
+
+A damaged file can end a decoder's whole process; here that costs one worker, which is replaced, and not the run.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Crash:
+    """What a job did to its worker, in words that follow the job's name: "ended the process (SIGSEGV)"."""
+
+    reason: str
+
+
+def isolated_map(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, limit_s: float = _LIMIT_S
+) -> Iterator[tuple[Job, Result | Crash]]:
+    """Yield (job, result) as results come, each worker holding one job at a time.
+
+    Args:
+        function: importable by name, as are jobs and results; it should return faults, not raise them.
+        jobs: read only as fast as workers become free, so memory does not grow with them.
+        workers: processes, at least 1; they start when first needed.
+        limit_s: a job that takes longer is given up and its worker killed.
+
+    Raises:
+        RuntimeError: `function` raised; that is our mistake, not the job's.
+    """
+    pool = [_Worker(function) for _ in range(max(1, workers))]
+    try:
+        waiting = iter(jobs)
+        for worker in pool:
+            worker.take_next(waiting)
+        while busy := [worker for worker in pool if worker.is_busy]:
+            for worker in _ready(busy, limit_s):
+                yield worker.job, worker.collect(limit_s)
+                worker.take_next(waiting)
+    finally:
+        for worker in pool:
+            worker.stop()
+
+
+class _Worker(Generic[Job, Result]):
+    """One process, and the job it has; started at its first job, and anew after it died."""
+
+    def __init__(self, function: Callable[[Job], Result]) -> None:
+        self._function = function
+        self._process: Any = None
+        self.connection: Connection | None = None
+        self.is_busy = False
+        self.job: Job
+        self._since_s = 0.0
+
+    def take_next(self, jobs: Iterator[Job]) -> None:
+        self.is_busy = False
+        for job in jobs:
+            if self.connection is None:
+                self._start()
+            assert self.connection is not None
+            self.job, self.is_busy, self._since_s = job, True, time.monotonic()
+            try:
+                self.connection.send(job)
+            except BrokenPipeError:  # it died while idle: `collect` will say so
+                pass
+            return
+
+    def seconds_left(self, limit_s: float) -> float:
+        return max(0.0, self._since_s + limit_s - time.monotonic())
+
+    def collect(self, limit_s: float) -> Result | Crash:
+        """Return what became of the job: its result, or how the worker ended."""
+        assert self.connection is not None
+        if not self.connection.poll():
+            self.stop(kill=True)
+            return Crash(f"took more than {limit_s:g} s")
+        try:
+            failed, result = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            code = self._process.exitcode
+            self.stop()
+            return Crash(f"ended the process ({_exit_words(code)})")
+        if failed:
+            raise RuntimeError(f"{self._function} failed on {self.job}:\n{result}")
+        return result  # type: ignore[no-any-return]
+
+    def stop(self, kill: bool = False) -> None:
+        if self._process is None:
+            return
+        assert self.connection is not None
+        if kill or self.is_busy:
+            self._process.kill()
+        self.connection.close()  # an idle worker ends when its pipe does
+        self._process.join()
+        self._process, self.connection = None, None
+
+    def _start(self) -> None:
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads of whatever is loaded
+        self.connection, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(theirs, self._function), daemon=True)
+        self._process.start()
+        theirs.close()
+
+
+def _ready(busy: list[Any], limit_s: float) -> list[Any]:
+    """Wait until some worker has answered, died, or had its time; return those."""
+    timeout_s = min(worker.seconds_left(limit_s) for worker in busy)
+    answered = wait([worker.connection for worker in busy], timeout_s)
+    return [worker for worker in busy if worker.connection in answered or worker.seconds_left(limit_s) == 0]
+
+
+def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
+    """Answer jobs until the other end closes; what `function` raises goes back as text."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return
+        try:
+            answer: tuple[bool, Any] = (False, function(job))
+        except Exception:
+            import traceback
+
+            answer = (True, traceback.format_exc())
+        try:
+            connection.send(answer)
+        except BrokenPipeError:
+            return
+
+
+def _exit_words(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+__all__ = ["Crash", "isolated_map", "usable_cores"]
