@@ -144,7 +144,7 @@ def _pictures_at(
     """
     served, until_s, last = 0, 0.0, None
     for _, until_s, last in timed_frames(source, packets):
-        count = sum(time_s < until_s - _SLACK_S for time_s in times_s) - served
+        count = max(0, sum(time_s < until_s - _SLACK_S for time_s in times_s) - served)  # time stamps may fall back
         served += count
         yield last, count
         if served == len(times_s):
