@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ _RESTART_S = 1.0
 _MOST_BROKEN_READS = 100  # places in a row at which a container may be unreadable before the rest is given up
 # A span that ends this much early is worth an error; sound and picture stray by a frame or two.
 _MISSING_S, _MISSING_SHARE = 0.5, 0.1
+_FIRST_PACKETS = 100
 _PICTURES_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 Kind = Literal["audio", "video"]
@@ -220,7 +222,8 @@ class Source:
         return 0.0 if self.container.duration is None else float(self.container.duration / av.time_base)
 
     def _choose(self) -> None:
-        streams = usable_streams(self.container, self.kind)
+        usable = usable_streams(self.container, self.kind)
+        streams = [stream for stream in usable if stream.codec_context is not None] or usable
         best = self.container.streams.best(self.kind)
         self.stream = best if best in streams else max(streams, key=_pixels, default=None)
         if self.stream is None:
@@ -230,7 +233,7 @@ class Source:
         _check_decodable(self.path, self.kind, self.stream)
         self.stream.codec_context.thread_count = 1  # ranks share the cores
         self.stream.codec_context.options = {"max_pixels": str(MAX_CODED_PIXELS)}
-        self.begin_s, self.tick_s = _common_beginning(self.container), float(self.stream.time_base)
+        self.begin_s, self.tick_s = _common_beginning(self.path, self.container), float(self.stream.time_base)
         self.reached_s, self.is_read, self._clock = 0.0, False, _Clock()
 
     def _has_invented_times(self) -> bool:
@@ -340,11 +343,24 @@ class _Clock:
         self._last, self._duration = stamp + self._offset, packet.duration or 0
 
 
-def _common_beginning(container: Any) -> float:
+def _common_beginning(path: Path, container: Any) -> float:
     """Return the earliest time stamp of the sounds and pictures, in seconds; 0 where there is none."""
     streams = [*usable_streams(container, "audio"), *usable_streams(container, "video")]
+    if container.format.name == "asf":
+        return _first_packets_beginning(path, {stream.index for stream in streams})
     starts = [float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None]
     return min(starts, default=0.0)
+
+
+def _first_packets_beginning(path: Path, indices: set[int]) -> float:
+    """Return the earliest time among the first packets: what FFmpeg says of a whole ASF is that of its last stream."""
+    starts: dict[int, float] = {}
+    with open_file(path) as container:
+        for packet in islice(container.demux(), _FIRST_PACKETS):
+            stamp = packet.pts if packet.dts is None else packet.dts
+            if stamp is not None and packet.stream_index in indices:
+                starts.setdefault(packet.stream_index, float(stamp * packet.time_base))
+    return min(starts.values(), default=0.0)
 
 
 def _check_decodable(path: Path, kind: Kind, stream: Any) -> None:
