@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from epo.data.media_file import MediaError
 from epo.data.media_limits import MediaLimits
-from epo.data.media_source import MAX_HELD_BYTES, MediaError, Source, is_short
+from epo.data.media_source import MAX_HELD_BYTES, Source, is_short
 from epo.data.picture import Canvas
 
 # Half a millisecond of slack: a time that falls on a frame's first moment shows that frame.
