@@ -14,6 +14,8 @@ _USAGE = """python launch/data.py VERB ...
   import   read a corpus folder, or write the built-in corpus:
              import --corpus meld --root MELD --out runs/meld/corpus
              import --config recipes/quickstart/data.yaml
+  import-pairs  bring rankings (prompt, chosen, rejected) into dialogues.jsonl and pairs.jsonl:
+             import-pairs rankings.jsonl --out runs/mine/corpus [--columns prompt=question,chosen=a,rejected=b]
   check    list every fault of a dialogues file and its media:
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
   show     print one dialogue, or write a page with frames, waveforms, words and emotions:
@@ -26,6 +28,7 @@ RECIPES = [ImportRecipe, BuiltinCorpus]
 # The module of each verb, loaded when it is asked for; each has `run(argv)`.
 _VERBS = {
     "import": "launch.data_verbs.importing",
+    "import-pairs": "launch.data_verbs.importing_pairs",
     "check": "launch.data_verbs.checking",
     "show": "launch.data_verbs.showing",
 }
