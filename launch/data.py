@@ -1,12 +1,11 @@
-"""Data: `import` a corpus as `dialogues.jsonl` and media, `check` such a file, `show` one of its dialogues."""
+"""Data: `import` a corpus as `dialogues.jsonl` and media; `check`, `describe` or `show` such a file."""
 
 import importlib
 import sys
 
 import launch  # noqa: F401
 from launch import stage
-from epo.data.corpora.builtin import BuiltinCorpus
-from launch.data_verbs.importing import ImportRecipe
+from launch.data_verbs.importing import RECIPES, ImportRecipe
 from launch.recipe import RecipeError
 
 _USAGE = """python launch/data.py VERB ...
@@ -16,20 +15,24 @@ _USAGE = """python launch/data.py VERB ...
              import --config recipes/quickstart/data.yaml
   import-pairs  bring rankings (prompt, chosen, rejected) into dialogues.jsonl and pairs.jsonl:
              import-pairs rankings.jsonl --out runs/mine/corpus [--columns prompt=question,chosen=a,rejected=b]
+  labels   print a label map, or which there are:
+             labels [meld]
   check    list every fault of a dialogues file and its media:
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
+  describe print what a dialogues file holds and what each stage would find in it:
+             describe runs/meld/corpus/dialogues.jsonl [--json] [--html page.html] [--decode]
   show     print one dialogue, or write a page with frames, waveforms, words and emotions:
              show runs/meld/corpus/dialogues.jsonl meld-train-0 [--html page.html]
 
 VERB --help says more."""
 
-RECIPES = [ImportRecipe, BuiltinCorpus]
-
 # The module of each verb, loaded when it is asked for; each has `run(argv)`.
 _VERBS = {
     "import": "launch.data_verbs.importing",
     "import-pairs": "launch.data_verbs.importing_pairs",
+    "labels": "launch.data_verbs.labels",
     "check": "launch.data_verbs.checking",
+    "describe": "launch.data_verbs.describing",
     "show": "launch.data_verbs.showing",
 }
 
@@ -44,6 +47,8 @@ def main() -> None:
         raise RecipeError(f"unknown verb {arguments[0]!r}; want one of {', '.join(_VERBS)}")
     importlib.import_module(_VERBS[arguments[0]]).run(arguments[1:])
 
+
+__all__ = ["RECIPES", "ImportRecipe", "main"]
 
 if __name__ == "__main__":
     stage.main(main)

@@ -153,7 +153,7 @@ def _count_import(check: StageCheck, recipe: Any, files: StageFiles) -> None:
 
     settings = check.attempt(builtin_settings, recipe)
     if settings is not None:
-        check.attempt(check_recipe, recipe, settings)
+        check.attempt(check_recipe, recipe)
     if check.errors:
         return
     dialogues = _dialogues(check, str(Path(recipe.output_dir) / "dialogues.jsonl"), files)
