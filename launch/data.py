@@ -1,4 +1,4 @@
-"""Data: `import` a corpus as `dialogues.jsonl` and media, `check` such a file, `show` one of its dialogues."""
+"""Data: `import` a corpus as `dialogues.jsonl` and media; `check`, `describe` or `show` such a file."""
 
 import importlib
 import sys
@@ -17,6 +17,8 @@ _USAGE = """python launch/data.py VERB ...
              labels [meld]
   check    list every fault of a dialogues file and its media:
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
+  describe print what a dialogues file holds and what each stage would find in it:
+             describe runs/meld/corpus/dialogues.jsonl [--json] [--html page.html] [--decode]
   show     print one dialogue, or write a page with frames, waveforms, words and emotions:
              show runs/meld/corpus/dialogues.jsonl meld-train-0 [--html page.html]
 
@@ -27,6 +29,7 @@ _VERBS = {
     "import": "launch.data_verbs.importing",
     "labels": "launch.data_verbs.labels",
     "check": "launch.data_verbs.checking",
+    "describe": "launch.data_verbs.describing",
     "show": "launch.data_verbs.showing",
 }
 

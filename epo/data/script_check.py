@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import cache
 
 # Letters of each script by their Unicode blocks: the common ones, enough to tell one script from another.
 _BLOCKS = {
@@ -31,6 +32,7 @@ _BLOCKS = {
     "Han": "㐀-䶿一-鿿豈-﫿\U00020000-\U0003134f",
 }
 _LETTERS = {script: re.compile(f"[{block}]") for script, block in _BLOCKS.items()}
+_PLAIN = re.compile("[\x00-\x7f\u2000-\u206f]+")  # ASCII and typographic marks: most English texts hold nothing else
 
 # ISO 639-1 (two letters; three where there are no two); a language that is not here is not checked.
 _LATIN = (
@@ -71,7 +73,7 @@ _SCRIPTS: dict[str, frozenset[str]] = {
 
 def script_of(text: str) -> str | None:
     """Return the script that most letters of a text are in; None where it has no letter of a script we know."""
-    if text.isascii():
+    if text.isascii() or not _PLAIN.sub("", text):
         return "Latin" if _LETTERS["Latin"].search(text) else None
     counts = Counter({script: len(letters.findall(text)) for script, letters in _LETTERS.items()})
     script, count = counts.most_common(1)[0]
@@ -88,10 +90,15 @@ def is_other_script(text: str, language: str) -> bool | None:
     Returns:
         None where the language is not known here, or the text has no letters.
     """
-    expected = _SCRIPTS.get(re.split("[-_]", language.strip().lower())[0])
+    expected = _expected(language)
     if expected is None or (script := script_of(text)) is None:
         return None
     return script not in expected
+
+
+@cache
+def _expected(language: str) -> frozenset[str] | None:
+    return _SCRIPTS.get(re.split("[-_]", language.strip().lower())[0])
 
 
 __all__ = ["is_other_script", "script_of"]

@@ -128,11 +128,11 @@ def test_a_faulty_corpus_stops_or_is_skipped(tmp_path, own_corpus, capsys):
     with (own_corpus / "dialogues.jsonl").open("a") as file:
         file.write("nonsense\n")
     argv = ["--corpus", "jsonl", "--root", str(own_corpus), "--out", str(tmp_path / "out")]
-    with pytest.raises(DataError, match=f"{own_corpus}/dialogues.jsonl:2: line is not a JSON"):
+    with pytest.raises(DataError, match=f"{own_corpus}/dialogues.jsonl:2: not JSON"):
         importing.run(argv)
     assert not (tmp_path / "out" / "dialogues.jsonl").exists()
     importing.run([*argv, "--on-error", "skip"])
-    assert "left out: 1 x line is not a JSON object" in capsys.readouterr().out
+    assert "left out: 1 x line is not JSON" in capsys.readouterr().out
 
 
 @pytest.mark.slow
