@@ -62,7 +62,7 @@ def test_the_page_has_every_corpus_and_every_map():
 
 def _commands():
     text = PAGE.replace("\\\n", " ")
-    return re.findall(r"^python launch/data\.py import (.*)$", text, re.MULTILINE)
+    return re.findall(r"^python launch/data\.py import (--corpus .*)$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", _commands())
@@ -78,3 +78,13 @@ def test_every_command_of_the_page_is_a_recipe(command, tmp_path, monkeypatch):
     recipes = read_recipe(importing.RECIPES, argv)
     keys = {key: value for recipe in recipes for key, value in vars(recipe).items()}
     importing.check_recipe(type("Keys", (), keys))
+
+
+def test_the_page_shows_every_map_as_it_is():
+    for name, labels_of in label_maps().items():
+        (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", PAGE, re.MULTILINE)
+        shown = {}
+        for part in row.split("; "):
+            emotion, words = re.fullmatch(r"\*\*([\w ]+)\*\* (.*)", part).groups()
+            shown |= dict.fromkeys(words.split(", "), None if emotion == "left out" else emotion)
+        assert shown == labels_of.emotions, name
