@@ -18,8 +18,9 @@ _USAGE = """python launch/data.py VERB ...
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
   describe print what a dialogues file holds and what each stage would find in it:
              describe runs/meld/corpus/dialogues.jsonl [--json] [--html page.html] [--decode]
-  show     print one dialogue, or write a page with frames, waveforms, words and emotions:
+  show     print one dialogue, or write pages with sound and video that play, frames, waveforms, words and emotions:
              show runs/meld/corpus/dialogues.jsonl meld-train-0 [--html page.html]
+             show runs/meld/corpus/dialogues.jsonl --html FOLDER [--decode] [--limit N]
 
 VERB --help says more."""
 
