@@ -19,12 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from epo.data.corpora.emodb import EMODB_LABELS
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.topical_chat import read_topical_chat
 from epo.data.dialogue import SPLITS, Clip, Dialogue, Split, Turn, write_dialogues
 from epo.data.splits import SplitShares, split_of
-from epo.emotions import Emotion, parse_emotion
+from epo.emotions import Emotion
 
 # Of 10 speakers and 11 faces; of the dialogues, the test share is of the whole, validation of what trains.
 _NUM_SPEAKERS: dict[Split, int] = {"train": 6, "validation": 2, "test": 2}
@@ -76,7 +77,7 @@ def read_voices(folder: Path) -> list[Voice]:
     voices = []
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as rows:
         for row in csv.DictReader(rows):
-            emotion = parse_emotion(row["emotion"], "emodb")
+            emotion = EMODB_LABELS.read(row["emotion"])
             assert emotion is not None
             voices.append(Voice(folder / row["file"], row["speaker"], emotion, float(row["seconds"])))
     return voices

@@ -1,4 +1,4 @@
-"""The seven emotion labels, their aliases in public corpora, and which reply emotion fits which user emotion."""
+"""The seven emotion labels, and which reply emotion fits which user emotion."""
 
 import math
 from typing import Literal, get_args
@@ -9,36 +9,8 @@ EMOTIONS: tuple[Emotion, ...] = get_args(Emotion)
 
 
 class UnknownEmotionError(ValueError):
-    """An emotion label that no alias table knows."""
+    """A label that is none of the seven, or that a label map does not know."""
 
-
-# MultiDialog writes "Disgusting", MELD nouns, IEMOCAP three letters; None means: the corpus marks it unusable.
-_ALIASES: dict[str, dict[str, Emotion | None]] = {
-    "multidialog": {
-        "neutral": "neutral", "happy": "happy", "fear": "fearful", "angry": "angry",
-        "disgusting": "disgust", "surprising": "surprised", "sad": "sad",
-    },
-    "meld": {
-        "neutral": "neutral", "joy": "happy", "fear": "fearful", "anger": "angry",
-        "disgust": "disgust", "surprise": "surprised", "sadness": "sad",
-    },
-    "iemocap": {
-        "ang": "angry", "dis": "disgust", "exc": "happy", "fea": "fearful", "fru": "angry", "hap": "happy",
-        "neu": "neutral", "sad": "sad", "sur": "surprised", "oth": None, "xxx": None,
-    },
-    "m3ed": {
-        "anger": "angry", "disgust": "disgust", "fear": "fearful", "happy": "happy",
-        "neutral": "neutral", "sad": "sad", "surprise": "surprised",
-    },
-    "topical_chat": {
-        "angry": "angry", "disgusted": "disgust", "fearful": "fearful", "happy": "happy", "neutral": "neutral",
-        "sad": "sad", "surprised": "surprised", "curious to dive deeper": "neutral",
-    },
-    "emodb": {
-        "anger": "angry", "boredom": "neutral", "disgust": "disgust", "anxiety": "fearful", "fear": "fearful",
-        "happiness": "happy", "sadness": "sad", "neutral": "neutral",
-    },
-}  # fmt: skip
 
 # (valence, arousal) in [-1, 1], read off Russell's circumplex (1980); the exact numbers are our choice.
 VALENCE_AROUSAL: dict[Emotion, tuple[float, float]] = {
@@ -69,26 +41,19 @@ APPROPRIATENESS: dict[Emotion, dict[Emotion, float]] = {
 }
 
 
-def parse_emotion(label: str, corpus: str | None = None) -> Emotion | None:
-    """Map a corpus label to one of `EMOTIONS`.
+def parse_emotion(label: str) -> Emotion:
+    """Return one of `EMOTIONS` as written by this project; case and outer blanks do not matter.
 
-    Args:
-        label: the label as written in the corpus; case and outer blanks do not matter.
-        corpus: a key of the alias tables, or None for this project's own labels.
-
-    Returns:
-        The label, or None where the corpus itself marks the row as unusable (IEMOCAP `oth`, `xxx`).
+    Labels of corpora are read with a map of theirs, `epo.data.labels.LabelMap`.
 
     Raises:
-        UnknownEmotionError: the label is not in the table; the message lists those that are.
+        UnknownEmotionError: the label is none of them; the message lists those that are.
     """
-    table: dict[str, Emotion | None] = {name: name for name in EMOTIONS}
-    if corpus is not None:
-        table = _ALIASES[corpus]
     key = label.strip().lower()
-    if key not in table:
-        raise UnknownEmotionError(f"unknown emotion {label!r}; want one of {', '.join(sorted(table))}")
-    return table[key]
+    for emotion in EMOTIONS:
+        if key == emotion:
+            return emotion
+    raise UnknownEmotionError(f"unknown emotion {label!r}; want one of {', '.join(EMOTIONS)}")
 
 
 def fitting_emotion(user: Emotion) -> Emotion:

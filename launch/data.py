@@ -5,8 +5,7 @@ import sys
 
 import launch  # noqa: F401
 from launch import stage
-from epo.data.corpora.builtin import BuiltinCorpus
-from launch.data_verbs.importing import ImportRecipe
+from launch.data_verbs.importing import RECIPES, ImportRecipe
 from launch.recipe import RecipeError
 
 _USAGE = """python launch/data.py VERB ...
@@ -14,6 +13,8 @@ _USAGE = """python launch/data.py VERB ...
   import   read a corpus folder, or write the built-in corpus:
              import --corpus meld --root MELD --out runs/meld/corpus
              import --config recipes/quickstart/data.yaml
+  labels   print a label map, or which there are:
+             labels [meld]
   check    list every fault of a dialogues file and its media:
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
   describe print what a dialogues file holds and what each stage would find in it:
@@ -24,11 +25,10 @@ _USAGE = """python launch/data.py VERB ...
 
 VERB --help says more."""
 
-RECIPES = [ImportRecipe, BuiltinCorpus]
-
 # The module of each verb, loaded when it is asked for; each has `run(argv)`.
 _VERBS = {
     "import": "launch.data_verbs.importing",
+    "labels": "launch.data_verbs.labels",
     "check": "launch.data_verbs.checking",
     "describe": "launch.data_verbs.describing",
     "show": "launch.data_verbs.showing",
@@ -45,6 +45,8 @@ def main() -> None:
         raise RecipeError(f"unknown verb {arguments[0]!r}; want one of {', '.join(_VERBS)}")
     importlib.import_module(_VERBS[arguments[0]]).run(arguments[1:])
 
+
+__all__ = ["RECIPES", "ImportRecipe", "main"]
 
 if __name__ == "__main__":
     stage.main(main)

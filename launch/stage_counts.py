@@ -153,7 +153,7 @@ def _count_import(check: StageCheck, recipe: Any, files: StageFiles) -> None:
 
     settings = check.attempt(builtin_settings, recipe)
     if settings is not None:
-        check.attempt(check_recipe, recipe, settings)
+        check.attempt(check_recipe, recipe)
     if check.errors:
         return
     dialogues = _dialogues(check, str(Path(recipe.output_dir) / "dialogues.jsonl"), files)
@@ -259,7 +259,7 @@ def _count_epo(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     if pairs is not None:
         train = pairs["train"]
         check.training, check.validation = len(train), len(pairs.get("validation", ()))
-        check.tally((example.current for example in train), len(train))
+        check.tally((example.current for example in train), sum(example.reply_emotion is not None for example in train))
         _warn_without_validation(check)
 
 

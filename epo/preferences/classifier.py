@@ -9,7 +9,8 @@ import numpy as np
 
 from epo.data.chance import chance_levels, is_hardly_better
 from epo.data.dialogue import DataError
-from epo.emotions import EMOTIONS, UnknownEmotionError, parse_emotion
+from epo.data.label_sets import WORDS
+from epo.emotions import EMOTIONS, UnknownEmotionError
 from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import Floats
 from epo.preferences.scores import EmotionReader, words_or_mark
@@ -147,14 +148,12 @@ def _distributions(classifier: "Pipeline", texts: Sequence[str]) -> Floats:
 
 
 def _place(label: str, labels: Sequence[str], model: str) -> int:
-    for corpus in (None, "meld", "multidialog", "emodb", "topical_chat"):
-        try:
-            emotion = parse_emotion(label, corpus)
-        except UnknownEmotionError:
-            continue
-        if emotion is not None:
-            return EMOTIONS.index(emotion)
-    raise DataError(
-        f"emotion_classifier {model!r} has the label {label!r}, which is none of {', '.join(EMOTIONS)}; its labels "
-        f"are {', '.join(labels)}: name another model, or 'corpus'"
-    )
+    try:
+        emotion = WORDS.read(label)
+    except UnknownEmotionError:
+        raise DataError(
+            f"emotion_classifier {model!r} has the label {label!r}, which is none of {', '.join(EMOTIONS)}; its labels "
+            f"are {', '.join(labels)}: name another model, or 'corpus'"
+        ) from None
+    assert emotion is not None  # the usual words leave none out
+    return EMOTIONS.index(emotion)

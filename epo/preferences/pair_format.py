@@ -53,6 +53,8 @@ class PairFormat:
         sound = {"dialogue_id": dialogue.id, "turn": row["turn"], "chosen": chosen, "rejected": rejected}
         for key in ("chosen_emotion", "rejected_emotion"):
             sound[key] = self._emotion(row.get(key), key, where)
+        if (sound["chosen_emotion"] is None) != (sound["rejected_emotion"] is None):
+            self._findings.note("pair with one emotion: both replies are learnt without their label", where)
         if row.get("source") is not None:
             source = self._text(row, "source", "broken source", where)
             sound |= {} if source is None else {"source": source}

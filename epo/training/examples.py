@@ -176,6 +176,9 @@ def pair_examples(
 ) -> list[PairExample]:
     """Look up what leads to each pair of one split.
 
+    A pair without an emotion on both sides, as in human rankings, is learnt without labels: a label on one side only
+    would tell the sides apart. (Our choice.)
+
     Args:
         pairs: as read by `epo.preferences.pair.read_pairs`.
         dialogues: by id.
@@ -185,8 +188,10 @@ def pair_examples(
     for pair in pairs:
         dialogue = dialogues[pair.dialogue_id]
         if dialogue.split == split:
-            chosen = replace(example_of(dialogue, pair.turn), reply=pair.chosen, reply_emotion=pair.chosen_emotion)
-            found.append(PairExample(chosen, pair.rejected, pair.rejected_emotion))
+            is_labelled = pair.chosen_emotion is not None and pair.rejected_emotion is not None
+            emotions = (pair.chosen_emotion, pair.rejected_emotion) if is_labelled else (None, None)
+            chosen = replace(example_of(dialogue, pair.turn), reply=pair.chosen, reply_emotion=emotions[0])
+            found.append(PairExample(chosen, pair.rejected, emotions[1]))
     return found
 
 

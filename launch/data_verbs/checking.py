@@ -8,14 +8,18 @@ from pathlib import Path
 
 
 def run(argv: Sequence[str]) -> None:
-    """List every fault of a dialogues file; exit 1 if there is one."""
+    """List every fault of a dialogues file; exit 1 if there is one, unless it is told to drop them."""
     from epo.data.checking import check_file
+    from epo.data.dropping import write_sound
 
     parser = argparse.ArgumentParser(prog="launch/data.py check", description=run.__doc__)
     parser.add_argument("file", type=Path, help="a dialogues.jsonl")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     parser.add_argument("--no-decode", action="store_true", help="only look whether media exist, do not decode them")
     parser.add_argument("--fresh", action="store_true", help="decode again what an earlier check has decoded")
+    parser.add_argument(
+        "--drop", type=Path, metavar="FILE", help="write it there without what is at fault; same folder"
+    )
     parser.add_argument("--workers", type=int, help="processes that decode; one a core if not given")
     given = parser.parse_args(argv)
     result = check_file(given.file, workers=given.workers, decode=not given.no_decode, fresh=given.fresh)
@@ -29,5 +33,8 @@ def run(argv: Sequence[str]) -> None:
             f"{len(result.notes)} notes",
             sep="\n",
         )
-    if result.faults:
+    if given.drop is not None:
+        left_out = write_sound(given.file, given.drop)
+        print(*left_out.summary(), f"wrote {given.drop}", sep="\n", file=sys.stderr if given.json else sys.stdout)
+    elif result.faults:
         sys.exit(1)

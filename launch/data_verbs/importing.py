@@ -1,41 +1,22 @@
 """`data import`: read a corpus folder, or write the built-in corpus, into a folder with `dialogues.jsonl` and media."""
 
 import dataclasses
-import functools
+import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any
 
 from epo.data.corpora.builtin import BuiltinCorpus, write_builtin_corpus
-from epo.data.corpora.iemocap import LeftActor, read_iemocap
 from epo.data.corpora.importing import import_corpus, missing_splits
-from epo.data.corpora.jsonl import read_own
-from epo.data.corpora.m3ed import read_m3ed
-from epo.data.corpora.meld import read_meld, read_meld_dyadic
-from epo.data.corpora.multidialog import read_multidialog
+from epo.data.corpora.listing import corpora, option_types
 from epo.data.corpora.report import ImportReport, OnError
-from epo.data.corpora.topical_chat import read_topical_chat
-from epo.data.corpora.turns import Reader
 from epo.data.splits import SplitBy, SplitShares
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import open_folder
 from launch.tracking import open_run
-
-# reader, language-independent reminder of the terms: the project ships none of these corpora
-_CORPORA: dict[str, tuple[Reader, str]] = {
-    "multidialog": (read_multidialog, "see huggingface.co/datasets/IVLLab/MultiDialog; check the terms before sharing"),
-    "meld": (read_meld, "annotations GPL-3.0; the clips are of a TV series: research use, do not redistribute"),
-    "meld_dyadic": (
-        read_meld_dyadic,
-        "annotations GPL-3.0; the clips are of a TV series: research use, do not redistribute",
-    ),
-    "iemocap": (read_iemocap, "licence agreement with USC SAIL: research use, do not redistribute"),
-    "m3ed": (read_m3ed, "licence agreement with RUC AIM3: research use, do not redistribute"),
-    "topical_chat": (read_topical_chat, "CDLA-Sharing-1.0"),
-    "jsonl": (read_own, "your own data: note its terms here"),
-}
 
 
 @dataclass(kw_only=True)
@@ -43,8 +24,9 @@ class ImportRecipe(StageRecipe):
     """Read a corpus as downloaded, or write the built-in one, into a folder with `dialogues.jsonl` and `media/`."""
 
     output_dir: str = field(metadata={"help": "folder to write; --out for short"})
-    corpus: Literal["builtin", "multidialog", "meld", "meld_dyadic", "iemocap", "m3ed", "topical_chat", "jsonl"] = (
-        field(default="builtin", metadata={"help": "which corpus; docs/data.md shows how each must lie in --root"})
+    corpus: str = field(
+        default="builtin",
+        metadata={"help": "which corpus, of those listed below; docs/corpora.md shows how each must lie"},
     )
     root: str | None = field(default=None, metadata={"help": "the corpus folder; not for builtin"})
     on_error: OnError = field(
@@ -58,24 +40,29 @@ class ImportRecipe(StageRecipe):
     min_split: int = field(
         default=1, metadata={"help": "dialogues that validation and test have at least, if it can be"}
     )
-    iemocap_left: LeftActor = field(
-        default="marked", metadata={"help": "who is in the left half of IEMOCAP's videos: marked, female or male"}
-    )
     decode: bool = field(
         default=True, metadata={"help": "read every clip as training will, to find what is broken; no: only open them"}
     )
     workers: int = field(default=2, metadata={"help": "processes that write or read clips"})
 
 
+RECIPES = [ImportRecipe, BuiltinCorpus, *option_types()]
+"""The keys of an import: its own, the built-in corpus's, and those that only one corpus has."""
+
+
 def run(argv: Sequence[str]) -> None:
     """Write the corpus that a recipe names, unless this very recipe was finished before."""
     argv = ["--output_dir" + argument[5:] if argument.split("=")[0] == "--out" else argument for argument in argv]
-    recipe, builtin = read_recipe([ImportRecipe, BuiltinCorpus], argv)
-    check_recipe(recipe, builtin)
+    if "--help" in argv or "-h" in argv:
+        print(_listing())
+    recipes = read_recipe(RECIPES, argv)
+    keys = SimpleNamespace(**{key: value for recipe in recipes for key, value in vars(recipe).items()})
+    check_recipe(keys)
+    recipe, builtin = recipes[:2]
     out = Path(recipe.output_dir)
     # The built-in corpus takes minutes to write, and is taken up where it stopped; an import only links files.
     kept = None if recipe.corpus == "builtin" else ["dialogues.jsonl"]
-    with open_folder(out, [recipe, builtin], argv, rewritten=kept) as folder:
+    with open_folder(out, list(recipes), argv, rewritten=kept) as folder:
         if folder.is_done:
             return
         with open_run("data", recipe.pipeline, recipe.experiment, out, folder.resolved) as run:
@@ -83,7 +70,7 @@ def run(argv: Sequence[str]) -> None:
                 write_builtin_corpus(out, builtin, recipe.workers)
                 card = json.loads((out / "card.json").read_text(encoding="utf-8"))
             else:
-                card = _import(recipe, builtin.seed, out)
+                card = _import(recipe, builtin.seed, _options(keys), out)
                 run.log_metrics(
                     {f"{kind}/{split}": card[kind][split] for kind in ("dialogues", "turns") for split in card[kind]}
                 )
@@ -92,36 +79,84 @@ def run(argv: Sequence[str]) -> None:
     print(f"wrote {out / 'dialogues.jsonl'}")
 
 
-def check_recipe(recipe: ImportRecipe, builtin: BuiltinCorpus) -> None:
-    """Refuse settings that the chosen corpus would ignore, and a corpus folder that is not there."""
-    if recipe.corpus == "builtin":
-        if recipe.root is not None:
+def check_recipe(keys: Any) -> None:
+    """Refuse a corpus that is not known, settings that it would ignore or cannot be read with, and a missing folder.
+
+    Args:
+        keys: has every key of `RECIPES` as an attribute.
+
+    Raises:
+        RecipeError, DataError: with the remedy.
+    """
+    known = ["builtin", *corpora()]
+    if keys.corpus not in known:
+        near = difflib.get_close_matches(keys.corpus, known, n=1, cutoff=0.0)[0]
+        raise RecipeError(
+            f"corpus: {keys.corpus!r} is not known, the nearest is {near!r}; want one of {', '.join(known)}"
+        )
+    _refuse_others_options(keys)
+    if keys.corpus == "builtin":
+        if keys.root is not None:
             raise RecipeError("root: the built-in corpus is generated, not read; leave root out or name a corpus")
         return
-    if recipe.root is None:
-        raise RecipeError(f"root: say where the corpus {recipe.corpus} lies; docs/data.md shows its layout")
-    if not Path(recipe.root).is_dir():
-        raise RecipeError(f"root: {recipe.root}: no such folder; docs/data.md shows how {recipe.corpus} must lie")
-    default = BuiltinCorpus(seed=builtin.seed)
-    given = [key for key, value in dataclasses.asdict(builtin).items() if value != getattr(default, key)]
-    if given:
-        raise RecipeError(f"{', '.join(given)}: only for the built-in corpus, not {recipe.corpus}; leave it out")
+    if keys.root is None:
+        raise RecipeError(f"root: say where the corpus {keys.corpus} lies; docs/corpora.md shows its layout")
+    if not Path(keys.root).is_dir():
+        raise RecipeError(f"root: {keys.root}: no such folder; docs/corpora.md shows how {keys.corpus} must lie")
+    corpus = corpora()[keys.corpus]
+    if corpus.check is not None:
+        corpus.check(_options(keys))
 
 
-def _import(recipe: ImportRecipe, seed: int, out: Path) -> dict[str, Any]:
+def _refuse_others_options(keys: Any) -> None:
+    """Refuse each option of another corpus that was set, naming whose it is."""
+    owners: dict[type[Any], list[str]] = {BuiltinCorpus: ["builtin"]}
+    for name, corpus in corpora().items():
+        if corpus.options is not None:
+            owners.setdefault(corpus.options, []).append(name)
+    for type_, names in owners.items():
+        if keys.corpus in names:
+            continue
+        given = [
+            entry.name
+            for entry in dataclasses.fields(type_)
+            # the seed also draws the splits of an import
+            if entry.name != "seed" and getattr(keys, entry.name) != entry.default
+        ]
+        if given:
+            whose = "the built-in corpus" if names == ["builtin"] else " and ".join(names)
+            raise RecipeError(f"{', '.join(given)}: only for {whose}, not {keys.corpus}; leave it out")
+
+
+def _options(keys: Any) -> Any:
+    """Return the options of the corpus that is read, None where it has none."""
+    type_ = corpora()[keys.corpus].options
+    return (
+        None
+        if type_ is None
+        else type_(**{entry.name: getattr(keys, entry.name) for entry in dataclasses.fields(type_)})
+    )
+
+
+def _listing() -> str:
+    """Return one line a corpus."""
+    rows = {"builtin": "the built-in corpus: generated, not read; docs/corpus.md says what is in it"}
+    rows |= {name: corpus.about for name, corpus in corpora().items()}
+    return "\n".join(["corpora:", *(f"  {name:14}{about}" for name, about in rows.items()), ""])
+
+
+def _import(recipe: ImportRecipe, seed: int, options: Any, out: Path) -> dict[str, Any]:
     assert recipe.root is not None
-    read, licence = _CORPORA[recipe.corpus]
-    if recipe.corpus == "iemocap":
-        read = functools.partial(read_iemocap, left=recipe.iemocap_left)
+    corpus = corpora()[recipe.corpus]
     report = ImportReport(recipe.on_error)
     shares = SplitShares(recipe.validation_share, recipe.test_share, seed, recipe.split_by, recipe.min_split)
     card = import_corpus(
-        read,
+        corpus.reader(options),
         Path(recipe.root),
         out,
         shares,
         report,
-        {"corpus": recipe.corpus, "licence": licence},
+        {"corpus": recipe.corpus, "licence": corpus.licence},
         decode=recipe.decode,
         workers=recipe.workers,
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from epo.data.checking import check_file
+from epo.data.corpora.emodb import EMODB_LABELS
 from epo.data.dialogue import read_dialogues
-from epo.emotions import parse_emotion
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT.parent / "shared" / "data"
@@ -54,7 +54,7 @@ def test_published_test_dialogues_never_train(path):
 
 def test_the_voice_has_the_emotion_of_the_turn(path):
     with (SOURCE / "emodb" / "labels.csv").open() as rows:
-        labels = {row["file"]: parse_emotion(row["emotion"], "emodb") for row in csv.DictReader(rows)}
+        labels = {row["file"]: EMODB_LABELS.read(row["emotion"]) for row in csv.DictReader(rows)}
     turns = [turn for dialogue in read_dialogues(path) for turn in dialogue.turns if turn.clip is not None]
     assert all(turn.speaker == "user" and labels[turn.clip.audio.name] == turn.emotion for turn in turns)
 

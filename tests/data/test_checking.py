@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from epo.data.checking import check_file
-from epo.data.dialogue import Clip, DataError
+from epo.data.dialogue import Clip, DataError, read_dialogues
+from epo.data.dropping import write_sound
 from epo.data.examining import _report_of_crash
 from epo.data.isolation import Crash
 from epo.data.showing import find_dialogue, format_dialogue, write_page
@@ -99,6 +100,34 @@ def test_what_training_can_live_with_is_a_note(tmp_path):
 def test_a_clip_that_ends_its_worker_is_named():
     report = _report_of_crash(Clip(audio=Path("a.wav")), Crash("ended the process (SIGSEGV)"))
     assert report.faults == ("a.wav: decoding it ended the process (SIGSEGV); convert the file or remove it",)
+
+
+def test_what_is_at_fault_is_dropped_into_another_file(tmp_path):
+    make_wav(tmp_path / "good.wav")
+    (tmp_path / "bad.wav").write_bytes(b"RIFF nothing of the kind")
+    path = write(
+        tmp_path,
+        {"id": "a", "turns": [turn(clip={"audio": "good.wav"}), turn(clip={"audio": "bad.wav"}, emotion="bored")]},
+        "not json",
+        {"id": "b", "turns": [turn(text=" ")]},
+        {"id": "c", "turns": [turn(clip={"audio": "gone.wav"}), turn(text=" "), turn(speaker="assistant")]},
+    )
+    assert check_file(path, workers=1).faults
+    report = write_sound(path, tmp_path / "sound.jsonl")
+    assert check_file(tmp_path / "sound.jsonl", workers=1).faults == []
+    kept = list(read_dialogues(tmp_path / "sound.jsonl"))
+    assert [[item.clip is not None for item in dialogue.turns] for dialogue in kept] == [[True, False], [False, False]]
+    assert report.faults["clip cannot be used"] == 1 and report.faults.total() == 7
+    for target in (path, tmp_path / "else" / "sound.jsonl"):
+        with pytest.raises(DataError, match="name another file in"):
+            write_sound(path, target)
+
+
+def test_nothing_left_writes_nothing(tmp_path):
+    path = write(tmp_path, "not json")
+    with pytest.raises(DataError, match="nothing in it can be used"):
+        write_sound(path, tmp_path / "sound.jsonl")
+    assert not (tmp_path / "sound.jsonl").exists()
 
 
 def test_a_folder_means_its_dialogues_file(tmp_path):

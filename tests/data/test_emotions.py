@@ -17,28 +17,13 @@ def test_the_labels_are_the_seven_of_the_paper_in_a_fixed_order():
     assert EMOTIONS == ("angry", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
 
 
-@pytest.mark.parametrize(
-    ("corpus", "label", "emotion"),
-    [
-        (None, " Happy ", "happy"),
-        ("multidialog", "Disgusting", "disgust"),
-        ("meld", "joy", "happy"),
-        ("iemocap", "exc", "happy"),
-        ("iemocap", "fru", "angry"),
-        ("iemocap", "xxx", None),
-        ("m3ed", "Fear", "fearful"),
-        ("topical_chat", "Curious to dive deeper", "neutral"),
-    ],
-)
-def test_each_corpus_has_its_names(corpus, label, emotion):
-    assert parse_emotion(label, corpus) == emotion
+def test_a_label_is_read_in_any_case():
+    assert parse_emotion(" Happy ") == "happy"
 
 
 def test_an_unknown_label_lists_the_known():
     with pytest.raises(UnknownEmotionError, match="unknown emotion 'joy'; want one of angry, disgust"):
         parse_emotion("joy")
-    with pytest.raises(UnknownEmotionError, match="'happy'.*hap"):
-        parse_emotion("happy", "iemocap")
 
 
 def test_the_fitting_reply_is_the_row_maximum():

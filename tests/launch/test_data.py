@@ -47,7 +47,7 @@ def test_import_and_check_work_from_the_command_line(tmp_path, own_corpus):
     checked = run_data("check", out)
     assert checked.returncode == 1
     assert f"{out}/dialogues.jsonl:2: 'id' must be a non-empty string" in checked.stdout
-    assert run_data("improt").stderr == "error: unknown verb 'improt'; want one of import, check, describe, show\n"
+    assert run_data("improt").stderr.startswith("error: unknown verb 'improt'; want one of import, ")
 
 
 def test_an_import_says_which_split_it_leaves_empty(tmp_path, own_corpus, capsys):
@@ -128,11 +128,11 @@ def test_a_faulty_corpus_stops_or_is_skipped(tmp_path, own_corpus, capsys):
     with (own_corpus / "dialogues.jsonl").open("a") as file:
         file.write("nonsense\n")
     argv = ["--corpus", "jsonl", "--root", str(own_corpus), "--out", str(tmp_path / "out")]
-    with pytest.raises(DataError, match=f"{own_corpus}/dialogues.jsonl:2: line is not a JSON"):
+    with pytest.raises(DataError, match=f"{own_corpus}/dialogues.jsonl:2: not JSON"):
         importing.run(argv)
     assert not (tmp_path / "out" / "dialogues.jsonl").exists()
     importing.run([*argv, "--on-error", "skip"])
-    assert "left out: 1 x line is not a JSON object" in capsys.readouterr().out
+    assert "left out: 1 x line is not JSON" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ def test_every_pipeline_of_the_project_can_run_or_lacks_its_corpus(project, path
         assert {error.split(";")[0] for error in errors} == {"data: runs/realdata/corpus/dialogues.jsonl: no such file"}
         assert len(errors) == len(stages)
     else:
-        assert errors == [f"root: data/{name}: no such folder; docs/data.md shows how {name} must lie"]
+        assert errors == [f"root: data/{name}: no such folder; docs/corpora.md shows how {name} must lie"]
 
 
 def test_pairs_and_dialogues_on_disk_are_counted(project):

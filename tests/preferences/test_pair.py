@@ -5,6 +5,7 @@ import json
 import pytest
 
 from epo.data.dialogue import DataError, Dialogue, Turn
+from epo.data.findings import CollectFaults, StopAtFault
 from epo.preferences.gold import collect_gold
 from epo.preferences.pair import PreferencePair, is_same_text, read_pairs, write_pairs
 
@@ -102,8 +103,85 @@ def test_missing_and_empty_files_say_what_to_do(tmp_path):
         read_pairs(tmp_path / "empty.jsonl", {})
 
 
-def test_same_text_ignores_case_and_blanks_only():
-    assert is_same_text("A  b\n", "a B")
+def human(**changes):
+    row = {"dialogue_id": "d1", "turn": 1, "chosen": "I am sorry.", "rejected": "Hooray!"} | changes
+    return {key: value for key, value in row.items() if value is not ...}
+
+
+def write_rows(tmp_path, *rows):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_people_name_no_emotions(tmp_path):
+    """The chosen reply need not be the corpus's own, and emotions, source and scores may be absent or null."""
+    path = write_rows(tmp_path, human(), human(rejected="Ha!", chosen_emotion=None, scores=None, source="raters"))
+    pairs = read_pairs(path, {"d1": TALK})
+    assert pairs == [
+        PreferencePair("d1", 1, "I am sorry.", None, "Hooray!", None, "unnamed"),
+        PreferencePair("d1", 1, "I am sorry.", None, "Ha!", None, "raters"),
+    ]
+    write_pairs(tmp_path / "again.jsonl", pairs)
+    assert read_pairs(tmp_path / "again.jsonl", {"d1": TALK}) == pairs
+    assert "emotion" not in (tmp_path / "again.jsonl").read_text()
+
+
+def test_what_is_odd_about_pairs_is_noted(tmp_path):
+    first, opposite = human(), human(chosen="hooray! ", rejected="I am sorry.")
+    path = write_rows(
+        tmp_path, first, first | {"chosen": "I AM  sorry."}, opposite, human(turn=4, chosen_emotion="sad")
+    )
+    findings = StopAtFault()
+    assert len(read_pairs(path, {"d1": TALK}, findings)) == 4
+    assert findings.notes == {
+        "pair that comes twice": 1,
+        "pair that is also ranked the other way round": 1,
+        "pair with one emotion: both replies are learnt without their label": 1,
+    }
+
+
+def test_pairs_of_absent_dialogues_are_left_out_unless_they_are_half(tmp_path):
+    stranger = human(dialogue_id="d9")
+    path = write_rows(tmp_path, stranger, human(), human(turn=4))
+    findings = StopAtFault()
+    assert len(read_pairs(path, {"d1": TALK}, findings)) == 2
+    assert findings.notes == {"pair of a dialogue that is not there: left out": 1}
+    path = write_rows(tmp_path, human(), stranger, human(turn=4), stranger)
+    message = r"pairs\.jsonl:2: dialogue 'd9' is not in the dialogues file, as for 2 of 4 pairs; the pairs belong"
+    with pytest.raises(DataError, match=message):
+        read_pairs(path, {"d1": TALK})
+
+
+def test_what_a_pair_can_do_without_is_left_out_where_faults_are_collected(tmp_path):
+    scores = {"good": 0.5, "bad": "high", "big": 10**400}
+    sound = human(chosen_emotion="joy", rejected_emotion="sad", scores=scores, mood=1, source=3)
+    path = write_rows(tmp_path, sound, human(turn=2), human(chosen="\u200b"), human(rejected=...), human(turn=None))
+    findings = CollectFaults()
+    assert read_pairs(path, {"d1": TALK}, findings) == [
+        PreferencePair("d1", 1, "I am sorry.", None, "Hooray!", "sad", "unnamed", {"good": 0.5})
+    ]
+    assert [fault.removeprefix(f"{path}:")[:50] for fault in findings.faults] == [
+        "1: unknown key 'mood'; known are chosen, chosen_em",
+        "1: 'chosen_emotion': unknown emotion 'joy'; want o",
+        "1: 'source' must be a non-empty string; write the ",
+        "1: score 'bad' is 'high', want a finite number; co",
+        "1: score 'big' is inf, want a finite number; corre",
+        "2: turn 2 of dialogue 'd1' is not an assistant tur",
+        "3: 'chosen' is empty; write the words or leave it ",
+        "4: 'rejected' missing; see docs/preferences.md",
+        "5: 'turn' missing; see docs/preferences.md",
+    ]
+
+
+@pytest.mark.parametrize("rejected", ["h\u200bo", " HO ", "\uff48o", "ho\u00ad", "h\u2060o"])
+def test_replies_that_look_the_same_are_the_same(tmp_path, rejected):
+    with pytest.raises(DataError, match=":1: 'chosen' and 'rejected' are the same text"):
+        read_pairs(write_rows(tmp_path, human(chosen="ho", rejected=rejected)), {"d1": TALK})
+
+
+def test_same_text_ignores_case_blanks_and_ink_only():
+    assert is_same_text("A  b\n", "a B") and is_same_text("caf\u00e9", "cafe\u0301\u200b")
     assert not is_same_text("a b", "a b.")
 
 

@@ -149,3 +149,18 @@ def test_pairs_are_looked_up_by_split(corpus, dialogues):
     everything = read_pairs(corpus / "pairs.jsonl", by_id)
     counts = {split: len(pair_examples(everything, by_id, split)) for split in ("train", "validation", "test")}
     assert counts == {"train": 8, "validation": 2, "test": 2}
+
+
+def test_a_label_on_one_side_is_on_neither(dialogues):
+    """It would tell the sides apart; with both, or with none, there is nothing to tell."""
+    from epo.preferences.pair import PreferencePair
+
+    by_id = {dialogue.id: dialogue for dialogue in dialogues}
+
+    def emotions(chosen, rejected):
+        pair = PreferencePair("d0", 3, "Good.", chosen, "Bad.", rejected)
+        (example,) = pair_examples([pair], by_id, "train")
+        return example.example.reply, example.example.reply_emotion, example.rejected_emotion
+
+    assert emotions("happy", "angry") == ("Good.", "happy", "angry")
+    assert emotions("happy", None) == emotions(None, "angry") == emotions(None, None) == ("Good.", None, None)

@@ -1,6 +1,7 @@
 """EPO in training: TRL's loss is ours, the reference does not move, and what would move it is refused."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from trl import DPOConfig
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import NonFiniteError
 from compressor.text import IGNORE
-from epo.evaluation.rewards import pair_logps
+from epo.evaluation.rewards import adapter_logps, pair_logps, reward_report
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample
@@ -28,7 +29,7 @@ def build(model_and_processor, clip_cache):
 
 @pytest.fixture
 def make_trainer(model_and_processor, build, pairs, tmp_path):
-    def make(model=None, lora=True, **changes):
+    def make(model=None, lora=True, train_pairs=pairs, **changes):
         settings = {
             "max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1,
             "save_strategy": "no", "report_to": "none", "use_cpu": True, "beta": BETA, "alpha": ALPHA,
@@ -37,7 +38,7 @@ def make_trainer(model_and_processor, build, pairs, tmp_path):
         model = model_and_processor[0] if model is None else model
         return EpoTrainer(
             model=model, args=EpoArguments(output_dir=str(tmp_path), **(settings | changes)),
-            train_dataset=ScheduledDataset(len(pairs), 64, seed=0), data_collator=PairCollator(pairs, build),
+            train_dataset=ScheduledDataset(len(pairs), 64, seed=0), data_collator=PairCollator(train_pairs, build),
             processing_class=build.processor, peft_config=lora_config(model, 4, 8, 0.0) if lora else None,
         )  # fmt: skip
 
@@ -95,6 +96,23 @@ def test_the_reference_stands_still_while_the_policy_moves(make_trainer, pairs, 
     assert all((a - b).abs().min() > 0.01 for a, b in zip(policy, before, strict=True))
     margins = [log["rewards/margins"] for log in trainer.state.log_history if "rewards/margins" in log]
     assert margins[0] == pytest.approx(0.0, abs=1e-5) and margins[-1] > 0.05
+
+
+def test_pairs_that_people_ranked_are_learnt_without_labels(make_trainer, pairs, build):
+    """Neither side begins with a label; the loss is that of the words alone, and it trains."""
+    bare = [replace(p, example=replace(p.example, reply_emotion=None), rejected_emotion=None) for p in pairs]
+    batch = PairCollator(bare, build)([{"index": i} for i in range(4)])
+    for row, (ids, mask) in enumerate(zip(batch["input_ids"], batch["completion_mask"], strict=True)):
+        said = build.processor.tokenizer.decode(ids[mask.bool()])
+        assert said.startswith(bare[row % 4].example.reply if row < 4 else bare[row % 4].rejected)
+    trainer = make_trainer(train_pairs=bare)
+    _, nll = reference_loss(trainer.model, batch)
+    assert trainer.compute_loss(trainer.model, dict(batch)).item() == pytest.approx(math.log(2) + ALPHA * nll, abs=1e-5)
+    trainer.train()
+    margins = [log["rewards/margins"] for log in trainer.state.log_history if "rewards/margins" in log]
+    assert margins[-1] > 0.05
+    report = reward_report(*adapter_logps(trainer.model, bare, build), bare, BETA)
+    assert report["reward_accuracy"] > 0.5
 
 
 def test_only_adapters_train_and_only_in_the_language_model(make_trainer):

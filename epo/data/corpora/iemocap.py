@@ -6,20 +6,31 @@ Source: Busso et al. 2008, https://sail.usc.edu/iemocap.
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Literal
 
 from epo.data.characters import is_encodable
+from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.iemocap_video import Cut, Side, cut_halves
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
+from epo.data.labels import LabelMap
 from epo.data.media import MediaError
 
 LeftActor = Literal["marked", "female", "male"]
+_LABELS = LabelMap(
+    "iemocap",
+    "IEMOCAP: excitement counts as happy and frustration as angry (our choice); oth and xxx, its own marks of no "
+    "label, are left out.",
+    {
+        "ang": "angry", "dis": "disgust", "exc": "happy", "fea": "fearful", "fru": "angry", "hap": "happy",
+        "neu": "neutral", "sad": "sad", "sur": "surprised", "oth": None, "xxx": None,
+    },
+)  # fmt: skip
 
 # No official split exists. Speakers differ between sessions, so holding sessions out holds speakers out.
 _SPLITS: dict[str, Split] = {"4": "validation", "5": "test"}
@@ -32,8 +43,17 @@ _UTTERANCE = r"(Ses\d\d[FM]_\w+_([FM])\w*)"
 _TRANSCRIPT = re.compile(rf"{_UTTERANCE} \[{_NUMBER}-{_NUMBER}\]: ?(.*)")
 
 
+@dataclass(frozen=True)
+class IemocapOptions:
+    """What only an import of IEMOCAP asks."""
+
+    iemocap_left: LeftActor = field(
+        default="marked", metadata={"help": "who is in the left half of IEMOCAP's videos: marked, female or male"}
+    )
+
+
 def read_iemocap(
-    root: Path, media: MediaFolder, report: ImportReport, left: LeftActor = "marked"
+    root: Path, media: MediaFolder, report: ImportReport, options: IemocapOptions = IemocapOptions()
 ) -> Iterator[Dialogue]:
     """Yield the dialogues of `Session{1..5}`; sessions 4 and 5 are validation and test (our choice).
 
@@ -44,12 +64,13 @@ def read_iemocap(
         root: the folder that holds the sessions.
         media: where clips go; videos are cut to the speaker's half.
         report: counts irregularities.
-        left: who is in the left half of the videos: who wears the markers (the letter in the dialogue's name), or
-            always the woman or the man. What we could read does not say; look at a page of `launch/data.py show`.
+        options: `iemocap_left`, who is in the left half of the videos: who wears the markers (the letter in the
+            dialogue's name), or always the woman or the man. What we could read does not say; look at a page of
+            `launch/data.py show`.
     """
     sessions = [root / f"Session{number}" for number in range(1, 6)]
     if not any(session.is_dir() for session in sessions):
-        raise DataError(f"{root}: no folder Session1 to Session5; see docs/data.md for the layout of iemocap")
+        raise DataError(f"{root}: no folder Session1 to Session5; see docs/corpora.md for the layout of iemocap")
     target = media.root.parent / "evaluations.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
@@ -59,7 +80,7 @@ def read_iemocap(
                 report.note("session missing", str(session))
                 continue
             for transcript in sorted((session / "dialog" / "transcriptions").glob("Ses*.txt")):
-                dialogue = _Recording(session, transcript.stem, media, report, left).read(evaluations)
+                dialogue = _Recording(session, transcript.stem, media, report, options.iemocap_left).read(evaluations)
                 if dialogue is not None:
                     yield dialogue
     partial.replace(target)
@@ -116,11 +137,12 @@ class _Recording:
                 row = {"dialogue_id": dialogue_id, "turn": len(turns)}
                 scores = {key: value for key, value in vars(evaluation).items() if key != "label"}
                 evaluations_out.write(json.dumps(row | scores) + "\n")
-            emotion = None if evaluation is None else read_label(evaluation.label, "iemocap", line.where, self.report)
-            turns.append(Turn(role, line.text, emotion, self._clip(line, videos)))
+            emotion = None if evaluation is None else read_label(evaluation.label, _LABELS, line.where, self.report)
+            turns.append(Turn(role, line.text, emotion, self._clip(line, videos), name=f"{self.name[:5]}{line.actor}"))
         for utterance in evaluations:
             self.report.note("evaluation without words", f"{self.name}: {utterance}")
-        return Dialogue(dialogue_id, tuple(turns), split=_SPLITS.get(self.session.name[-1], "train"))
+        split = _SPLITS.get(self.session.name[-1], "train")
+        return Dialogue(dialogue_id, tuple(turns), split=split, group=f"iemocap-{self.session.name}")
 
     def _transcript(self) -> Iterator[_Line]:
         path = self.session / "dialog" / "transcriptions" / f"{self.name}.txt"
@@ -218,4 +240,15 @@ def _text_lines(path: Path, report: ImportReport) -> Iterator[tuple[str, str]]:
                 report.fault("row is not UTF-8", f"{path}:{number}", "convert the file with `iconv -t UTF-8`")
 
 
-__all__ = ["LeftActor", "read_iemocap"]
+CORPORA = (
+    Corpus(
+        "iemocap",
+        "IEMOCAP: five sessions of two actors, with sound and split-screen video",
+        "licence agreement with USC SAIL: research use, do not redistribute",
+        read_iemocap,
+        _LABELS,
+        IemocapOptions,
+    ),
+)
+
+__all__ = ["CORPORA", "IemocapOptions", "LeftActor", "read_iemocap"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import DataError, Dialogue, Turn, scan_dialogues
@@ -33,4 +34,13 @@ def _with_media(turn: Turn, media: MediaFolder, where: str) -> Turn:
     return replace(turn, clip=replace(turn.clip, audio=audio, video=video))
 
 
-__all__ = ["read_own"]
+CORPORA = (
+    Corpus(
+        "jsonl",
+        "your own dialogues.jsonl, as docs/data.md describes it",
+        "your own data: note its terms here",
+        read_own,
+    ),
+)
+
+__all__ = ["CORPORA", "read_own"]

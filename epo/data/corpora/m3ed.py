@@ -15,14 +15,24 @@ import numpy as np
 import soundfile
 
 from epo.data.characters import is_encodable
+from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.rows import read_members
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
+from epo.data.labels import LabelMap
 from epo.emotions import Emotion
 
 _SPLIT_LISTS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
+_LABELS = LabelMap(
+    "m3ed",
+    "M3ED: the seven, in other forms of the words; one to one.",
+    {
+        "anger": "angry", "disgust": "disgust", "fear": "fearful", "happy": "happy", "neutral": "neutral",
+        "sad": "sad", "surprise": "surprised",
+    },
+)  # fmt: skip
 _SAFE_NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -34,7 +44,7 @@ def read_m3ed(root: Path, media: MediaFolder, report: ImportReport) -> Iterator[
     """
     path = root / "annotation.json"
     if not path.is_file():
-        raise DataError(f"{path}: no such file; see docs/data.md for the layout of m3ed")
+        raise DataError(f"{path}: no such file; see docs/corpora.md for the layout of m3ed")
     splits = _read_splits(root, report)
     for show, scenes in read_members(path, report):
         if not isinstance(scenes, dict):
@@ -46,7 +56,7 @@ def read_m3ed(root: Path, media: MediaFolder, report: ImportReport) -> Iterator[
             sentences = _sentences(content, f"{path}: {show}: {scene}", report)
             if sentences:
                 turns = _turns(sentences, root, media, report)
-                yield Dialogue(f"m3ed-{scene}", turns, language="zh", split=splits.get(show))
+                yield Dialogue(f"m3ed-{scene}", turns, language="zh", split=splits.get(show), group=f"m3ed-{show}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ def _sentences(content: Any, where: str, report: ImportReport) -> list[_Sentence
         elif not text.strip():
             report.fault("utterance is empty", row_where, "write the words")
         else:
-            emotion = read_label(label, "m3ed", row_where, report)
+            emotion = read_label(label, _LABELS, row_where, report)
             sentences.append(_Sentence(row_where, name, speaker, text.strip(), emotion))
     return sentences
 
@@ -104,7 +114,11 @@ def _turns(sentences: list[_Sentence], root: Path, media: MediaFolder, report: I
     # Chinese needs no blank between sentences, but keeps one where the corpus wrote no full stop.
     return tuple(
         Turn(
-            role, " ".join(sentence.text for sentence in group), _main_emotion(group), _clip(group, root, media, report)
+            role,
+            " ".join(sentence.text for sentence in group),
+            _main_emotion(group),
+            _clip(group, root, media, report),
+            name=group[0].speaker,
         )
         for role, group in zip(roles, merged, strict=True)
     )
@@ -153,4 +167,14 @@ def _join(paths: list[Path], target: Path) -> None:
     soundfile.write(target, np.concatenate(pieces), rates.pop(), format="WAV")
 
 
-__all__ = ["read_m3ed"]
+CORPORA = (
+    Corpus(
+        "m3ed",
+        "M3ED: Chinese television dialogues, with sound",
+        "licence agreement with RUC AIM3: research use, do not redistribute",
+        read_m3ed,
+        _LABELS,
+    ),
+)
+
+__all__ = ["CORPORA", "read_m3ed"]

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.rows import grouped, read_csv
 from epo.data.corpora.turns import alternate_roles, parse_clock, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
+from epo.data.labels import LabelMap
 
 # The corpus's own name of each split and the folders its clips unpack into, with and without the archive's folder.
 _SPLITS: dict[str, tuple[Split, tuple[str, ...]]] = {
@@ -21,6 +23,14 @@ _SPLITS: dict[str, tuple[Split, tuple[str, ...]]] = {
     "test": ("test", ("output_repeated_splits_test", "test/output_repeated_splits_test", "test")),
 }
 _COLUMNS = {"Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime"}
+MELD_LABELS = LabelMap(
+    "meld",
+    "MELD: the six basic emotions and neutral, as nouns; one to one.",
+    {
+        "neutral": "neutral", "joy": "happy", "fear": "fearful", "anger": "angry", "disgust": "disgust",
+        "surprise": "surprised", "sadness": "sad",
+    },
+)  # fmt: skip
 _LONG_SECONDS = 30.0  # Whisper's window
 
 
@@ -54,7 +64,7 @@ def _read(
 ) -> Iterator[Dialogue]:
     files = {own: root / f"{own}{suffix}" for own in _SPLITS}
     if not any(path.is_file() for path in files.values()):
-        raise DataError(f"{root}: no file named *{suffix}; see docs/data.md for the layout of {name}")
+        raise DataError(f"{root}: no file named *{suffix}; see docs/corpora.md for the layout of {name}")
     for own, path in files.items():
         if not path.is_file():
             report.note("split file missing", str(path))
@@ -110,7 +120,9 @@ def _turns(rows: list[_Row], clips: Path | None, media: MediaFolder, report: Imp
     if len(set(speakers)) > 2:
         report.note("dialogue of more than two speakers", rows[0].where)
     return tuple(
-        Turn(role, row.text, read_label(row.label, "meld", row.where, report), _clip(row, clips, media))
+        Turn(
+            role, row.text, read_label(row.label, MELD_LABELS, row.where, report), _clip(row, clips, media), row.speaker
+        )
         for row, role in zip(rows, alternate_roles(speakers), strict=True)
     )
 
@@ -161,4 +173,12 @@ def _seconds(text: str, where: str, report: ImportReport) -> float | None:
     return seconds
 
 
-__all__ = ["read_meld", "read_meld_dyadic"]
+_LICENCE = "annotations GPL-3.0; the clips are of a TV series: research use, do not redistribute"
+CORPORA = (
+    Corpus("meld", "MELD: 1,432 dialogues of Friends, with clips", _LICENCE, read_meld, MELD_LABELS),
+    Corpus(
+        "meld_dyadic", "MELD-Dyadic: MELD cut into dialogues of two speakers", _LICENCE, read_meld_dyadic, MELD_LABELS
+    ),
+)
+
+__all__ = ["CORPORA", "MELD_LABELS", "read_meld", "read_meld_dyadic"]

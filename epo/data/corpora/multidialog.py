@@ -12,11 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from compressor.progress import Progress
+from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.rows import grouped
 from epo.data.corpora.turns import read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Speaker, Split, Turn
+from epo.data.labels import LabelMap
 from epo.data.lines import read_lines
 
 _SPLITS: dict[str, Split] = {
@@ -27,6 +29,14 @@ _SPLITS: dict[str, Split] = {
     "test_rare": "test",
 }
 _ROLES: dict[str, Speaker] = {"human": "user", "gpt": "assistant"}
+_LABELS = LabelMap(
+    "multidialog",
+    "MultiDialog: the seven, in other forms of the words; one to one.",
+    {
+        "neutral": "neutral", "happy": "happy", "fear": "fearful", "angry": "angry", "disgusting": "disgust",
+        "surprising": "surprised", "sad": "sad",
+    },
+)  # fmt: skip
 _FIELDS = ("conv_id", "from", "audio", "value", "emotion")
 _MIB = 1 << 20
 _MAX_AUDIO_BYTES = 1 << 30  # an hour-long 16 kHz file is 115 MB; more is no utterance
@@ -51,7 +61,7 @@ def read_multidialog(root: Path, media: MediaFolder, report: ImportReport) -> It
             turns = tuple(_turn(row, root / "video" / own, media, report) for row in members)
             yield Dialogue(id=f"multidialog-{own}-{conversation}", turns=turns, split=split)
     if not found:
-        raise DataError(f"{root}: no metadata/{{split}}/*.jsonl; see docs/data.md for the layout of multidialog")
+        raise DataError(f"{root}: no metadata/{{split}}/*.jsonl; see docs/corpora.md for the layout of multidialog")
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ def _turn(row: _Row, videos: Path, media: MediaFolder, report: ImportReport) -> 
     if videos.is_dir() and media.safe_path(row.audio) is not None:
         video = media.place(videos / PurePosixPath(row.audio).with_suffix(".mp4"), row.where)
     clip = None if row.audio_path is None and video is None else Clip(audio=row.audio_path, video=video)
-    return Turn(row.role, row.text, read_label(row.label, "multidialog", row.where, report), clip)
+    return Turn(row.role, row.text, read_label(row.label, _LABELS, row.where, report), clip)
 
 
 class _Audio:
@@ -174,4 +184,14 @@ def _match(member: str, wanted: set[str]) -> str | None:
     return None
 
 
-__all__ = ["read_multidialog"]
+CORPORA = (
+    Corpus(
+        "multidialog",
+        "MultiDialog: acted conversations, with sound and faces",
+        "see huggingface.co/datasets/IVLLab/MultiDialog; check the terms before sharing",
+        read_multidialog,
+        _LABELS,
+    ),
+)
+
+__all__ = ["CORPORA", "read_multidialog"]

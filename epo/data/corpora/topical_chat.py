@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from epo.data.characters import is_encodable
+from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.rows import read_members
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import DataError, Dialogue, Split, Turn
+from epo.data.labels import LabelMap
 
 _SPLITS: dict[str, Split] = {
     "train": "train",
@@ -21,13 +23,21 @@ _SPLITS: dict[str, Split] = {
     "test_freq": "test",
     "test_rare": "test",
 }
+_LABELS = LabelMap(
+    "topical_chat",
+    "Topical-Chat: the seven, and curiosity, which counts as neutral (our choice).",
+    {
+        "angry": "angry", "disgusted": "disgust", "fearful": "fearful", "happy": "happy", "neutral": "neutral",
+        "sad": "sad", "surprised": "surprised", "curious to dive deeper": "neutral",
+    },
+)  # fmt: skip
 
 
 def read_topical_chat(root: Path, media: MediaFolder, report: ImportReport) -> Iterator[Dialogue]:
     """Yield the dialogues of `{train,valid_freq,...}.json[.gz]`; the agent who opens is the user."""
     files = {own: _find(root, own) for own in _SPLITS}
     if not any(files.values()):
-        raise DataError(f"{root}: none of {', '.join(_SPLITS)}.json[.gz]; see docs/data.md for the layout")
+        raise DataError(f"{root}: none of {', '.join(_SPLITS)}.json[.gz]; see docs/corpora.md for the layout")
     for own, path in files.items():
         if path is None:
             report.note("split file missing", str(root / f"{own}.json"))
@@ -69,9 +79,19 @@ def _turns(conversation: Any, where: str, report: ImportReport) -> tuple[Turn, .
             rows.append((agent, message.strip(), sentiment, turn_where))
     roles = alternate_roles([agent for agent, *_ in rows])
     return tuple(
-        Turn(role, message, read_label(sentiment, "topical_chat", turn_where, report))
-        for role, (_, message, sentiment, turn_where) in zip(roles, rows, strict=True)
+        Turn(role, message, read_label(sentiment, _LABELS, turn_where, report), name=agent)
+        for role, (agent, message, sentiment, turn_where) in zip(roles, rows, strict=True)
     )
 
 
-__all__ = ["read_topical_chat"]
+CORPORA = (
+    Corpus(
+        "topical_chat",
+        "Topical-Chat: written conversations with a sentiment a turn, text only",
+        "CDLA-Sharing-1.0",
+        read_topical_chat,
+        _LABELS,
+    ),
+)
+
+__all__ = ["CORPORA", "read_topical_chat"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import Dialogue, Speaker
-from epo.emotions import Emotion, UnknownEmotionError, parse_emotion
+from epo.data.labels import LabelMap
+from epo.emotions import Emotion, UnknownEmotionError
 
 Reader = Callable[[Path, MediaFolder, ImportReport], Iterator[Dialogue]]
 """(corpus folder, where its clips go, what is counted) -> its dialogues, one at a time."""
@@ -32,14 +33,14 @@ def alternate_roles(speakers: Sequence[str]) -> list[Speaker]:
     return roles
 
 
-def read_label(label: str, corpus: str, where: str, report: ImportReport) -> Emotion | None:
-    """Return the emotion of a corpus label; None, and counted, where the label is unknown or marked unusable.
+def read_label(label: str, labels: LabelMap, where: str, report: ImportReport) -> Emotion | None:
+    """Return the emotion of a corpus label; None, and counted, where the label is unknown or left out.
 
     Raises:
         DataError: an unknown label, and `report` says to stop.
     """
     try:
-        emotion = parse_emotion(label, corpus)
+        emotion = labels.read(label)
     except UnknownEmotionError as error:
         report.fault("unknown emotion label", f"{where}: {error}", "correct the label")
         return None

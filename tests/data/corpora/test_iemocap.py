@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epo.data.corpora.iemocap import read_iemocap
+from epo.data.corpora.iemocap import IemocapOptions, read_iemocap
 from epo.data.dialogue import DataError
 from epo.data.media import MediaLimits, decode_audio, decode_video
 
@@ -86,7 +86,7 @@ RED, BLUE = 0, 2  # channels of the left and the right half of the fixture
     ("left", "side_of_f", "side_of_m"), [("marked", RED, BLUE), ("female", RED, BLUE), ("male", BLUE, RED)]
 )
 def test_a_turn_shows_its_own_speaker(left, side_of_f, side_of_m, corpus, import_from):
-    imported = import_from(functools.partial(read_iemocap, left=left), corpus)
+    imported = import_from(functools.partial(read_iemocap, options=IemocapOptions(left)), corpus)
     first, second = imported.dialogues[0].turns[:2]
     for turn, side in ((first, side_of_f), (second, side_of_m)):
         frames = decode_video(turn.clip.video, 0, None, MediaLimits(video_fps=20, max_frames=20))
@@ -116,7 +116,7 @@ def test_videos_are_cut_once(corpus, import_from):
 
 def test_another_side_is_cut_anew(corpus, import_from):
     import_from(read_iemocap, corpus)
-    turn = import_from(functools.partial(read_iemocap, left="male"), corpus).dialogues[0].turns[0]
+    turn = import_from(functools.partial(read_iemocap, options=IemocapOptions("male")), corpus).dialogues[0].turns[0]
     frames = decode_video(turn.clip.video, 0, None, MediaLimits())
     assert int(np.argmax(frames.mean((0, 1, 2)))) == BLUE
 

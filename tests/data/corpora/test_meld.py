@@ -217,7 +217,7 @@ def test_a_dialogue_in_two_places_is_a_duplicate(tmp_path, import_from):
 
 
 def test_a_folder_without_the_files_says_where_the_layout_is(tmp_path, import_from):
-    with pytest.raises(DataError, match=r"no file named \*_sent_emo\.csv; see docs/data\.md"):
+    with pytest.raises(DataError, match=r"no file named \*_sent_emo\.csv; see docs/corpora\.md"):
         import_from(read_meld, tmp_path)
 
 

@@ -1,7 +1,5 @@
 """Mending: texts of any corpus come in as they were meant, counted, and what holds no text is left out."""
 
-from dataclasses import replace
-
 from epo.data.corpora.mending import mend_dialogues
 from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import Dialogue, Turn, read_dialogues, write_dialogues
@@ -16,14 +14,21 @@ def test_texts_are_mended_counted_and_read_back_the_same(tmp_path):
         background="\u2800",
     )
     report = ImportReport("skip")
-    (mended,) = mend_dialogues([dialogue, replace(dialogue, turns=(Turn("user", " "),), facts={})], report)
+    (mended,) = mend_dialogues(
+        [dialogue, Dialogue("e", (Turn("user", " "),)), Dialogue("d", dialogue.turns[:1])], report
+    )
     assert mended == Dialogue(
         "d",
         (Turn("user", "It’s late"), Turn("assistant", "café", name="Ada")),
         facts={1: ("café",)},
         personas={"user": ("café",)},
     )
-    assert report.faults == {"empty utterance": 2, "empty 'facts'": 1, "empty 'background'": 1}
-    assert report.notes["Windows-1252 control characters: repaired"] == 1
+    assert report.faults == {
+        "dialogue comes twice": 1,
+        "empty utterance": 2,
+        "empty text in facts": 1,
+        "empty 'background'": 1,
+    }
+    assert report.notes["Windows-1252 control characters: repaired"] == 2
     write_dialogues(tmp_path / "dialogues.jsonl", [mended])
     assert list(read_dialogues(tmp_path / "dialogues.jsonl")) == [mended]

@@ -1,0 +1,37 @@
+"""Listing: the corpora of this package's modules, found by themselves, and the label maps by name."""
+
+import functools
+import importlib
+import pkgutil
+from typing import Any
+
+import epo.data.corpora as package
+from epo.data.corpora.corpus import Corpus
+from epo.data.label_sets import LABEL_SETS
+from epo.data.labels import LabelMap
+
+
+@functools.cache
+def corpora() -> dict[str, Corpus]:
+    """Return the corpora by name, in the order of the alphabet: each module's `CORPORA`."""
+    found: dict[str, Corpus] = {}
+    for entry in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        module = importlib.import_module(entry.name)
+        for corpus in getattr(module, "CORPORA", ()):
+            assert corpus.name not in found, f"two corpora are called {corpus.name!r}"
+            found[corpus.name] = corpus
+    return dict(sorted(found.items()))
+
+
+def option_types() -> list[type[Any]]:
+    """Return each class of options that some corpus has, once."""
+    return list(dict.fromkeys(corpus.options for corpus in corpora().values() if corpus.options is not None))
+
+
+def label_maps() -> dict[str, LabelMap]:
+    """Return the label maps by name: the published sets, then those of the corpora."""
+    own = (corpus.labels for corpus in corpora().values() if corpus.labels is not None)
+    return {labels.name: labels for labels in (*LABEL_SETS, *own)}
+
+
+__all__ = ["corpora", "label_maps", "option_types"]
