@@ -1,4 +1,4 @@
-"""Data: `import` a corpus as `dialogues.jsonl` and media; `check`, `describe` or `show` such a file."""
+"""Data: `import` a corpus as `dialogues.jsonl` and media; `check`, `describe`, `label` or `show` such a file."""
 
 import importlib
 import sys
@@ -21,8 +21,11 @@ _USAGE = """python launch/data.py VERB ...
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
   describe print what a dialogues file holds and what each stage would find in it:
              describe runs/meld/corpus/dialogues.jsonl [--json] [--html page.html] [--decode]
-  show     print one dialogue, or write a page with frames, waveforms, words and emotions:
+  label    let a model give emotions to turns that have none, marked as its own:
+             label runs/mine/corpus --model NAME --what replies|words|clips --out runs/mine/labelled
+  show     print one dialogue, or write pages with sound and video that play, frames, waveforms, words and emotions:
              show runs/meld/corpus/dialogues.jsonl meld-train-0 [--html page.html]
+             show runs/meld/corpus/dialogues.jsonl --html FOLDER [--decode] [--limit N]
 
 VERB --help says more."""
 
@@ -33,6 +36,7 @@ _VERBS = {
     "labels": "launch.data_verbs.labels",
     "check": "launch.data_verbs.checking",
     "describe": "launch.data_verbs.describing",
+    "label": "launch.data_verbs.labelling",
     "show": "launch.data_verbs.showing",
 }
 
