@@ -1,5 +1,6 @@
 """Decode a span of sound: every sample where its time stamp puts it, silence in between, channels averaged."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _MARGIN_S = 0.05
 _ROUNDING_S = 1e-3
 # A frame's planes beyond the eighth are out of PyAV's bounds, and so is the end of eight.
 _MAX_PLANES = 7
+_SUM_TYPE = {"u8": np.float32, "s16": np.float32, "s32": np.float64, "flt": np.float32, "dbl": np.float64}
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 
 
@@ -59,9 +61,9 @@ def read_sound(source: Source, start_s: float, end_s: float | None, limits: Medi
         source.check_complete(start_s, reached_s, end_s)
     _check_long_enough(source, start_s, end_s, reached_s)
     waveform = tape.play(start_s, reached_s, limits.sample_rate_hz)
-    if not np.isfinite(waveform).all():
+    if not np.isfinite(waveform.sum()):
         waveform = np.nan_to_num(waveform, nan=0.0, posinf=1.0, neginf=-1.0)
-    return np.clip(waveform, -1, 1)
+    return np.clip(waveform, -1, 1, out=waveform)
 
 
 @dataclass
@@ -120,11 +122,11 @@ class Tape:
         """Return what lies between two moments, float32 (S,); zeros where nothing does."""
         waveform = np.zeros(round((end_s - start_s) * rate_hz), np.float32)
         for piece in self._pieces:
-            sound = _resample(piece, rate_hz)
             at = round((piece.begin_s - start_s) * rate_hz)
-            sound = sound[max(0, -at) : max(0, len(waveform) - at)]
-            at = max(0, at)
-            waveform[at : at + len(sound)] = sound
+            for sound in _resampled(piece, rate_hz):
+                part = sound[max(0, -at) : max(0, len(waveform) - at)]
+                waveform[max(0, at) : max(0, at) + len(part)] = part
+                at += len(sound)
         return waveform
 
 
@@ -142,15 +144,12 @@ class _Packer:
         if name not in _FULL_SCALE or (frame.format.is_planar and channels > _MAX_PLANES):
             frame, name = self._packed(frame), "flt"
         samples = frame.to_ndarray()
+        if not frame.format.is_planar:
+            samples = samples.reshape(-1, channels).T
+        mixed = samples[0] if channels == 1 else samples.mean(0, dtype=_SUM_TYPE[name])
         if name == "u8":
-            samples = samples.astype(np.float32) - 128
-        if frame.format.is_planar:
-            mixed = samples.mean(0, dtype=np.float64 if name in ("s32", "dbl") else np.float32)
-        elif channels == 1:
-            mixed = samples[0]
-        else:
-            mixed = samples.reshape(-1, channels).mean(1, dtype=np.float64 if name in ("s32", "dbl") else np.float32)
-        return (mixed / _FULL_SCALE[name]).astype(np.float32, copy=False)
+            mixed = mixed.astype(np.float32) - 128
+        return np.multiply(mixed, 1 / _FULL_SCALE[name], dtype=np.float32, casting="unsafe")
 
     def _packed(self, frame: Any) -> Any:
         """Interleave the channels as 32-bit floats, same rate and layout."""
@@ -163,15 +162,19 @@ class _Packer:
         return packed[0]
 
 
-def _resample(piece: _Piece, rate_hz: int) -> np.ndarray:
-    samples = np.concatenate([np.zeros(0, np.float32), *piece.samples])
-    if piece.rate_hz == rate_hz or len(samples) == 0:
-        return samples
-    frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-    frame.sample_rate = piece.rate_hz
+def _resampled(piece: _Piece, rate_hz: int) -> Iterator[np.ndarray]:
+    """Yield a piece at another rate, block by block: large arrays cost more to make than to fill."""
+    if piece.rate_hz == rate_hz:
+        yield from piece.samples
+        return
     resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-    pieces = [part.to_ndarray()[0] for step in (frame, None) for part in resampler.resample(step)]
-    return np.concatenate([np.zeros(0, np.float32), *pieces])
+    for samples in piece.samples:
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate = piece.rate_hz
+        for part in resampler.resample(frame):
+            yield part.to_ndarray()[0]
+    for part in resampler.resample(None):
+        yield part.to_ndarray()[0]
 
 
 def _check_long_enough(source: Source, start_s: float, end_s: float, reached_s: float) -> None:
