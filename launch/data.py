@@ -1,4 +1,4 @@
-"""Data: `import` a corpus as `dialogues.jsonl` and media; `check`, `describe` or `show` such a file."""
+"""Data: `import` a corpus as `dialogues.jsonl` and media; `check`, `describe`, `label` or `show` such a file."""
 
 import importlib
 import sys
@@ -13,23 +13,30 @@ _USAGE = """python launch/data.py VERB ...
   import   read a corpus folder, or write the built-in corpus:
              import --corpus meld --root MELD --out runs/meld/corpus
              import --config recipes/quickstart/data.yaml
+  import-pairs  bring rankings (prompt, chosen, rejected) into dialogues.jsonl and pairs.jsonl:
+             import-pairs rankings.jsonl --out runs/mine/corpus [--columns prompt=question,chosen=a,rejected=b]
   labels   print a label map, or which there are:
              labels [meld]
   check    list every fault of a dialogues file and its media:
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
   describe print what a dialogues file holds and what each stage would find in it:
              describe runs/meld/corpus/dialogues.jsonl [--json] [--html page.html] [--decode]
-  show     print one dialogue, or write a page with frames, waveforms, words and emotions:
+  label    let a model give emotions to turns that have none, marked as its own:
+             label runs/mine/corpus --model NAME --what replies|words|clips --out runs/mine/labelled
+  show     print one dialogue, or write pages with sound and video that play, frames, waveforms, words and emotions:
              show runs/meld/corpus/dialogues.jsonl meld-train-0 [--html page.html]
+             show runs/meld/corpus/dialogues.jsonl --html FOLDER [--decode] [--limit N]
 
 VERB --help says more."""
 
 # The module of each verb, loaded when it is asked for; each has `run(argv)`.
 _VERBS = {
     "import": "launch.data_verbs.importing",
+    "import-pairs": "launch.data_verbs.importing_pairs",
     "labels": "launch.data_verbs.labels",
     "check": "launch.data_verbs.checking",
     "describe": "launch.data_verbs.describing",
+    "label": "launch.data_verbs.labelling",
     "show": "launch.data_verbs.showing",
 }
 

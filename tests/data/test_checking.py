@@ -166,7 +166,7 @@ def test_a_page_holds_words_waveform_and_faults_and_escapes_them(tmp_path):
     write_page(find_dialogue(tmp_path, "a&b"), tmp_path / "pages" / "page.html")
     page = (tmp_path / "pages" / "page.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page and "a&amp;b" in page
-    assert page.count('src="data:image/png;base64,') == 1
+    assert page.count("<path d=") == 1 and page.count('<audio controls preload="none" src="data:audio/mp4;base64,') == 1
     assert "is no media file" in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
 

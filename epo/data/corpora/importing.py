@@ -27,6 +27,7 @@ class Card:
         self.dialogues: Counter[str] = Counter()
         self.turns: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
+        self.machine_labels: Counter[str] = Counter()
         self.clips: Counter[str] = Counter()
         self.languages: Counter[str] = Counter()
         self.seconds = seconds
@@ -39,6 +40,8 @@ class Card:
         self.languages[dialogue.language] += 1
         for turn in dialogue.turns:
             self.labels["none" if turn.emotion is None else turn.emotion] += 1
+            if turn.labelled_by is not None:
+                self.machine_labels[turn.labelled_by] += 1
             if turn.clip is not None:
                 self.clips["audio"] += turn.clip.audio is not None
                 self.clips["video"] += turn.clip.video is not None
@@ -49,6 +52,7 @@ class Card:
             "dialogues": {split: self.dialogues[split] for split in SPLITS},
             "turns": {split: self.turns[split] for split in SPLITS},
             "emotions": {label: self.labels[label] for label in (*EMOTIONS, "none")},
+            "machine_labels": dict(self.machine_labels.most_common()),
             "clips": {kind: self.clips[kind] for kind in ("audio", "video")},
             "hours": round(self.seconds / 3600, 3),
             "languages": dict(self.languages),
