@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ TABLES = (*SEPARATED, *JSON_LINES, ".json")
 SOUND = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac")
 PICTURES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".mpg", ".mpeg", ".m4v", ".ts", ".wmv", ".asf")
 _DELIMITERS = ",;\t|"
+_CUT_OFF = (UnicodeDecodeError, EOFError, OSError, zlib.error)  # of archives and of UTF-16
 _HINT = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
@@ -80,8 +82,11 @@ def read_rows(path: Path, root: Path, form: TableForm, report: ImportReport) -> 
             rows = _json_document(file, path, form.within, report)
         else:
             rows = _separated(file, path, form, "\t" if kind == ".tsv" else None, report)
-        for where, number, row in rows:
-            yield where, str(number), {**beside, "row": number, **row}
+        try:
+            for where, number, row in rows:
+                yield where, str(number), {**beside, "row": number, **row}
+        except _CUT_OFF as error:
+            report.fault("rest of the file cannot be read", f"{path} ({error})", "download the file again")
 
 
 def without_ending(name: str) -> str:
@@ -102,7 +107,7 @@ def _open(path: Path) -> TextIO:
         raw.seek(0)
         head = raw.read(1024)
         raw.seek(0)
-    except (OSError, EOFError) as error:
+    except _CUT_OFF as error:
         raise DataError(f"{path}: {error}; is this the file as downloaded?") from None
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return io.TextIOWrapper(raw, "utf-16", errors="strict", newline="")
@@ -137,9 +142,6 @@ def _separated(
         except csv.Error as error:
             report.fault("row is not CSV", f"{where} ({error})", "mend the quotes, or say --quotes false")
             continue
-        except (UnicodeDecodeError, EOFError, OSError) as error:
-            report.fault("rest of the file cannot be read", f"{where} ({error})", "download the file again")
-            return
         if not any(cell.strip() for cell in cells):
             continue  # sheets end with rows of nothing
         while len(cells) > len(names) and not cells[-1].strip():
@@ -153,12 +155,9 @@ def _separated(
 
 def _header_line(lines: Iterator[str], path: Path) -> tuple[str, int]:
     """Return the first line that is not blank, and how many came before it."""
-    try:
-        for number, line in enumerate(lines):
-            if line.strip():
-                return line, number + 1
-    except (UnicodeDecodeError, EOFError, OSError) as error:
-        raise DataError(f"{path}: {error}; is this the file as downloaded?") from None
+    for number, line in enumerate(lines):
+        if line.strip():
+            return line, number + 1
     raise DataError(f"{path}: empty; want a line of column names, then one row a line")
 
 
@@ -166,7 +165,7 @@ def _first_row(reader: Any, path: Path) -> list[str]:
     """Return the header of a CSV reader."""
     try:
         row: list[str] = next(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
         raise DataError(f"{path}:1: {error}; is this the file as downloaded?") from None
     return row
 
@@ -203,7 +202,7 @@ def _json_document(
 ) -> Iterator[tuple[str, int, Row]]:
     try:
         document = json.load(file)
-    except (ValueError, RecursionError, EOFError, OSError) as error:
+    except (ValueError, RecursionError, *_CUT_OFF) as error:
         raise DataError(f"{path}: not JSON ({error}); download the file again, or name it .jsonl") from None
     if isinstance(document, dict) and not within:
         members = [name for name, value in document.items() if isinstance(value, list | dict)]

@@ -314,6 +314,22 @@ def test_a_long_cell_and_quotes_are_read(import_table):
     assert imported.dialogues[0].turns[0].text == text.replace('""', '"') + "\n two"
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("talk.csv.gz", gzip.compress(f"{HEADER}\n{ROWS * 2000}".encode(), 1)[:-60]),
+        ("talk.tsv", f"{HEADER}\n{ROWS}".replace(",", "\t").encode("utf-16")[:-1]),
+        ("talk.jsonl.gz", gzip.compress(b'{"Utterance": "x"}\n' * 9000, 1)[:-30]),
+    ],
+)
+def test_a_file_that_is_cut_off_keeps_what_can_be_read(name, content, import_table):
+    columns = "text=Utterance"
+    with pytest.raises(DataError, match=r"rest of the file cannot be read; download the file again"):
+        import_table(content, name, columns=columns)
+    imported = import_table(content, name, on_error="skip", columns=columns)
+    assert dict(imported.report.faults) == {"rest of the file cannot be read": 1} and imported.dialogues
+
+
 REFUSED = {
     "no column 'Words'; the nearest is": ({"columns": "text=Words"}, "talk.csv", f"{HEADER}\n{ROWS}"),
     "columns: say which column is what": ({"columns": None}, "talk.csv", ""),
