@@ -13,6 +13,8 @@ _USAGE = """python launch/data.py VERB ...
   import   read a corpus folder, or write the built-in corpus:
              import --corpus meld --root MELD --out runs/meld/corpus
              import --config recipes/quickstart/data.yaml
+  import-pairs  bring rankings (prompt, chosen, rejected) into dialogues.jsonl and pairs.jsonl:
+             import-pairs rankings.jsonl --out runs/mine/corpus [--columns prompt=question,chosen=a,rejected=b]
   labels   print a label map, or which there are:
              labels [meld]
   check    list every fault of a dialogues file and its media:
@@ -30,6 +32,7 @@ VERB --help says more."""
 # The module of each verb, loaded when it is asked for; each has `run(argv)`.
 _VERBS = {
     "import": "launch.data_verbs.importing",
+    "import-pairs": "launch.data_verbs.importing_pairs",
     "labels": "launch.data_verbs.labels",
     "check": "launch.data_verbs.checking",
     "describe": "launch.data_verbs.describing",

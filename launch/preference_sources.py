@@ -37,6 +37,12 @@ def refuse_idle_keys(recipe: Any, defaults: Mapping[str, Any]) -> None:
     Raises:
         RecipeError: names the first such key, whose it is, and what to do.
     """
+    if recipe.marginals != "near" and recipe.max_dropped_share != defaults["max_dropped_share"]:
+        raise RecipeError(
+            f"key max_dropped_share belongs to marginals: near; this recipe's are {recipe.marginals}: leave it out"
+        )
+    if recipe.coherence_model is None and recipe.coherence_dtype != defaults["coherence_dtype"]:
+        raise RecipeError("key coherence_dtype belongs to coherence_model, and none is named: leave it out")
     for key, default in defaults.items():
         owners = _owners(key)
         if owners == () or getattr(recipe, key) == default:

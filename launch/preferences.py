@@ -11,15 +11,18 @@ import numpy as np
 from launch import stage
 from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
 from epo.data.replies import ReplyChoice
-from epo.preferences.builder import Source, build_pairs
-from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table, rate_reader
-from epo.preferences.counter import Choice, Strategy
+from epo.preferences.builder import PairSet, Source, build_pairs
+from epo.preferences.classifier import CorpusReader, ModelReader, ReaderQuality, confusion_table, rate_reader
+from epo.preferences.coherence import CoherenceReader
+from epo.preferences.counter import Choice, Marginals, Strategy
 from epo.preferences.gold import GoldReply, gold_of_splits
 from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.page import render_page
-from epo.preferences.pair import PreferencePair, write_pairs
-from epo.preferences.probe import probe_pairs
+from epo.preferences.pair import write_pairs
+from epo.preferences.probe import probe_report
 from epo.preferences.scores import EmotionReader, Examiner, Thresholds
+from epo.preferences.verdict import judge_pairs
+from launch.preference_console import metrics_of, print_report, reasons_of
 from launch.preference_sources import make_source, refuse_idle_keys
 from launch.provenance import write_whole
 from launch.recipe import RecipeError, StageRecipe, read_recipe
@@ -36,14 +39,26 @@ class PreferencesRecipe(StageRecipe):
         default="retrieve", metadata={"help": "where rejected replies come from; docs/preferences.md compares them"}
     )
     counter_emotion: Strategy = field(default="inappropriate", metadata={"help": "how their emotion is chosen"})
-    match_marginals: bool = field(default=True, metadata={"help": "chosen and rejected emotions equally often"})
-    drop_surplus: bool = field(default=True, metadata={"help": "leave out replies where that is else impossible"})
+    marginals: Marginals = field(
+        default="near",
+        metadata={"help": "emotions chosen and rejected equally often: at any cost, near it, or not looked at"},
+    )
+    max_dropped_share: float = field(
+        default=0.3, metadata={"help": "near: replies that may be left out for it, 0 to 1"}
+    )
     replies: ReplyChoice = field(default="all", metadata={"help": "each dialogue's last reply, or all"})
     require_clip: bool = field(default=False, metadata={"help": "only replies to a turn with a clip"})
     splits: list[str] = field(default_factory=lambda: list(SPLITS), metadata={"help": "of which dialogues"})
     emotion_classifier: str = field(
         default="corpus", metadata={"help": "corpus: trained on its own labels; or a text-classification model"}
     )
+    coherence_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "causal language model, folder or hub name, that tries to tell pairs apart; none: not measured"
+        },
+    )
+    coherence_dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of its weights"})
     embedding_model: str | None = field(
         default=None, metadata={"help": "retrieve: a sentence-transformers model; none: BM25, no download"}
     )
@@ -96,20 +111,26 @@ def run(argv: Sequence[str] | None = None) -> None:
     with open_folder(out, [recipe], argv, rewritten=["pairs.jsonl"]) as folder:
         if folder.is_done:
             return
-        reader = _emotion_reader(recipe, [reply for gold in gold_of.values() for reply in gold])
+        gold = [reply for found in gold_of.values() for reply in found]
+        reader = _emotion_reader(recipe, gold)
+        quality = rate_reader(gold, reader)
+        _require_reader(recipe, quality)
         examiner = Examiner(_limits(recipe), reader)
         source = make_source(recipe, examiner)
+        coherence = _coherence_reader(recipe)
         from launch.tracking import open_run
 
         with open_run("preferences", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
-            report, pairs = _build(recipe, gold_of, source, examiner, reader, dialogues)
+            found = _build(recipe, gold_of, source, examiner, reader)
+            pairs = [pair for split in found.values() for pair in split.pairs]
+            report = _report(recipe, found, gold_of, quality, examiner, reader, coherence, dialogues)
             write_pairs(out / "pairs.jsonl", pairs)
             write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
             write_whole(out / "pairs.html", render_page(report, pairs, dialogues, recipe.seed))
-            tracked.log_metrics(_metrics(report))
+            tracked.log_metrics(metrics_of(report))
             for name in ("report.json", "pairs.html"):
                 tracked.log_artifact(out / name)
-        _print_report(report, out)
+        print_report(report, out)
         folder.finish(report)
 
 
@@ -122,6 +143,19 @@ def _check(recipe: PreferencesRecipe) -> None:
         raise RecipeError(f"max_length_ratio is {recipe.max_length_ratio}, want 1 or more")
     if recipe.context_turns < 1:
         raise RecipeError(f"context_turns is {recipe.context_turns}, want 1 or more")
+    if not 0 <= recipe.max_dropped_share <= 1:
+        raise RecipeError(f"max_dropped_share is {recipe.max_dropped_share}, want a share of the replies, 0 to 1")
+
+
+def _require_reader(recipe: PreferencesRecipe, quality: ReaderQuality) -> None:
+    """Refuse a threshold on what the reader of emotions reads where that says little."""
+    if recipe.min_emotion_divergence > 0 and quality.is_hardly_better:
+        raise RecipeError(
+            f"min_emotion_divergence is {recipe.min_emotion_divergence}, but emotion_classifier "
+            f"{recipe.emotion_classifier} is right on {quality.accuracy:.3f} of {quality.num_replies} gold replies and "
+            f"always the commonest label on {quality.majority:.3f}: pairs would be dropped by noise; set it to 0, or "
+            "name a better emotion_classifier"
+        )
 
 
 def _build(
@@ -130,31 +164,50 @@ def _build(
     source: Source,
     examiner: Examiner,
     reader: EmotionReader,
-    dialogues: Mapping[str, Dialogue],
-) -> tuple[dict[str, Any], list[PreferencePair]]:
-    """Build the pairs of each split; return the report on them and the pairs."""
+) -> dict[Split, PairSet]:
+    """Build the pairs of each split; one that gives none is passed over, unless none gives any."""
     confusion = None
     if recipe.counter_emotion == "confusable":
         confusion = confusion_table([reply for gold in gold_of.values() for reply in gold], reader)
-    choice = Choice(recipe.counter_emotion, recipe.match_marginals, recipe.drop_surplus, confusion)
-    pairs: list[PreferencePair] = []
-    splits: dict[str, Any] = {}
+    choice = Choice(recipe.counter_emotion, recipe.marginals, recipe.max_dropped_share, confusion)
+    found = {}
     for split, gold in gold_of.items():
         rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])
-        found = build_pairs(gold, source, choice, examiner, rng)
-        pairs += found.pairs
-        splits[split] = found.summary() | {
-            **rate_reader(gold, reader).report(),
-            "probes": probe_pairs(found.pairs, dialogues),
-            "opposite_random": _baseline(recipe, gold, examiner, dialogues),
-        }
-    if not pairs:
-        raise RecipeError(f"{recipe.data}: every reply was dropped: {_reasons(splits)}; loosen the thresholds")
-    names = ("source", "counter_emotion", "match_marginals", "drop_surplus", "emotion_classifier")
-    settings = {name: getattr(recipe, name) for name in names}
-    quality = rate_reader([reply for gold in gold_of.values() for reply in gold], reader)
-    settings |= quality.report() | {"reader_says_little": quality.is_hardly_better}
-    return {"pairs": len(pairs), **settings, "splits": splits}, pairs
+        found[split] = build_pairs(gold, source, choice, examiner, rng)
+    if not any(split.pairs for split in found.values()):
+        dropped = reasons_of({split: pairs.dropped for split, pairs in found.items()})
+        raise RecipeError(f"{recipe.data}: every reply was dropped: {dropped}; loosen the thresholds")
+    return found
+
+
+def _report(
+    recipe: PreferencesRecipe,
+    found: Mapping[Split, PairSet],
+    gold_of: Mapping[Split, Sequence[GoldReply]],
+    quality: ReaderQuality,
+    examiner: Examiner,
+    reader: EmotionReader,
+    coherence: CoherenceReader | None,
+    dialogues: Mapping[str, Dialogue],
+) -> dict[str, Any]:
+    """Return what `report.json` holds."""
+    splits = {
+        split: pair_set.summary()
+        | rate_reader(gold_of[split], reader).report()
+        | probe_report(pair_set.pairs, dialogues, coherence)
+        | {"opposite_random": _baseline(recipe, gold_of[split], examiner, dialogues)}
+        for split, pair_set in found.items()
+    }
+    names = (
+        "source", "counter_emotion", "marginals", "max_dropped_share", "emotion_classifier", "coherence_model",
+    )  # fmt: skip
+    report = {
+        "pairs": sum(len(pair_set.pairs) for pair_set in found.values()),
+        **{name: getattr(recipe, name) for name in names},
+        **quality.report(),
+        "splits": splits,
+    }
+    return {"verdict": judge_pairs(report), **report}
 
 
 def _limits(recipe: PreferencesRecipe) -> Thresholds:
@@ -168,50 +221,27 @@ def _emotion_reader(recipe: PreferencesRecipe, gold: Sequence[GoldReply]) -> Emo
     return ModelReader(recipe.emotion_classifier)
 
 
+def _coherence_reader(recipe: PreferencesRecipe) -> CoherenceReader | None:
+    if recipe.coherence_model is None:
+        return None
+    import torch
+
+    from launch.parts import load_llm, load_tokenizer
+
+    model = load_llm(recipe.coherence_model, recipe.coherence_dtype)
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return CoherenceReader(model, load_tokenizer(recipe.coherence_model, ()))
+
+
 def _baseline(
     recipe: PreferencesRecipe, gold: Sequence[GoldReply], examiner: Examiner, dialogues: Mapping[str, Dialogue]
 ) -> dict[str, Any]:
     """Return what the probes find in EmPO's pairs for the same replies, to read ours against."""
     rng = np.random.default_rng(recipe.seed)
     pairs = build_pairs(
-        gold, OppositeRandomSource(recipe.seed), Choice("opposite", match_marginals=False), examiner, rng
+        gold, OppositeRandomSource(recipe.seed), Choice("opposite", marginals="free"), examiner, rng
     ).pairs
-    return {"pairs": len(pairs), "probes": probe_pairs(pairs, dialogues)}
-
-
-def _metrics(report: dict[str, Any]) -> dict[str, float]:
-    metrics = {name: report[name] for name in ("reader_accuracy", "reader_majority")}
-    for split, summary in report["splits"].items():
-        metrics[f"{split}/pairs"] = summary["pairs"]
-        metrics[f"{split}/total_variation"] = summary["total_variation"]
-        metrics |= {f"{split}/probe_{name}": value for name, value in summary["probes"].items()}
-    return metrics
-
-
-def _print_report(report: dict[str, Any], out: Path) -> None:
-    for split, summary in report["splits"].items():
-        if summary["pairs"] == 0:
-            print(f"{split}: no pairs" + (f"; {_reasons({split: summary})}" if summary["dropped"] else ""))
-            continue
-        probes = ", ".join(f"{name} {value:.3f}" for name, value in sorted(summary["probes"].items()))
-        print(
-            f"{split}: {summary['pairs']} pairs, {sum(summary['dropped'].values())} replies dropped; emotions of "
-            f"chosen and rejected differ by {summary['total_variation']:.3f}; told apart by {probes}"
-        )
-    print(
-        f"the reader behind emotion_divergence is right on {report['reader_accuracy']:.3f} of the gold replies; always "
-        f"the commonest label: {report['reader_majority']:.3f}"
-        + (": hardly better, so that score says little" if report["reader_says_little"] else "")
-    )
-    print(f"wrote {out / 'pairs.jsonl'}; look at {out / 'pairs.html'}")
-
-
-def _reasons(splits: Mapping[str, Any]) -> str:
-    return "; ".join(
-        f"{split}: {reason} {count} times"
-        for split, summary in splits.items()
-        for reason, count in summary["dropped"].items()
-    )
+    return {"pairs": len(pairs), **probe_report(pairs, dialogues, None)}
 
 
 if __name__ == "__main__":

@@ -51,6 +51,13 @@ _FIXED_IN_STAGES = {
 """Keys of transformers that a stage decides by itself: why, and the remedy."""
 
 
+# Keys of earlier versions, and what says the same now.
+_REPLACED = {
+    "match_marginals": "`marginals: near` for true, `marginals: free` for false",
+    "drop_surplus": "`marginals: equal` for true, `marginals: near` and `max_dropped_share: 0` for false",
+}
+
+
 class RecipeError(ValueError):
     """A recipe that cannot be used as written; the message names the file, the key and the remedy."""
 
@@ -187,6 +194,8 @@ def check_key(key: str, known: list[str], where: str) -> None:
     """Refuse a key that is not known, naming the nearest one that is."""
     if key in known:
         return
+    if key in _REPLACED:
+        raise RecipeError(f"{where}: key {key!r} has been replaced: write {_REPLACED[key]}")
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     raise RecipeError(f"{where}: unknown key {key!r}; the nearest known key is {near[0]!r}")
 

@@ -19,7 +19,7 @@ _FILES = ("data", "pairs")
 _PARTS = (
     "llm", "extractor", "compressor", "model", "sft", "control", "epo",
     "audio_encoder", "vision_tower", "backbone", "face_detector",
-    "policy_model", "llm_model", "embedding_model", "emotion_classifier", "bert_score_model",
+    "policy_model", "llm_model", "embedding_model", "emotion_classifier", "coherence_model", "bert_score_model",
     "labels", "values",  # a label map by its name, or a file
 )  # fmt: skip
 

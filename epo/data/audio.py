@@ -20,6 +20,7 @@ _PREROLL_S = 0.5
 _DRIFT_S = 0.04
 # Sound kept on either side of the span, so that the resampler starts and ends outside it.
 _MARGIN_S = 0.05
+_ROUNDING_S = 1e-3
 # A frame's planes beyond the eighth are out of PyAV's bounds, and so is the end of eight.
 _MAX_PLANES = 7
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
@@ -44,7 +45,7 @@ def decode_audio(path: Path, start_s: float, end_s: float | None, limits: MediaL
 def read_sound(source: Source, start_s: float, end_s: float | None, limits: MediaLimits) -> np.ndarray:
     """Decode a span of an open source; arguments and results as for `decode_audio`."""
     end_s = limits.cap_end(start_s, end_s)
-    tape = _Tape(source.path, start_s - _MARGIN_S)
+    tape = Tape(source.path, start_s - _MARGIN_S)
     for time_s, frame in source.decode(source.packets(start_s - _PREROLL_S)):
         begin_s = tape.end_s if time_s is None else time_s
         if begin_s >= end_s + _MARGIN_S:
@@ -76,13 +77,14 @@ class _Piece:
         return self.begin_s + self.length / self.rate_hz
 
 
-class _Tape:
+class Tape:
     """Lays frames down by their time."""
 
     def __init__(self, path: Path, keep_from_s: float) -> None:
         self._path, self._keep_from_s = path, keep_from_s
         self._pieces: list[_Piece] = []
         self._packer = _Packer()
+        self._is_behind = False
 
     @property
     def end_s(self) -> float:
@@ -98,9 +100,10 @@ class _Tape:
         drift_s = 0.0 if last is None else time_s - last.end_s
         if last is None or drift_s > _DRIFT_S:
             self._pieces.append(_Piece(time_s, rate_hz))
-        elif drift_s < -_DRIFT_S:
+        elif drift_s < (0 if self._is_behind else -_DRIFT_S):
             skip = round(-drift_s * rate_hz)  # heard already: what came first stays
-            if skip >= count:
+            self._is_behind = skip >= count
+            if self._is_behind:
                 return
         if self._pieces[-1].rate_hz != rate_hz:
             self._pieces.append(_Piece(self._pieces[-1].end_s, rate_hz))
@@ -180,7 +183,7 @@ def _check_long_enough(source: Source, start_s: float, end_s: float, reached_s: 
     if reached_s - start_s >= MIN_AUDIO_SECONDS - 1e-6:
         return
     ends_s = max(source.reached_s, reached_s)
-    if ends_s <= start_s:
+    if 0 < start_s and ends_s <= start_s + _ROUNDING_S:
         raise MediaError(
             f"{source.path}: its audio ends at {ends_s:.2f} s, start_s is {start_s:.2f}; correct start_s or restore "
             "the file"

@@ -1,5 +1,6 @@
-"""Chance: what knowing only the distribution of some labels gives, and when a classifier is hardly better."""
+"""Chance: what knowing only the distribution of some labels gives, when a classifier is hardly better, and noise."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -28,3 +29,19 @@ def is_hardly_better(score: float, majority: float) -> bool:
     It is where less than a tenth of the way from that baseline to being always right is covered; our choice.
     """
     return score - majority < 0.1 * (1 - majority)
+
+
+def share_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share that was found in `count` cases, as if they were independent.
+
+    Raises:
+        ValueError: there is no case.
+
+    Source: Wilson 1927, doi 10.1080/01621459.1927.10502953.
+    """
+    if count < 1:
+        raise ValueError("no cases to take a share of")
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -43,7 +43,7 @@ def _promised_bytes(file: BinaryIO, size: int) -> int | None:
     if kind == b"\x1a\x45\xdf\xa3":
         return _end_of_parts(file, size, 0, _matroska_part)
     if kind[:3] == b"FLV":
-        return _end_of_parts(file, size, 9, _flv_part)
+        return _end_of_parts(file, size, 13, _flv_part)
     if kind == b"\x30\x26\xb2\x75":
         return _asf_size(file)
     return None

@@ -59,7 +59,18 @@ def read_lines(path: Path, findings: Findings) -> Iterator[tuple[str, dict[str, 
 
 
 def parse_line(raw: bytes, where: str, findings: Findings) -> dict[str, Any] | None:
-    """Return the object that a line holds, or None, and a fault, where it is not one JSON object in UTF-8.
+    """Return the object that a line holds, or None, and a fault, where it is not one JSON object in UTF-8."""
+    row = decode_json(raw, where, findings)
+    if row is None or isinstance(row, dict):
+        return row
+    kind = "array" if isinstance(row, list) else "string" if isinstance(row, str) else "value"
+    advice = _JQ.format("'.[]'") if kind == "array" else "write one JSON object a line"
+    findings.fault("line is not a JSON object", f"{where}: want a JSON object, not a JSON {kind}", advice)
+    return None
+
+
+def decode_json(raw: bytes, where: str, findings: Findings) -> Any:
+    """Return the value of a JSON text in UTF-8, or None, and a fault, where it is none or `null`.
 
     Numbers of any size are read: an integer of more than 18 digits as a float, one too large for that as infinity.
     """
@@ -74,11 +85,10 @@ def parse_line(raw: bytes, where: str, findings: Findings) -> dict[str, Any] | N
     except json.JSONDecodeError as error:
         findings.fault("line is not JSON", f"{where}: not JSON ({error.msg} at {error.colno})", _advise_json(raw))
     else:
-        if isinstance(row, dict):
+        if row is not None:
             return row
-        kind = "array" if isinstance(row, list) else "string" if isinstance(row, str) else "value"
-        advice = _JQ.format("'.[]'") if kind == "array" else "write one JSON object a line"
-        findings.fault("line is not a JSON object", f"{where}: want a JSON object, not a JSON {kind}", advice)
+        place = f"{where}: want a JSON object, not null"
+        findings.fault("line is not a JSON object", place, "write one JSON object a line")
     return None
 
 
@@ -166,4 +176,4 @@ def _advise_json(raw: bytes) -> str:
     return "write one JSON object a line"
 
 
-__all__ = ["name_other_encoding", "parse_line", "read_lines"]
+__all__ = ["decode_json", "name_other_encoding", "parse_line", "read_lines"]

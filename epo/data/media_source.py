@@ -17,8 +17,11 @@ from epo.data.media_formats import MEDIA_FORMATS, refusal
 _SEEK_FROM_S = 4.0
 # Their jumps follow an index that is checked on arrival; in others FFmpeg searches by time stamps, so that files up to
 # this size are read through instead.
-_INDEXED = ("mov", "matroska", "avi", "asf", "wav", "flac", "w64", "aiff", "caf", "au")
+_INDEXED = ("mov", "matroska", "asf", "flac", "nut")
+_INDEXED_PCM = ("wav", "w64", "aiff", "caf", "au")
 _READ_THROUGH_BYTES = 2**26
+# Bare streams of sound store no times: FFmpeg counts them, and goes wrong where the rate changes on the way.
+_BARE_SOUND = ("aac", "ac3", "amr", "amrnb", "amrwb", "dts", "eac3", "mlp", "mp3", "truehd")
 # A jump that lands behind the moment is tried again from further back.
 _SEEK_BACK_S = (0.0, 2.0, 15.0, 120.0)
 MAX_HELD_BYTES = 2**26
@@ -104,6 +107,7 @@ class Source:
     is_read: bool = False
     is_timed: bool = True
     ends_broken: bool = False
+    _first_s: float = 0.0
     _clock: "_Clock" = field(default_factory=lambda: _Clock())
 
     @classmethod
@@ -126,10 +130,11 @@ class Source:
         """Yield packets in decoding order, from which all frames at and after a moment can be decoded.
 
         They begin with the last keyframe at or before `from_s`, or with the first packet of the file. Time stamps
-        that start anew are moved to where the stream was. Ends with an empty packet, which makes the decoder give
-        what it holds back.
+        that start anew are moved to where the stream was. Ends with None, at which the decoder gives what it holds
+        back.
         """
-        if from_s > _SEEK_FROM_S and self._is_worth_a_jump():
+        self.is_timed = not self._has_invented_times()
+        if from_s > _SEEK_FROM_S and self.is_timed and self._is_worth_a_jump():
             for back_s in _SEEK_BACK_S:
                 if from_s - back_s < _SEEK_FROM_S:
                     break
@@ -165,25 +170,27 @@ class Source:
             MediaError: there was something to decode and none of it could be.
         """
         found, broken, first_dts = False, None, None
+        is_counted = self.container.format.name in _BARE_SOUND
         for packet in packets:
-            if packet.size == 0 and packet.dts is not None:
+            if packet is not None and packet.size == 0:
                 continue  # an empty chunk of an AVI: the picture before stays; to the decoder it would mean the end
             try:
-                frames = packet.decode()
+                frames = self.stream.codec_context.decode(packet)
             except (av.FFmpegError, EOFError) as error:
                 broken, self.ends_broken = error, True
                 continue
-            if packet.size > 0:
+            if packet is not None:
                 self.ends_broken = False
             for frame in frames:
+                is_known = frame.pts is not None and not (is_counted and found)
                 found = True
                 if self.is_timed:
-                    yield None if frame.time is None else frame.time - self.begin_s, frame
+                    yield frame.pts * self.tick_s - self.begin_s if is_known else None, frame
                     continue
                 # Decoding times count the frames as they come out, dropped ones included.
                 first_dts = frame.dts if first_dts is None else first_dts
                 is_known = frame.dts is not None and self.kind == "video"
-                yield (frame.dts - first_dts) * self.tick_s if is_known else None, frame
+                yield self._first_s + (frame.dts - first_dts) * self.tick_s if is_known else None, frame
         if broken is not None and not found:
             words = getattr(broken, "strerror", None) or broken
             raise MediaError(f"{self.path}: its {self.kind} cannot be decoded ({words}); convert or restore the file")
@@ -226,9 +233,20 @@ class Source:
         self.begin_s, self.tick_s = _common_beginning(self.container), float(self.stream.time_base)
         self.reached_s, self.is_read, self._clock = 0.0, False, _Clock()
 
+    def _has_invented_times(self) -> bool:
+        """Whether FFmpeg makes up the times: these store only decoding times, and B-frames are decoded out of order."""
+        is_bare = self.container.format.name in ("avi", "asf")
+        return is_bare and self.kind == "video" and bool(self.stream.codec_context.has_b_frames)
+
     def _is_worth_a_jump(self) -> bool:
-        names = self.container.format.name.split(",")
-        return any(name in _INDEXED for name in names) or self.path.stat().st_size > _READ_THROUGH_BYTES
+        names = set(self.container.format.name.split(","))
+        is_pcm = self.stream.codec_context.name.startswith("pcm_")
+        return (
+            bool(names & set(_INDEXED))
+            or (is_pcm and bool(names & set(_INDEXED_PCM)))
+            or (self.kind == "video" and "avi" in names)
+            or self.path.stat().st_size > _READ_THROUGH_BYTES
+        )
 
     def _jump(self, to_s: float, from_s: float) -> tuple[list[Any], Iterator[Any]]:
         """Seek, and return the first packet if it is a key at or before `from_s`, and the others."""
@@ -238,11 +256,11 @@ class Source:
         try:
             self.container.seek(offset, stream=self.stream)
             for packet in rest:
-                time_s = self.time_of(packet)
-                if time_s is None or packet.pts is None:
-                    if packet.size == 0:
-                        break
+                if packet is None:
+                    break
+                if packet.pts is None:
                     continue  # the time stamps after a jump come with a later packet
+                time_s = packet.pts * self.tick_s - self.begin_s
                 if self.kind == "audio" or packet.is_keyframe:
                     return ([packet] if time_s <= from_s else []), rest
         except (av.FFmpegError, OverflowError, EOFError):
@@ -255,9 +273,10 @@ class Source:
         held_bytes, is_first = 0, True
         packets = self._demux()
         for packet in packets:
-            time_s = self.time_of(packet)
-            if is_first:
-                self.is_timed, is_first = packet.pts is not None, False
+            time_s = None if packet is None else self.time_of(packet)
+            if is_first and packet is not None:
+                self.is_timed, is_first = self.is_timed and packet.pts is not None, False
+                self._first_s = 0.0 if packet.dts is None else packet.dts * self.tick_s - self.begin_s
             if not self.is_timed or time_s is None or time_s > from_s or held_bytes > MAX_HELD_BYTES:
                 yield from held
                 yield packet
@@ -276,20 +295,18 @@ class Source:
             try:
                 for packet in self.container.demux(self.stream):
                     num_broken = 0
-                    is_flush = packet.size == 0 and packet.dts is None and packet.pts is None
-                    if not is_flush:
-                        self._clock.even_out(packet, self.tick_s)
-                        self._note_end(packet)
-                    else:
-                        self.is_read = True
+                    if packet.size == 0 and packet.dts is None and packet.pts is None:
+                        break  # PyAV's sign of the end
+                    self._clock.even_out(packet, self.tick_s)
+                    self._note_end(packet)
                     yield packet
-                return
+                break
             except av.InvalidDataError:
                 num_broken += 1
             except (av.FFmpegError, EOFError):
                 break
         self.is_read = True
-        yield av.Packet()  # nothing more can be read: as at the end of a file, the decoder gives what it holds
+        yield None
 
     def _note_end(self, packet: Any) -> None:
         time_s = self.time_of(packet)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from epo.data.media_limits import MediaLimits
@@ -73,15 +72,15 @@ def _read_ahead(source: Source, start_s: float, end_s: float) -> tuple[Iterator[
     held_bytes, stamps, ends_s, counted = 0, _Ends(source), 0.0, 0
     packets = source.packets(start_s)
     for packet in packets:
-        begin_s = stamps.add(packet)
+        begin_s = None if packet is None else stamps.add(packet)
         if held_bytes <= MAX_HELD_BYTES:
             held.append(packet)
-            held_bytes += packet.size
+            held_bytes += 0 if packet is None else packet.size
         if begin_s is not None and begin_s >= end_s:
             counted += 1
             # Times of presentation are never before those of decoding; without them, count what is held back.
             if source.is_timed or counted > _MOST_FRAMES_HELD_BACK:
-                held.append(av.Packet())
+                held.append(None)
                 break
     ends_s = stamps.ends_s()
     if held_bytes <= MAX_HELD_BYTES:
@@ -99,20 +98,16 @@ class _Ends:
         self._latest_s, self._before_s, self._duration_s = -math.inf, -math.inf, 0.0
         rate = source.stream.average_rate
         self._frame_s = float(1 / rate) if rate else 0.0
-        self._count = 0
+        self._next_s = 0.0
 
-    def add(self, packet: Any) -> float | None:
+    def add(self, packet: Any) -> float:
         """Note a packet; returns when it is decoded, before which nothing that follows is shown."""
         source = self._source
-        if packet.size == 0 and packet.dts is None:
-            return None
-        time_s = source.time_of(packet)
-        if time_s is None:
-            time_s = self._count * (self._frame_s or _USUAL_FRAME_S)
-        self._count += 1
+        stamp_s, duration_s = source.time_of(packet), (packet.duration or 0) * source.tick_s
+        time_s = self._next_s if stamp_s is None else stamp_s
+        self._next_s = time_s + (duration_s or self._frame_s or _USUAL_FRAME_S)
         if time_s > self._latest_s:
-            self._before_s, self._latest_s = self._latest_s, time_s
-            self._duration_s = (packet.duration or 0) * source.tick_s
+            self._before_s, self._latest_s, self._duration_s = self._latest_s, time_s, duration_s
         elif time_s > self._before_s:
             self._before_s = time_s
         return time_s if packet.dts is None else packet.dts * source.tick_s - source.begin_s

@@ -1,20 +1,21 @@
 """From the gold replies of one split to its preference pairs: draw emotions, ask the source, score, filter."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from epo.emotions import EMOTIONS, Emotion
-from epo.preferences.counter import Choice, draw_counter_emotions
+from epo.preferences.counter import Choice, LeftOut, draw_counter_emotions, num_left_out_for_equal
 from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import Counts, total_variation
 from epo.preferences.pair import PreferencePair
 from epo.preferences.scores import Examiner
 
-_NO_EMOTION = "no counter emotion left: forbidden, not in the corpus, or it would make the marginals differ"
+_NO_CANDIDATE = "no candidate: the source offered none"
+_NOT_ACCEPTED = "no candidate accepted: "
 
 
 class Source(Protocol):
@@ -33,24 +34,35 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class PairSet:
-    """The pairs of one split and why the other replies have none."""
+    """The pairs of one split and why the other replies have none.
+
+    Attributes:
+        pairs: at most one for each reply.
+        dropped: how many replies have none, by reason.
+        left_out_for_equal: how many replies equal marginals would leave out, whatever the recipe asked for.
+    """
 
     pairs: list[PreferencePair]
     dropped: Counter[str]
+    left_out_for_equal: int = 0
 
     def marginals(self) -> tuple[Counts, Counts]:
-        """Count the chosen and the rejected emotions, each int64 (E,) in the order of `EMOTIONS`."""
-        chosen = Counter(pair.chosen_emotion for pair in self.pairs if pair.chosen_emotion is not None)
-        rejected = Counter(pair.rejected_emotion for pair in self.pairs if pair.rejected_emotion is not None)
-        return _histogram(chosen), _histogram(rejected)
+        """Count the chosen and the rejected emotions, each int64 (E,) in the order of `EMOTIONS`.
 
-    def summary(self) -> dict[str, object]:
+        Pairs with an emotion that is not known are passed over.
+        """
+        known = [(p.chosen_emotion, p.rejected_emotion) for p in self.pairs if p.chosen_emotion and p.rejected_emotion]
+        return _histogram(chosen for chosen, _ in known), _histogram(rejected for _, rejected in known)
+
+    def summary(self) -> dict[str, Any]:
         """Return what the pair report says of this split, ready for JSON."""
         chosen_E, rejected_E = self.marginals()
         return {
+            "replies": len(self.pairs) + self.dropped.total(),
             "pairs": len(self.pairs),
             "distinct_rejected": len({pair.rejected for pair in self.pairs}),
             "dropped": dict(self.dropped.most_common()),
+            "left_out_for_equal": self.left_out_for_equal,
             "chosen_emotions": dict(zip(EMOTIONS, chosen_E.tolist(), strict=True)),
             "rejected_emotions": dict(zip(EMOTIONS, rejected_E.tolist(), strict=True)),
             "total_variation": total_variation(chosen_E, rejected_E),
@@ -75,17 +87,18 @@ def build_pairs(
     """
     if not gold:
         return PairSet([], Counter())
-    drawn = draw_counter_emotions(gold, choice, source.available(gold), rng)
-    asked = [(reply, emotion) for reply, emotion in zip(gold, drawn, strict=True) if emotion is not None]
-    pairs, dropped = [], Counter({_NO_EMOTION: len(gold) - len(asked)})
-    proposals = source.propose([reply for reply, _ in asked], [emotion for _, emotion in asked])
+    available = source.available(gold)
+    drawn = draw_counter_emotions(gold, choice, available, rng)
+    asked = [(reply, emotion) for reply, emotion in zip(gold, drawn, strict=True) if not isinstance(emotion, LeftOut)]
+    pairs, dropped = [], Counter(emotion.value for emotion in drawn if isinstance(emotion, LeftOut))
+    proposals = source.propose([reply for reply, _ in asked], [emotion for _, emotion in asked]) if asked else []
     for (reply, emotion), candidates in zip(asked, proposals, strict=True):
         pair, reason = _first_fit(reply, emotion, candidates, source.name, examiner)
         if pair is None:
             dropped[reason] += 1
         else:
             pairs.append(pair)
-    return PairSet(pairs, +dropped)  # the plus removes what was counted 0 times
+    return PairSet(pairs, dropped, num_left_out_for_equal(gold, choice, available))
 
 
 def _first_fit(
@@ -102,8 +115,9 @@ def _first_fit(
             )
             return pair, ""
         reasons.append(reason)
-    return None, reasons[0] if reasons else "the source had no candidate"
+    return None, _NOT_ACCEPTED + reasons[0] if reasons else _NO_CANDIDATE
 
 
-def _histogram(counts: Counter[Emotion]) -> Counts:
+def _histogram(emotions: Iterable[Emotion]) -> Counts:
+    counts = Counter(emotions)
     return np.array([counts[emotion] for emotion in EMOTIONS], dtype=np.int64)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from epo.data.chance import chance_levels, is_hardly_better
+from epo.data.chance import chance_levels, is_hardly_better, share_interval
 from epo.data.dialogue import DataError
 from epo.data.label_sets import WORDS
 from epo.emotions import EMOTIONS, UnknownEmotionError
@@ -78,7 +78,7 @@ class ModelReader:
 
 @dataclass(frozen=True)
 class ReaderQuality:
-    """How good the reader of emotions is on the gold replies of a corpus.
+    """How good the reader of emotions is on some gold replies.
 
     Attributes:
         accuracy: share of them whose likeliest emotion is their label; None where there are none.
@@ -91,15 +91,26 @@ class ReaderQuality:
     num_replies: int
 
     @property
-    def is_hardly_better(self) -> bool:
-        """Whether what the reader reads says little."""
-        return (
-            self.accuracy is not None and self.majority is not None and is_hardly_better(self.accuracy, self.majority)
-        )
+    def interval(self) -> tuple[float, float] | None:
+        """The accuracy's 95 % interval."""
+        return None if self.accuracy is None else share_interval(self.accuracy, self.num_replies)
 
-    def report(self) -> dict[str, float | None]:
+    @property
+    def is_hardly_better(self) -> bool:
+        """Whether what the reader reads says little: it gains little on the commonest label, or by chance alone."""
+        if self.accuracy is None or self.majority is None or self.interval is None:
+            return False
+        return is_hardly_better(self.accuracy, self.majority) or self.interval[0] <= self.majority
+
+    def report(self) -> dict[str, Any]:
         """Return the keys of `report.json`."""
-        return {"reader_accuracy": self.accuracy, "reader_majority": self.majority, "reader_replies": self.num_replies}
+        return {
+            "reader_accuracy": self.accuracy,
+            "reader_interval": self.interval,
+            "reader_majority": self.majority,
+            "reader_replies": self.num_replies,
+            "reader_says_little": self.is_hardly_better,
+        }
 
 
 def rate_reader(gold: Sequence[GoldReply], reader: EmotionReader) -> ReaderQuality:

@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Literal
 
 import numpy as np
 
 from epo.emotions import APPROPRIATENESS, EMOTIONS, VALENCE_AROUSAL, Emotion, emotional_distance
 from epo.preferences.gold import GoldReply
-from epo.preferences.marginals import Counts, Floats, largest_matched, plan_marginals
+from epo.preferences.marginals import Counts, Floats, kept_within, largest_matched, plan_marginals
 
 Strategy = Literal["opposite", "inappropriate", "confusable", "random"]
+Marginals = Literal["equal", "near", "free"]
 
 # Keeps every allowed emotion reachable, so that equal marginals are possible under strategies that name one
 # emotion only. Small against the strategies' own weights, which are about 1. Our choice.
@@ -22,21 +24,32 @@ _FLOOR = 0.01
 class Choice:
     """How counter emotions are chosen.
 
-    - strategy: what makes an emotion a good counter emotion; see `counter_weights`.
-    - match_marginals: give rejected emotions the distribution of the chosen ones, as near as the forbidden ones allow.
-    - drop_surplus: where they cannot be equal, leave out the fewest replies that make them so.
-    - confusion: float64 (E, E), how a classifier takes each emotion; needed by "confusable" alone.
+    Attributes:
+        strategy: what makes an emotion a good counter emotion; see `counter_weights`.
+        marginals: whether rejected emotions get the distribution of the chosen ones. equal: the fewest replies that
+            make it possible are left out, however many; near: at most `max_dropped_share` of them, and what remains is
+            brought as near as the forbidden emotions allow; free: each is drawn by the strategy alone.
+        max_dropped_share: near: of the replies that may have a counter emotion, in [0, 1].
+        confusion: float64 (E, E), how a classifier takes each emotion; needed by "confusable" alone.
     """
 
     strategy: Strategy
-    match_marginals: bool = True
-    drop_surplus: bool = True
+    marginals: Marginals = "near"
+    max_dropped_share: float = 0.3
     confusion: Floats | None = None
+
+
+class LeftOut(Enum):
+    """Why a reply is given no counter emotion; the value is what a report says."""
+
+    NO_OTHER_EMOTION = "the source has no reply in another emotion"
+    FORBIDDEN = "the only other emotions of the source fit the user's, and may not be rejected"
+    MARGINALS = "left out to bring chosen and rejected emotions together"
 
 
 def draw_counter_emotions(
     gold: Sequence[GoldReply], choice: Choice, available: frozenset[Emotion], rng: np.random.Generator
-) -> list[Emotion | None]:
+) -> list[Emotion | LeftOut]:
     """Draw the emotion of every rejected reply.
 
     It is never the chosen reply's own emotion, nor the one that fits the user's emotion where that is known.
@@ -48,23 +61,29 @@ def draw_counter_emotions(
         rng: decides which reply of a group gets which emotion.
 
     Returns:
-        An emotion for each reply; None where no available emotion is allowed, and for the surplus that is dropped.
+        An emotion for each reply, or why it has none.
     """
-    weights_of = {_group(reply): counter_weights(reply, choice, available) for reply in gold}
-    groups = sorted((group for group, weights in weights_of.items() if weights.any()), key=str)
-    if not groups:
-        return [None] * len(gold)
-    sizes = Counter(map(_group, gold))
-    counts_G: Counts = np.array([sizes[group] for group in groups], dtype=np.int64)
-    weights_GE = np.stack([weights_of[group] for group in groups])
-    if choice.match_marginals:
-        own_G = np.array([EMOTIONS.index(chosen) for _, chosen in groups], dtype=np.int64)
-        plan_GE = _matched_plan(weights_GE, counts_G, own_G, choice.drop_surplus)
-    else:
-        shares_GE = weights_GE / weights_GE.sum(axis=1, keepdims=True)
-        plan_GE = np.stack([rng.multinomial(count, row) for count, row in zip(counts_G, shares_GE, strict=True)])
-    piles = {group: _shuffled(row, sizes[group], rng) for group, row in zip(groups, plan_GE, strict=True)}
-    return [piles[_group(reply)].pop() if _group(reply) in piles else None for reply in gold]
+    groups = _Groups.of(gold, choice, available)
+    piles: dict[_Key, list[Emotion | None]] = {}
+    if groups.keys:
+        plan_GE = _plan(groups, choice, rng)
+        piles = {
+            key: _shuffled(row, size, rng)
+            for key, row, size in zip(groups.keys, plan_GE, groups.counts_G.tolist(), strict=True)
+        }
+    drawn: list[Emotion | LeftOut] = []
+    for reply in gold:
+        emotion = piles[_key(reply)].pop() if _key(reply) in piles else None
+        drawn.append(_why_none(reply, available) if emotion is None else emotion)
+    return drawn
+
+
+def num_left_out_for_equal(gold: Sequence[GoldReply], choice: Choice, available: frozenset[Emotion]) -> int:
+    """Return how many replies equal marginals would leave out, of those that may have a counter emotion."""
+    groups = _Groups.of(gold, choice, available)
+    if not groups.keys:
+        return 0
+    return int((groups.counts_G - largest_matched(groups.weights_GE > 0, groups.counts_G, groups.own_G)).sum())
 
 
 def counter_weights(reply: GoldReply, choice: Choice, available: frozenset[Emotion]) -> Floats:
@@ -104,11 +123,47 @@ def counter_weights(reply: GoldReply, choice: Choice, available: frozenset[Emoti
     return np.array([liked[emotion] + _FLOOR if emotion in liked else 0.0 for emotion in EMOTIONS])
 
 
-def _matched_plan(weights_GE: Floats, counts_G: Counts, own_G: Counts, drop_surplus: bool) -> Counts:
-    if drop_surplus:
-        counts_G = largest_matched(weights_GE > 0, counts_G, own_G)
-    wanted_E = np.bincount(own_G, weights=counts_G, minlength=len(EMOTIONS)).astype(np.int64)
-    return plan_marginals(weights_GE, counts_G, wanted_E)
+_Key = tuple[Emotion | None, Emotion]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Replies that share the user's emotion and their own, and may have a counter emotion: G groups."""
+
+    keys: list[_Key]
+    counts_G: Counts
+    weights_GE: Floats
+    own_G: Counts
+
+    @classmethod
+    def of(cls, gold: Sequence[GoldReply], choice: Choice, available: frozenset[Emotion]) -> "_Groups":
+        weights_of = {_key(reply): counter_weights(reply, choice, available) for reply in gold}
+        keys = sorted((key for key, weights in weights_of.items() if weights.any()), key=str)
+        sizes = Counter(map(_key, gold))
+        return cls(
+            keys,
+            np.array([sizes[key] for key in keys], dtype=np.int64),
+            np.array([weights_of[key] for key in keys]).reshape(len(keys), len(EMOTIONS)),
+            np.array([EMOTIONS.index(chosen) for _, chosen in keys], dtype=np.int64),
+        )
+
+
+def _plan(groups: _Groups, choice: Choice, rng: np.random.Generator) -> Counts:
+    """Return how many replies of each group get each emotion, int64 (G, E)."""
+    weights_GE, counts_G = groups.weights_GE, groups.counts_G
+    if choice.marginals == "free":
+        shares_GE = weights_GE / weights_GE.sum(axis=1, keepdims=True)
+        return np.stack([rng.multinomial(count, row) for count, row in zip(counts_G, shares_GE, strict=True)])
+    share = 1.0 if choice.marginals == "equal" else choice.max_dropped_share
+    kept_G = kept_within(weights_GE > 0, counts_G, groups.own_G, int(share * counts_G.sum()))
+    wanted_E = np.bincount(groups.own_G, weights=kept_G, minlength=len(EMOTIONS)).astype(np.int64)
+    return plan_marginals(weights_GE, kept_G, wanted_E)
+
+
+def _why_none(reply: GoldReply, available: frozenset[Emotion]) -> LeftOut:
+    if not available - {reply.emotion}:
+        return LeftOut.NO_OTHER_EMOTION
+    return LeftOut.MARGINALS if available - reply.forbidden else LeftOut.FORBIDDEN
 
 
 def _shuffled(plan_E: Counts, size: int, rng: np.random.Generator) -> list[Emotion | None]:
@@ -125,5 +180,5 @@ def _opposition(chosen: Emotion, other: Emotion) -> float:
     return emotional_distance(chosen, other) if flips or chosen == "neutral" else 0.0
 
 
-def _group(reply: GoldReply) -> tuple[Emotion | None, Emotion]:
+def _key(reply: GoldReply) -> _Key:
     return reply.user_emotion, reply.emotion

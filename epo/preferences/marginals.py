@@ -91,13 +91,57 @@ def largest_matched(allowed_GE: NDArray[np.bool_], counts_G: Counts, own_G: Coun
     and enters the emotion that is rejected; no emotion gains or loses. This finds the largest.
     """
     num_groups, num_emotions = allowed_GE.shape
-    own_EG = (np.arange(num_emotions)[:, None] == own_G[None, :]).astype(np.float64)
-    through_groups = hstack([csr_array(-np.eye(num_groups)), _row_sums(num_groups, num_emotions)])
-    through_emotions = hstack([csr_array(-own_EG), _column_sums(num_groups, num_emotions)])
-    matrix = csr_array(vstack([through_groups, through_emotions]))
+    matrix = _circulation(num_groups, num_emotions, own_G)
     cost = np.concatenate([-np.ones(num_groups), np.zeros(allowed_GE.size)])
     highest = np.concatenate([counts_G.astype(np.float64), np.where(allowed_GE.ravel(), np.inf, 0.0)])
     return _solve(cost, matrix, np.zeros(num_groups + num_emotions, dtype=np.int64), highest)[:num_groups]
+
+
+def kept_within(allowed_GE: NDArray[np.bool_], counts_G: Counts, own_G: Counts, max_dropped: int) -> Counts:
+    """Say how many replies of each group to keep where only so many may be left out.
+
+    Args:
+        allowed_GE: the cells that may be used.
+        counts_G: replies in each group; every group has an allowed cell.
+        own_G: column of each group's own, chosen emotion.
+        max_dropped: most replies that may be left out.
+
+    Returns:
+        int64 (G,), at most `counts_G`: those of `largest_matched` where they are enough, and otherwise the replies
+        whose chosen and rejected emotions can be brought nearest, all but `max_dropped` of them or a few more.
+
+    It is the circulation of `largest_matched` with a way from each emotion to each other that costs its use. The one
+    condition on the sum makes a few numbers fractional; these are rounded up.
+    """
+    matched_G = largest_matched(allowed_GE, counts_G, own_G)
+    if counts_G.sum() - matched_G.sum() <= max_dropped:
+        return matched_G
+    num_groups, num_emotions = allowed_GE.shape
+    unbalanced = csr_array(vstack([csr_array((num_groups, num_emotions)), csr_array(np.eye(num_emotions))]))
+    flows = hstack([_circulation(num_groups, num_emotions, own_G), unbalanced, -unbalanced])
+    size = flows.shape[1]
+    kept = csr_array((np.ones(num_groups), (np.zeros(num_groups, dtype=int), np.arange(num_groups))), (1, size))
+    cost = np.concatenate([np.zeros(num_groups + allowed_GE.size), np.ones(2 * num_emotions)])
+    highest = np.concatenate(
+        [
+            counts_G.astype(np.float64),
+            np.where(allowed_GE.ravel(), np.inf, 0.0),
+            np.full(2 * num_emotions, np.inf),
+        ]
+    )
+    totals = np.concatenate([np.zeros(num_groups + num_emotions), [counts_G.sum() - max_dropped]])
+    bounds = np.stack([np.zeros_like(highest), highest], axis=1)
+    solution = linprog(cost, A_eq=vstack([flows, kept]), b_eq=totals, bounds=bounds, method="highs-ds")
+    assert solution.status == 0, solution.message  # keeping every reply is feasible, and so is anything between
+    return np.ceil(solution.x[:num_groups] - 1e-6).astype(np.int64)
+
+
+def _circulation(num_groups: int, num_emotions: int, own_G: Counts) -> csr_array:
+    """Return the matrix that takes kept replies and a flattened table to what each group and each emotion lacks."""
+    own_EG = (np.arange(num_emotions)[:, None] == own_G[None, :]).astype(np.float64)
+    through_groups = hstack([csr_array(-np.eye(num_groups)), _row_sums(num_groups, num_emotions)])
+    through_emotions = hstack([csr_array(-own_EG), _column_sums(num_groups, num_emotions)])
+    return csr_array(vstack([through_groups, through_emotions]))
 
 
 def _nearest_totals(allowed_GE: NDArray[np.bool_], rows_G: Counts, wanted_E: Counts) -> Counts:

@@ -1,4 +1,4 @@
-"""The pair-quality page: one HTML file with the marginals, every score's histogram, the probes and twenty pairs."""
+"""The pair-quality page: one HTML file with the verdict, the probes, the emotions, the scores and twenty pairs."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,15 @@ from epo.preferences.pair import PreferencePair
 _BINS = 20
 _SHOWN_PAIRS = 20
 _CONTEXT_TURNS = 3
+# What says most of whether a pair teaches emotion comes first; scores of other sources follow by name.
+_FIRST_SCORES = ("emotion_divergence", "emotion_distance", "similarity", "length_ratio", "script_share")
+_PROBES = {
+    "coherence": "a language model that only reads",
+    "coherence_pmi": "the same, common replies discounted",
+    "words": "a classifier of words",
+    "topic": "words shared with the last turns",
+    "length": "the longer reply",
+}
 
 
 def render_page(
@@ -24,31 +33,49 @@ def render_page(
 
     Args:
         report: what `report.json` holds.
-        pairs: all pairs; twenty of them, drawn by the seed, are shown side by side.
+        pairs: all pairs, with emotions or without; twenty of them, drawn by the seed, are shown side by side.
         dialogues: the dialogues they point into, by id.
         seed: decides which pairs are shown.
     """
     loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(loader=loader, autoescape=select_autoescape(default=True)).get_template("page.html.j2")
+    environment = Environment(
+        loader=loader, autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True
+    )
     shown = random.Random(seed).sample(list(pairs), min(_SHOWN_PAIRS, len(pairs)))
-    return template.render(
+    return environment.get_template("page.html.j2").render(
         report=report,
-        emotions=EMOTIONS,
-        histograms=[_histogram(name, pairs) for name in sorted({name for pair in pairs for name in pair.scores})],
+        probes=_PROBES,
+        emotions={split: _emotion_rows(summary) for split, summary in report["splits"].items()},
+        histograms=[_histogram(name, pairs) for name in _score_names(pairs)],
         examples=[(pair, _context(pair, dialogues)) for pair in shown],
     )
 
 
+def _score_names(pairs: Sequence[PreferencePair]) -> list[str]:
+    names = {name for pair in pairs for name in pair.scores}
+    return [name for name in _FIRST_SCORES if name in names] + sorted(names - set(_FIRST_SCORES))
+
+
+def _emotion_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the emotions of a split's pairs, the commonest first; those of no pair are left out."""
+    rows = [
+        {"emotion": name, "chosen": summary["chosen_emotions"][name], "rejected": summary["rejected_emotions"][name]}
+        for name in EMOTIONS
+    ]
+    rows = [row for row in rows if row["chosen"] + row["rejected"] > 0]
+    return sorted(rows, key=lambda row: -row["chosen"] - row["rejected"])
+
+
 def _histogram(name: str, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
+    """Return a score's histogram; one that is the same in all pairs has no bars, for it has no range to draw over."""
     values = np.array([pair.scores[name] for pair in pairs if name in pair.scores])
-    counts, edges = np.histogram(values, bins=_BINS)
-    return {
-        "name": name,
-        "bars": [round(100 * count / counts.max()) for count in counts.tolist()],  # percent of the tallest
-        "lowest": float(edges[0]),
-        "highest": float(edges[-1]),
-        "median": float(np.median(values)),
-    }
+    lowest, highest, median = float(values.min()), float(values.max()), float(np.median(values))
+    found = {"name": name, "lowest": lowest, "highest": highest, "median": median, "bars": [], "pairs": len(values)}
+    if highest - lowest < 1e-9:
+        return found
+    counts, _ = np.histogram(values, bins=_BINS, range=(lowest, highest))
+    tallest = int(counts.max())
+    return found | {"bars": [count / tallest for count in counts.tolist()], "tallest": tallest}
 
 
 def _context(pair: PreferencePair, dialogues: Mapping[str, Dialogue]) -> list[tuple[str, str | None, str]]:

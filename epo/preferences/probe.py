@@ -1,13 +1,16 @@
 """Probes: how well the chosen reply can be told from the rejected one without the clip; 0.5 is the goal."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor.words import split_words
-from epo.data.dialogue import Dialogue
+from epo.data.chance import share_interval
+from epo.data.dialogue import Dialogue, Turn
+from epo.preferences.coherence import CoherenceReader
 from epo.preferences.pair import PreferencePair
 from epo.preferences.scores import words_or_mark
 
@@ -16,7 +19,32 @@ if TYPE_CHECKING:
 
 _FOLDS = 5
 _MAX_PAIRS = 4000  # beyond this an even sample is probed; its standard error is below 0.008
+_MAX_COHERENCE_PAIRS = 400  # each is read four times by a language model; standard error 0.025
 _CONTEXT_TURNS = 3
+
+
+@dataclass(frozen=True)
+class Coherence:
+    """How well a language model that only reads finds the chosen replies.
+
+    Attributes:
+        coherence: share of pairs whose chosen reply it finds the likelier one after the last turns, a token on average.
+        coherence_pmi: the same share after what each reply is likely without any turn before it has been taken off, so
+            that a reply gains nothing by being a common one.
+        chosen_nats: mean log-probability a token of the chosen replies after the last turns.
+        rejected_nats: of the rejected ones.
+        num_pairs: how many pairs were read.
+    """
+
+    coherence: float
+    coherence_pmi: float
+    chosen_nats: float
+    rejected_nats: float
+    num_pairs: int
+
+    def report(self) -> dict[str, float]:
+        """Return what `report.json` says beside the shares."""
+        return {name: value for name, value in asdict(self).items() if not name.startswith("coherence")}
 
 
 def probe_pairs(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue]) -> dict[str, float]:
@@ -35,11 +63,61 @@ def probe_pairs(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogu
     """
     if not pairs:
         return {}
-    sample = [pairs[place] for place in np.linspace(0, len(pairs) - 1, min(len(pairs), _MAX_PAIRS)).astype(int)]
+    sample = _sample(pairs, _MAX_PAIRS)
     found = {"topic": _topic(sample, dialogues), "length": _length(sample)}
     if len({pair.dialogue_id for pair in sample}) >= 2 * _FOLDS:
         found["words"] = _words(sample)
     return found
+
+
+def probe_report(
+    pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue], reader: CoherenceReader | None
+) -> dict[str, Any]:
+    """Return what a report says of all probes: `probes`, `probe_intervals` (95 %), and `coherence` where measured.
+
+    Args:
+        pairs: of one split, with emotions or without.
+        dialogues: the dialogues they point into, by id.
+        reader: the language model of the probe of coherence; None leaves it out.
+    """
+    shares = probe_pairs(pairs, dialogues)
+    num_pairs = dict.fromkeys(shares, min(len(pairs), _MAX_PAIRS))
+    coherence = None if reader is None else probe_coherence(pairs, dialogues, reader)
+    if coherence is not None:
+        for name, share in (("coherence", coherence.coherence), ("coherence_pmi", coherence.coherence_pmi)):
+            shares[name], num_pairs[name] = share, coherence.num_pairs
+    return {
+        "probes": shares,
+        "probe_intervals": {name: share_interval(share, num_pairs[name]) for name, share in shares.items()},
+        "coherence": None if coherence is None else coherence.report(),
+    }
+
+
+def probe_coherence(
+    pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue], reader: CoherenceReader
+) -> Coherence | None:
+    """Let a language model that only reads compare the replies of pairs after the last three turns before them.
+
+    Of many pairs an even sample is read. Ties count one half, and so does a pair with a reply that has no token.
+    None where there is no pair.
+
+    Source: our choice.
+    """
+    if not pairs:
+        return None
+    sample = _sample(pairs, _MAX_COHERENCE_PAIRS)
+    contexts = [_context(pair, dialogues) for pair in sample] * 2
+    nothing: list[Sequence[Turn]] = [()] * len(contexts)
+    replies = [pair.chosen for pair in sample] + [pair.rejected for pair in sample]
+    found = reader.read([*contexts, *nothing], [*replies, *replies])
+    chosen, rejected, chosen_alone, rejected_alone = found.reshape(4, len(sample))
+    return Coherence(
+        coherence=_share_won(np.nan_to_num(chosen - rejected)),
+        coherence_pmi=_share_won(np.nan_to_num((chosen - chosen_alone) - (rejected - rejected_alone))),
+        chosen_nats=float(np.nanmean(chosen)),
+        rejected_nats=float(np.nanmean(rejected)),
+        num_pairs=len(sample),
+    )
 
 
 def _words(pairs: Sequence[PreferencePair]) -> float:
@@ -65,12 +143,7 @@ def _words(pairs: Sequence[PreferencePair]) -> float:
 
 
 def _topic(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue]) -> float:
-    contexts = [
-        " ".join(
-            turn.text for turn in dialogues[pair.dialogue_id].turns[max(0, pair.turn - _CONTEXT_TURNS) : pair.turn]
-        )
-        for pair in pairs
-    ]
+    contexts = [" ".join(turn.text for turn in _context(pair, dialogues)) for pair in pairs]
     texts = contexts + [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     rows = _tfidf().fit_transform(texts)
     size = len(pairs)
@@ -81,6 +154,15 @@ def _topic(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue]) -
 
 def _length(pairs: Sequence[PreferencePair]) -> float:
     return _share_won(np.array([len(split_words(pair.chosen)) - len(split_words(pair.rejected)) for pair in pairs]))
+
+
+def _context(pair: PreferencePair, dialogues: Mapping[str, Dialogue]) -> Sequence[Turn]:
+    return dialogues[pair.dialogue_id].turns[max(0, pair.turn - _CONTEXT_TURNS) : pair.turn]
+
+
+def _sample(pairs: Sequence[PreferencePair], most: int) -> list[PreferencePair]:
+    """Return an even sample."""
+    return [pairs[place] for place in np.linspace(0, len(pairs) - 1, min(len(pairs), most)).astype(int)]
 
 
 def _tfidf(ngram_range: tuple[int, int] = (1, 1)) -> "TfidfVectorizer":

@@ -62,6 +62,8 @@ class RetrieveSource:
         for emotion in show_progress(sorted(set(emotions)), "retrieve", "emotions"):
             asking = np.array([place for place, wanted in enumerate(emotions) if wanted == emotion])
             pool = np.array([place for place, reply in enumerate(gold) if reply.emotion == emotion])
+            if pool.size == 0:
+                continue  # the split has the emotion, but no reply with it is among those that get a pair
             for query, document in self._deal(gold, emotion, asking, pool, index).items():
                 found[query] = [gold[document].text]
         return found

@@ -142,7 +142,7 @@ def _listing() -> str:
     """Return one line a corpus."""
     rows = {"builtin": "the built-in corpus: generated, not read; docs/corpus.md says what is in it"}
     rows |= {name: corpus.about for name, corpus in corpora().items()}
-    return "\n".join(["corpora:", *(f"  {name:14}{about}" for name, about in rows.items()), ""])
+    return "\n".join(["corpora:", *(f"  {name:{max(map(len, rows)) + 2}}{about}" for name, about in rows.items()), ""])
 
 
 def _import(recipe: ImportRecipe, seed: int, options: Any, out: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ LINE = json.dumps({"a": "\u00e9"}, ensure_ascii=False) + "\n"
         (b'{"a":"\x01"}', "1: not JSON (Invalid control character at at 7)"),
         (b"3", "1: want a JSON object, not a JSON value; write one JSON object a line"),
         (b'"a"', "1: want a JSON object, not a JSON string"),
-        (b'{"a":1}\nnull\n{"a":2}', "2: want a JSON object, not a JSON value"),
+        (b'{"a":1}\nnull\n{"a":2}', "2: want a JSON object, not null"),
     ],
 )  # fmt: skip
 def test_what_is_no_line_of_json_is_named(tmp_path, raw, fault):

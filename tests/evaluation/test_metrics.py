@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epo.data.chance import chance_levels, is_hardly_better
+from epo.data.chance import chance_levels, is_hardly_better, share_interval
 from epo.evaluation import metrics
 
 
@@ -167,3 +167,12 @@ def test_token_f1_is_symmetric_and_bounded(first, second):
 def test_a_fact_standing_alone_is_found(fact, tail):
     if fact.split():
         assert metrics.count_facts(f"{fact} {tail}", [fact]) == 1
+
+
+def test_the_interval_of_a_share_by_hand():
+    # Wilson with z = 1.96 for 5 of 10: centre 0.5, half 1.96 / 1.38416 sqrt(0.025 + 0.009604) = 0.26341.
+    assert share_interval(0.5, 10) == pytest.approx((0.23659, 0.76341), abs=1e-4)
+    assert share_interval(1.0, 4) == pytest.approx((0.51011, 1.0), abs=1e-4)
+    assert share_interval(0.0, 1)[0] == 0.0
+    with pytest.raises(ValueError, match="no cases"):
+        share_interval(0.5, 0)

@@ -118,6 +118,19 @@ def test_a_report_of_names_alone_still_renders(tmp_path):
     assert "sft" in "".join(_Outline((tmp_path / "report.html").read_text()).text)
 
 
+def test_no_chart_is_drawn_of_nothing(report, tmp_path):
+    assert "Fact recall of each row" in render_html(json.loads(json.dumps(report, default=asdict)))
+    bare = render_html({"rows": [{"name": "sft", "emotion_score": 0.5, "fact_recall": None}]})
+    assert "EmotionScore of each row" in bare and "Fact recall of each row" not in bare
+    assert "Not measured in this run." in bare
+
+
+def test_the_clips_of_each_emotion_are_counted(report):
+    counts = np.diag(range(7)).tolist()
+    page = render_html({"rows": [{"name": "sft"}], "emotion_recognition": {"accuracy": 1.0, "confusion": counts}})
+    assert [int(n) for n in re.findall(r"<small>n (\d+)</small></th><td", page)] == list(range(7))
+
+
 def test_merge_sets_keys_and_rewrites_both(report, tmp_path):
     write_report(tmp_path, report)
     merged = merge_report(

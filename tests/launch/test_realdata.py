@@ -42,11 +42,12 @@ def test_sft_and_epo_run_on_real_conversations_speech_and_faces(tmp_path):
     sft = stage("sft", "sft", *few, *cache, *parts)
     pairs = stage("preferences", "preferences") / "pairs.jsonl"
     epo = stage("epo", "epo", *few, *cache, "--pairs", str(pairs), "--model", str(sft))
-    models = ("--sft", str(sft), "--epo", str(epo), "--pairs", str(pairs))
+    control = stage("sft", "sft_chosen", *few, *cache, "--pairs", str(pairs), "--model", str(sft))
+    models = ("--sft", str(sft), "--control", str(control), "--epo", str(epo), "--pairs", str(pairs))
     report = stage("evaluate", "evaluate", *cache, *models, "--max_dialogues", "3", "--max_new_tokens", "8")
 
     rows = {row["name"]: row for row in json.loads((report / "report.json").read_text())["rows"]}
-    assert set(rows) >= {"majority", "sft", "sft+epo", "sft+epo, clips shuffled"}
+    assert set(rows) >= {"majority", "sft", "sft+chosen", "sft+epo", "sft+epo, clips shuffled"}
     assert rows["sft"]["reward_accuracy"] == 0.5  # the reference against itself
     assert rows["sft+epo"]["prompt_tokens"] > rows["sft+epo, no clip"]["prompt_tokens"]
     first = json.loads(pairs.read_text().splitlines()[0])

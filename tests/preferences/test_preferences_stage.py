@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import launch.preferences as stage
 from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues, write_dialogues
 from epo.emotions import EMOTIONS, fitting_emotion
+from epo.model.tokenizer import train_tokenizer
 from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.gold import collect_gold
 from epo.preferences.pair import read_pairs
@@ -108,8 +110,71 @@ def test_the_report_says_how_good_the_reader_is(tmp_path, data, capsys):
     assert report["splits"]["test"]["reader_replies"] == 28
     assert "the reader behind emotion_divergence is right on" in capsys.readouterr().out
     page = " ".join((out / "pairs.html").read_text().split())
-    assert "right on 1.000 of the 56 gold replies, each held out from its fitting" in page and "<b>" in page
+    assert "right on 1.000 (0.94 to 1.00) of the 56 gold replies; always the commonest label: 0.286" in page
+    assert "Each was held out from its fitting with its dialogue." in page
     assert "emotion_divergence says little" not in page
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """Train, 85 % of it neutral, in words that tell nothing of it; nine such dialogues to validate; one to test."""
+    path = tmp_path_factory.mktemp("noise") / "dialogues.jsonl"
+    feelings = ["neutral"] * 34 + ["happy"] * 3 + ["sad", "angry", "surprised"]
+    talks = [
+        Dialogue(
+            f"{split}-{i}",
+            (Turn("user", f"What of thing {i}?"), Turn("assistant", f"Thing {i} it is.", feelings[-1 - i % 40])),
+            split=split,
+        )
+        for split, count in (("train", 160), ("validation", 9), ("test", 1))
+        for i in range(count)
+    ]
+    write_dialogues(path, talks)
+    return path
+
+
+def test_a_mostly_neutral_corpus_with_small_splits(tmp_path, noise, capsys):
+    """Seven tenths of the replies are kept, what that costs is said, and a split that gives no pair stops nothing."""
+    out = run(tmp_path, noise, counter_emotion="random")
+    splits = json.loads((out / "report.json").read_text())["splits"]
+    train, validation, test = (splits[name] for name in ("train", "validation", "test"))
+    assert 112 <= train["pairs"] <= 116 and train["left_out_for_equal"] > 80
+    left_out = "left out to bring chosen and rejected emotions together"
+    assert train["dropped"] == {left_out: 160 - train["pairs"]}
+    assert 0.3 < train["total_variation"] < 0.7
+    assert validation["pairs"] >= 6 and test["pairs"] == 0 and test["probes"] == {}
+    assert test["dropped"] == {"the source has no reply in another emotion": 1}
+    said = capsys.readouterr().out
+    assert "verdict: not fit to train on" in said and "  ! train: the emotions of chosen and rejected replies" in said
+    assert "test: no pairs; test: the source has no reply in another emotion 1 times" in said
+    assert f"  {160 - train['pairs']} replies without a pair: {left_out}" in said
+    page = " ".join((out / "pairs.html").read_text().split())
+    assert "Verdict: not fit to train on" in page and "equal marginals would leave out" in page
+
+
+def test_a_threshold_on_a_reader_that_says_little_is_refused(tmp_path, noise, data):
+    with pytest.raises(RecipeError, match=r"min_emotion_divergence is 0.1, but emotion_classifier corpus is right on"):
+        run(tmp_path, noise, min_emotion_divergence=0.1)
+    assert not (tmp_path / "out" / "pairs.jsonl").exists()
+    assert (run(tmp_path, data, min_emotion_divergence=0.1, splits=["test"]) / "pairs.jsonl").exists()
+
+
+def test_coherence_is_measured_by_a_named_model_and_changes_no_pair(tmp_path, data):
+    tokenizer = train_tokenizer([turn.text for talk in read_dialogues(data) for turn in talk.turns], 300)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    for part in (LlamaForCausalLM(config), tokenizer):
+        part.save_pretrained(tmp_path / "lm")
+    plain = (run(tmp_path, data, splits=["test"]) / "pairs.jsonl").read_bytes()
+    assert "Coherence was not measured" in (tmp_path / "out" / "pairs.html").read_text()
+    keys = {"coherence_model": str(tmp_path / "lm"), "output_dir": str(tmp_path / "read"), "splits": ["test"]}
+    run(tmp_path, data, **keys)
+    assert (tmp_path / "read" / "pairs.jsonl").read_bytes() == plain
+    summary = json.loads((tmp_path / "read" / "report.json").read_text())["splits"]["test"]
+    assert {"coherence", "coherence_pmi"} < set(summary["probes"]) == set(summary["probe_intervals"])
+    assert summary["coherence"]["num_pairs"] == summary["pairs"]
+    assert "Coherence was not measured" not in (tmp_path / "read" / "pairs.html").read_text()
 
 
 def test_changed_data_is_built_anew(tmp_path, data, capsys):
@@ -141,9 +206,19 @@ def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
         ({"max_length_ratio": 0.5}, "max_length_ratio is 0.5, want 1 or more"),
         ({"context_turns": 0}, "context_turns is 0"),
         ({"require_clip": True}, "nothing to build pairs on for splits"),
-        ({"min_similarity": 1.0, "splits": ["test"]}, "every reply was dropped: test: content too different 28 times"),
+        (
+            {"min_similarity": 1.0, "splits": ["test"]},
+            "every reply was dropped: test: no candidate accepted: content too different 28 times",
+        ),
         ({"source": "llm"}, "source llm wants llm_model, and llm_base_url unless"),
         ({"source": "policy"}, "source policy wants policy_model"),
+        ({"match_marginals": True}, "key 'match_marginals' has been replaced: write `marginals: near` for true"),
+        ({"drop_surplus": False}, "key 'drop_surplus' has been replaced: write `marginals: equal` for true"),
+        ({"marginals": "matched"}, "marginals is 'matched', want"),
+        ({"max_dropped_share": 1.5}, "max_dropped_share is 1.5, want a share of the replies, 0 to 1"),
+        ({"marginals": "equal", "max_dropped_share": 0.1}, "key max_dropped_share belongs to marginals: near"),
+        ({"coherence_dtype": "bfloat16"}, "key coherence_dtype belongs to coherence_model, and none is named"),
+        ({"coherence_model": "gone"}, "gone: neither a folder nor a reachable hub name holds this part"),
         ({"counter_emotoin": "random"}, "nearest known key is 'counter_emotion'"),
         ({"llm_model": "m"}, "key llm_model belongs to source llm; this recipe's source is retrieve, which ignores it"),
         ({"policy_dtype": "bfloat16", "source": "rewrite"}, "key policy_dtype belongs to source policy; .* is rewrite"),
@@ -193,7 +268,7 @@ def test_policy_source_with_a_real_model(tmp_path, corpus, make_model, capsys):
     processor.save_pretrained(tmp_path / "sft")
     keys = {
         "source": "policy", "policy_model": str(tmp_path / "sft"), "policy_max_new_tokens": 8, "policy_batch_size": 5,
-        "max_length_ratio": 20.0, "min_script_share": 0.0, "counter_emotion": "random", "drop_surplus": False,
+        "max_length_ratio": 20.0, "min_script_share": 0.0, "counter_emotion": "random", "max_dropped_share": 0.0,
         "splits": ["train"], "replies": "last",
     }  # fmt: skip
     out = run(tmp_path, corpus / "dialogues.jsonl", **keys)

@@ -84,6 +84,11 @@ def test_never_from_the_same_dialogue_or_another_language():
     assert OppositeRandomSource(0).propose(gold, other(gold)) == [[], [], []]
 
 
+def test_an_emotion_that_no_reply_to_be_paired_has_gives_no_candidate():
+    gold = [reply for reply in gold_replies(copies=1) if reply.emotion == "happy"]
+    assert retriever(gold).propose(gold, ["sad"] * len(gold)) == [[]] * len(gold)
+
+
 def test_where_nothing_fits_the_nearest_is_shown_for_the_report():
     gold = gold_replies(copies=1)
     found = retriever(gold, max_similarity=0.0).propose(gold, other(gold))

@@ -5,9 +5,8 @@ import pytest
 
 from epo.data.dialogue import DataError, Dialogue, Turn
 from epo.emotions import EMOTIONS
-from epo.preferences.classifier import CorpusReader, ModelReader, confusion_table, rate_reader
+from epo.preferences.classifier import CorpusReader, ModelReader, ReaderQuality, confusion_table, rate_reader
 from epo.preferences.gold import GoldReply, collect_gold
-from epo.preferences.page import render_page
 from epo.preferences.pair import PreferencePair
 from epo.preferences.probe import probe_pairs
 from epo.preferences.scores import Examiner, Thresholds, token_f1
@@ -141,29 +140,6 @@ def test_probes_of_few_pairs_or_wordless_ones():
     assert probe_pairs([pair(i, "!", "?") for i in range(12)], DIALOGUES)["words"] == 0.5
 
 
-def test_page_shows_twenty_pairs_and_escapes_them():
-    summary = {
-        "pairs": 40, "dropped": {"empty <reply>": 2}, "total_variation": 0.0, "probes": {"topic": 0.5, "length": 0.5},
-        "chosen_emotions": dict.fromkeys(EMOTIONS, 1), "rejected_emotions": dict.fromkeys(EMOTIONS, 1),
-    }  # fmt: skip
-    baseline = {"pairs": 40, "probes": {"topic": 0.7, "length": 0.5, "words": 0.9}}
-    report = {
-        "pairs": 40, "source": "test", "counter_emotion": "random", "match_marginals": True,
-        "emotion_classifier": "corpus", "reader_accuracy": 0.434, "reader_majority": 0.419, "reader_replies": 90,
-        "reader_says_little": True,
-        "splits": {"train": summary | {"opposite_random": baseline}},
-    }  # fmt: skip
-    pairs = [pair(i, f"<script>{i}</script>", "b") for i in range(40)]
-    page = render_page(report, pairs, DIALOGUES, seed=0)
-    assert page.count("&lt;script&gt;") == 20 and "<script" not in page
-    assert "empty &lt;reply&gt;" in page and "0.900" in page and "too few" in page
-    assert "0.434 of the 90 gold replies" in page and "always the commonest label: 0.419" in page
-    assert "<b>That is hardly better: on this corpus emotion_divergence says little" in page
-    assert "says little" not in render_page(report | {"reader_says_little": False}, pairs, DIALOGUES, seed=0)
-    assert "http" not in page.replace("http-equiv", "")
-    assert page == render_page(report, pairs, DIALOGUES, seed=0) != render_page(report, pairs, DIALOGUES, seed=1)
-
-
 class _Fixed:
     """Reads one distribution whatever it is given."""
 
@@ -180,8 +156,17 @@ def test_a_reader_is_rated_against_the_commonest_label_of_the_same_replies():
     assert (always.accuracy, always.majority, always.num_replies) == (0.6, 0.6, 5) and always.is_hardly_better
     assert (never.accuracy, never.majority) == (0.2, 0.6) and never.is_hardly_better
     assert rate_reader([], _Fixed("sad")).report() == {
-        "reader_accuracy": None, "reader_majority": None, "reader_replies": 0,
+        "reader_accuracy": None, "reader_interval": None, "reader_majority": None, "reader_replies": 0,
+        "reader_says_little": False,
     }  # fmt: skip
+
+
+def test_a_reader_that_may_be_better_by_chance_alone_says_little():
+    # 7 of 9 against a commonest label of 4 of 9: far better, but Wilson's interval begins at 0.45, just above 4/9.
+    few = ReaderQuality(7 / 9, 4 / 9, 9)
+    assert few.interval == pytest.approx((0.4526, 0.9368), abs=1e-3) and not few.is_hardly_better
+    assert ReaderQuality(6 / 9, 4 / 9, 9).is_hardly_better and not ReaderQuality(6 / 9, 4 / 9, 900).is_hardly_better
+    assert ReaderQuality(6 / 9, 4 / 9, 9).report()["reader_says_little"] is True
 
 
 def test_the_corpus_reader_is_rated_on_dialogues_it_was_not_fitted_on():

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from epo.data.characters import is_encodable
 from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import DataError
+from epo.data.lines import parse_line
 
 Row = dict[str, Any]
 SEPARATED = (".csv", ".tsv")
@@ -164,17 +165,12 @@ def _json_lines(
 ) -> Iterator[tuple[str, int, Row]]:
     for number, line in enumerate(file, 1):
         where = f"{path}:{number}"
-        if not line.strip() or not _is_readable(line, where, report):
+        if not line.strip():
             continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):  # also of a number with thousands of digits
-            value = None
-        if isinstance(value, dict):
+        value = parse_line(line.encode(errors="surrogateescape"), where, report)
+        if value is not None and _is_readable(line, where, report):
             for row in _inside(value, within, {}, where, report):
                 yield where, number, row
-        else:
-            report.fault("line is not a JSON object", where, "write one object a line")
 
 
 def _json_document(

@@ -322,7 +322,7 @@ REFUSED = {
     "UTF-16 without its mark": ({}, "talk.csv", f"{HEADER}\n".encode("utf-16-le")),
     "a .xlsx file is no text; save the sheet as CSV": ({"files": "*.xlsx"}, "talk.xlsx", b"PK\x03\x04"),
     "talk.json: not JSON": ({}, "talk.json", "{"),
-    "talk.jsonl:1: line is not a JSON object": ({}, "talk.jsonl", "[1]\n"),
+    "talk.jsonl:1: want a JSON object, not a JSON array": ({}, "talk.jsonl", "[1]\n"),
     "no column 'Emotoin'": ({"columns": "text=Utterance,emotion=Emotoin"}, "a.jsonl", '{"Utterance": "x"}'),
 }  # fmt: skip
 
