@@ -301,4 +301,4 @@ def _pixels(stream: Any) -> int:
     return stream.width * stream.height if stream.type == "video" else 0
 
 
-__all__ = ["MAX_HELD_BYTES", "Source", "is_short"]
+__all__ = ["MAX_HELD_BYTES", "Kind", "MediaError", "Source", "is_short"]
