@@ -87,8 +87,10 @@ def test_bars_are_shares_of_their_series():
     assert chart.top == 80
     assert [(bar[4], bar[5]) for bar in chart.bars] == [(0, "25.0 %"), (0, "75.0 %"), (2, "50.0 %"), (2, "50.0 %")]
     left, top, width, height, _, _ = chart.bars[1]
-    assert (left, top + height) == (WIDTH / 2, HEIGHT) and height == pytest.approx(HEIGHT * 75 / 80)
-    assert width == pytest.approx(0.86 * WIDTH / 2 / 3)
+    assert (left, top + height) == (WIDTH / 2 + (WIDTH / 2 - 90) / 2, HEIGHT) and height == pytest.approx(
+        HEIGHT * 75 / 80
+    )
+    assert width == 30  # at most
     assert draw_bars("t", ("a",), [[0]]).bars == ()
 
 
