@@ -324,6 +324,11 @@ class _Reading:
         return alternate_roles(names)
 
     def _emotion(self, line: _Utterance) -> Any:
+        if line.label and not self._knows(line.label):
+            # by label, so that the card says what is missing in the map and how often
+            kind = f"label {line.label!r} is not in the map {self.table.labels.name!r}"
+            self.report.fault(kind, line.where, "add it to the map")
+            return None
         if line.label:
             return read_label(line.label, self.table.labels, line.where, self.report)
         if "emotion" in self.cells:
