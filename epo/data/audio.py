@@ -7,8 +7,9 @@ from typing import Any
 import av
 import numpy as np
 
+from epo.data.media_file import MediaError
 from epo.data.media_limits import MediaLimits
-from epo.data.media_source import MediaError, Source
+from epo.data.media_source import Source
 
 MIN_AUDIO_SECONDS = 0.025
 """One window of the spectrogram; of less sound there is none."""

@@ -21,7 +21,7 @@ def cut_off_evidence(path: Path) -> str | None:
         promised = _promised_bytes(file, size)
         if promised is not None and promised - size > max(_MISSING_BYTES, _MISSING_BYTES_SHARE * promised):
             return f"the file holds {size} bytes where its parts add up to {promised}"
-        return "its last page is torn" if _is_torn_ogg(file, size) else None
+        return "its last part is torn" if _is_torn_ogg(file, size) or _is_torn_flv(file, size) else None
 
 
 def _promised_bytes(file: BinaryIO, size: int) -> int | None:
@@ -42,8 +42,6 @@ def _promised_bytes(file: BinaryIO, size: int) -> int | None:
         return _end_of_parts(file, size, 0, _mp4_part)
     if kind == b"\x1a\x45\xdf\xa3":
         return _end_of_parts(file, size, 0, _matroska_part)
-    if kind[:3] == b"FLV":
-        return _end_of_parts(file, size, 13, _flv_part)
     if kind == b"\x30\x26\xb2\x75":
         return _asf_size(file)
     return None
@@ -78,7 +76,7 @@ def _caf_part(head: bytes) -> int | None:
 
 
 def _flv_part(head: bytes) -> int | None:
-    return int.from_bytes(head[5:8], "big") + 11 + 4 if head[4:5] in (b"\x08", b"\x09", b"\x12") else None
+    return int.from_bytes(head[1:4], "big") + 11 + 4 if head[:1] in (b"\x08", b"\x09", b"\x12") else None
 
 
 def _matroska_part(head: bytes) -> int | None:
@@ -93,6 +91,11 @@ def _matroska_part(head: bytes) -> int | None:
 
 def _vint_length(head: bytes, at: int) -> int:
     return 9 - head[at].bit_length() if at < len(head) else 0
+
+
+def _is_torn_flv(file: BinaryIO, size: int) -> bool:
+    file.seek(0)
+    return file.read(3) == b"FLV" and (_end_of_parts(file, size, 13, _flv_part) or 0) > size
 
 
 def _is_torn_ogg(file: BinaryIO, size: int) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 from epo.data.audio import read_sound
 from epo.data.completeness import cut_off_evidence
 from epo.data.dialogue import Clip
+from epo.data.media_file import Kind, MediaError
 from epo.data.media_limits import MediaLimits
-from epo.data.media_source import Kind, MediaError, Source, is_short
+from epo.data.media_source import Source, is_short
 from epo.data.video import read_pictures
 
 SILENT_DBFS = -60.0

@@ -6,9 +6,9 @@ import numpy as np
 
 from epo.data.audio import MIN_AUDIO_SECONDS, decode_audio
 from epo.data.dialogue import Clip
+from epo.data.media_file import MediaError
 from epo.data.media_formats import MEDIA_FORMATS
 from epo.data.media_limits import MediaLimits
-from epo.data.media_source import MediaError
 from epo.data.video import decode_video, sample_times
 
 READER_VERSION = 2

@@ -4,14 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
-from av.stream import Disposition
 
 from epo.data.completeness import cut_off_evidence
-from epo.data.dialogue import DataError
-from epo.data.media_formats import MEDIA_FORMATS, refusal
+from epo.data.media_file import (
+    MAX_CODED_PIXELS,
+    Kind,
+    MediaError,
+    check_decodable,
+    common_beginning,
+    open_container,
+    open_file,
+    usable_streams,
+)
 
 # Below this, reading through is cheaper than a jump, and never wrong.
 _SEEK_FROM_S = 4.0
@@ -26,62 +33,11 @@ _BARE_SOUND = ("aac", "ac3", "amr", "amrnb", "amrwb", "dts", "eac3", "mlp", "mp3
 _SEEK_BACK_S = (0.0, 2.0, 15.0, 120.0)
 MAX_HELD_BYTES = 2**26
 """Packets of one span that are kept in memory, at most."""
-MAX_CODED_PIXELS = 2**26
-"""Twice 8K; anything larger is refused before memory is taken."""
-_RATES_HZ = (1000, 768_000)
 # Time stamps that fall back by more than this are a clock that started anew, as in files joined end to end.
 _RESTART_S = 1.0
 _MOST_BROKEN_READS = 100  # places in a row at which a container may be unreadable before the rest is given up
 # A span that ends this much early is worth an error; sound and picture stray by a frame or two.
 _MISSING_S, _MISSING_SHARE = 0.5, 0.1
-_PICTURES_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-
-Kind = Literal["audio", "video"]
-
-
-class MediaError(DataError):
-    """A media file cannot be used; the message starts with its path."""
-
-
-@contextmanager
-def open_container(path: Path) -> Iterator[Any]:
-    """Open a media file as one of the containers taken, and name the file in whatever goes wrong until it is closed.
-
-    Raises:
-        MediaError: the file is missing, empty, no media file, or of a kind that is not taken.
-    """
-    try:
-        if path.stat().st_size == 0:
-            raise MediaError(f"{path}: the file is empty; restore it or remove it from the clip")
-        try:
-            container = open_file(path)
-        except (av.FFmpegError, EOFError) as error:
-            raise MediaError(f"{path}: {refusal(path, error)}") from error
-        with container:
-            yield container
-    except MediaError:
-        raise
-    except (av.FFmpegError, OSError, EOFError, ValueError, MemoryError) as error:
-        reason = getattr(error, "strerror", None)  # FFmpeg's own words; the rest of its message is a number
-        raise MediaError(
-            f"{path}: cannot be decoded ({error if reason is None else reason}); convert or restore the file"
-        ) from error
-
-
-def open_file(path: Path) -> Any:
-    """Open a container with PyAV; nothing but this very file is ever opened."""
-    options = {
-        "max_pixels": str(MAX_CODED_PIXELS),
-        "format_whitelist": MEDIA_FORMATS,
-        "protocol_whitelist": "file",
-    }
-    return av.open(f"file:{path}", options=options)
-
-
-def usable_streams(container: Any, kind: Kind) -> list[Any]:
-    """Return the streams of a kind, without cover art and thumbnails."""
-    streams = container.streams.audio if kind == "audio" else container.streams.video
-    return [stream for stream in streams if not stream.disposition & _PICTURES_BESIDE]
 
 
 @dataclass
@@ -220,17 +176,18 @@ class Source:
         return 0.0 if self.container.duration is None else float(self.container.duration / av.time_base)
 
     def _choose(self) -> None:
-        streams = usable_streams(self.container, self.kind)
+        usable = usable_streams(self.container, self.kind)
+        streams = [stream for stream in usable if stream.codec_context is not None] or usable
         best = self.container.streams.best(self.kind)
         self.stream = best if best in streams else max(streams, key=_pixels, default=None)
         if self.stream is None:
             has_art = bool(self.container.streams.video) and self.kind == "video"
             art = ": a cover picture is no footage of a speaker" if has_art else ""
             raise MediaError(f"{self.path}: has no {self.kind} stream{art}; remove it from the clip's {self.kind!r}")
-        _check_decodable(self.path, self.kind, self.stream)
+        check_decodable(self.path, self.kind, self.stream)
         self.stream.codec_context.thread_count = 1  # ranks share the cores
         self.stream.codec_context.options = {"max_pixels": str(MAX_CODED_PIXELS)}
-        self.begin_s, self.tick_s = _common_beginning(self.container), float(self.stream.time_base)
+        self.begin_s, self.tick_s = common_beginning(self.path, self.container), float(self.stream.time_base)
         self.reached_s, self.is_read, self._clock = 0.0, False, _Clock()
 
     def _has_invented_times(self) -> bool:
@@ -340,36 +297,8 @@ class _Clock:
         self._last, self._duration = stamp + self._offset, packet.duration or 0
 
 
-def _common_beginning(container: Any) -> float:
-    """Return the earliest time stamp of the sounds and pictures, in seconds; 0 where there is none."""
-    streams = [*usable_streams(container, "audio"), *usable_streams(container, "video")]
-    starts = [float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None]
-    return min(starts, default=0.0)
-
-
-def _check_decodable(path: Path, kind: Kind, stream: Any) -> None:
-    context = stream.codec_context
-    if context is None:
-        raise MediaError(f"{path}: no decoder knows its {kind} stream; convert the file")
-    if kind == "video" and stream.width * stream.height > MAX_CODED_PIXELS:
-        raise MediaError(f"{path}: frames of {stream.width}x{stream.height} px; scale it down to 8K or less")
-    if kind == "audio" and context.sample_rate and not _RATES_HZ[0] <= context.sample_rate <= _RATES_HZ[1]:
-        raise MediaError(
-            f"{path}: its header says {context.sample_rate} Hz, want {_RATES_HZ[0]} to {_RATES_HZ[1]}; convert the file"
-        )
-
-
 def _pixels(stream: Any) -> int:
     return stream.width * stream.height if stream.type == "video" else 0
 
 
-__all__ = [
-    "MAX_CODED_PIXELS",
-    "MAX_HELD_BYTES",
-    "Kind",
-    "MediaError",
-    "Source",
-    "is_short",
-    "open_container",
-    "usable_streams",
-]
+__all__ = ["MAX_HELD_BYTES", "Source", "is_short"]

@@ -83,9 +83,10 @@ def _to_rgb(frame: Any, width: int, height: int) -> np.ndarray:
     if frame.interlaced_frame and frame.height > 1:
         frame = _top_field(frame)
     has_alpha = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
-    picture = frame.reformat(
-        width=width, height=height, format="rgba" if has_alpha else "rgb24", threads=1
-    ).to_ndarray()
+    try:
+        picture = frame.reformat(width, height, "rgba" if has_alpha else "rgb24", threads=1).to_ndarray()
+    except av.FFmpegError as error:
+        raise ValueError(f"{frame.format.name} of colour space {frame.colorspace} cannot be made RGB") from error
     if not has_alpha:
         return np.asarray(picture)
     opacity = picture[..., 3:].astype(np.uint16)

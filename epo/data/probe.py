@@ -7,7 +7,7 @@ import av
 
 from epo.data.dialogue import Clip
 from epo.data.examination import ClipReport
-from epo.data.media_source import MediaError, open_container, usable_streams
+from epo.data.media_file import MediaError, open_container, usable_streams
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from epo.data.media_file import MediaError
 from epo.data.media_limits import MediaLimits
-from epo.data.media_source import MAX_HELD_BYTES, MediaError, Source, is_short
+from epo.data.media_source import MAX_HELD_BYTES, Source, is_short
 from epo.data.picture import Canvas
 
 # Half a millisecond of slack: a time that falls on a frame's first moment shows that frame.
@@ -144,7 +145,7 @@ def _pictures_at(
     """
     served, until_s, last = 0, 0.0, None
     for _, until_s, last in timed_frames(source, packets):
-        count = sum(time_s < until_s - _SLACK_S for time_s in times_s) - served
+        count = max(0, sum(time_s < until_s - _SLACK_S for time_s in times_s) - served)  # time stamps may fall back
         served += count
         yield last, count
         if served == len(times_s):
