@@ -63,6 +63,14 @@ def test_findings_say_what_to_look_at():
     assert description.in_order() == ["train", "test", "no split"]
 
 
+def test_a_corpus_of_clips_alone_serves_the_extractor_alone():
+    description = describe(*(Dialogue(split, (user(split),), split=split) for split in ("train", "validation", "test")))
+    assert description.findings() == [
+        "train has no assistant turn, so there is no reply to learn: it serves the extractor alone"
+    ]
+    assert "Emotions of assistant turns" not in [table.title for table in make_tables(description, {}, {})]
+
+
 def test_quantiles_by_hand():
     spread = Spread()
     assert spread.as_json() == {"count": 0, "median": None, "p95": None, "least": None, "most": None}

@@ -285,7 +285,7 @@ def test_many_rows_come_a_page_at_a_time(tmp_path):
         Dialogue(f"d{i}", (Turn("user", f"word {('even', 'odd')[i % 2]}"),), split="train") for i in range(120)
     ]
     record = ExaminationRecord(tmp_path, LIMITS)
-    assert write_corpus_page(dialogues, tmp_path / "f", tmp_path / "pages", record, 0, 1) == 0
+    assert write_corpus_page(dialogues, tmp_path / "f", tmp_path / "pages", record, 0, 1) == (0, [])
     asks = """
       const states = [fields.found.text];
       fields.more.heard.click(); states.push(fields.found.text);
