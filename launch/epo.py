@@ -11,7 +11,7 @@ from compressor.seams import load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
-from epo.preferences.pair import PreferencePair, read_pairs
+from epo.preferences.pair import PreferencePair
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.examples import PairExample, pair_examples, pairs_to_learn
@@ -23,7 +23,7 @@ from launch.precision import require_precision
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import check_words, fit, named, open_corpus, placed_texts, plan_batches, schedule
+from launch.training import check_words, fit, named, open_corpus, open_pairs, placed_texts, plan_batches, schedule
 
 
 @dataclass(kw_only=True)
@@ -50,7 +50,7 @@ def run() -> None:
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
-    pairs = read_pairs(recipe.pairs, by_id)
+    pairs = open_pairs(recipe.pairs, by_id)
     pairs_to_learn(pairs, by_id, recipe.pairs, recipe.data)
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:

@@ -27,7 +27,6 @@ from epo.evaluation.report import Row, describe_hardware, format_table, write_re
 from epo.evaluation.rewards import adapter_logps, pair_logps, reward_margins, wins
 from epo.evaluation.scoring import ReplyScorer, scored
 from epo.model.processing import split_reply
-from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder
 from epo.training.examples import (
     Example,
@@ -43,7 +42,7 @@ from launch.ranks import gather_shares, join_ranks, share
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import open_corpus
+from launch.training import open_corpus, open_pairs
 
 Labelled = list[tuple[str, Emotion]]
 """Gold replies and the emotions they are written in."""
@@ -116,7 +115,7 @@ def run() -> None:
     kept = {example.dialogue_id for example in examples}
     pairs = [
         pair
-        for pair in pair_examples(read_pairs(recipe.pairs, by_id), by_id, recipe.split)
+        for pair in pair_examples(open_pairs(recipe.pairs, by_id), by_id, recipe.split)
         if pair.example.dialogue_id in kept
     ]
     task = Task(

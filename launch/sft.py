@@ -17,7 +17,6 @@ from epo.data.dialogue import Dialogue
 from epo.data.replies import ReplyChoice
 from epo.evaluation.text_recall import text_recall
 from epo.model.processing import reply_text
-from epo.preferences.pair import read_pairs
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
 from epo.training.examples import Example, examples_of_split, pairs_to_learn, reply_examples
 from epo.training.lora import (
@@ -44,6 +43,7 @@ from launch.training import (
     fit,
     named,
     open_corpus,
+    open_pairs,
     placed_texts,
     plan_batches,
     save_weights,
@@ -169,7 +169,7 @@ def _examples(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Example]:
     if recipe.pairs is None:
         return examples_of_split(dialogues, "train", recipe.data, recipe.replies, recipe.require_clip)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
-    pairs = read_pairs(recipe.pairs, by_id)
+    pairs = open_pairs(recipe.pairs, by_id)
     return [pair.example for pair in pairs_to_learn(pairs, by_id, recipe.pairs, recipe.data)]
 
 

@@ -184,6 +184,8 @@ def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
 def _count_sft(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count replies, or chosen replies where the recipe names pairs."""
     dialogues = _dialogues(check, recipe.data, files)
+    if dialogues is None and check.waits_for is None:
+        return  # faulty, which is said once
     if recipe.pairs is not None:
         check.unit = "chosen replies"
         pairs = _pairs_to_learn(check, recipe, files)

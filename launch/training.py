@@ -14,7 +14,9 @@ from compressor.curriculum import ScheduledDataset
 from compressor.fitting import PromptTooLong, memory_prompt
 from compressor.seams import gather_together
 from epo.data.dialogue import DataError, Dialogue, read_dialogues
+from epo.data.findings import StopAtFault
 from epo.model.processing import refuse_tokens, special_tokens
+from epo.preferences.pair import PreferencePair, read_pairs
 from epo.training.examples import Example
 from launch.progress import show_own_progress
 from launch.recipe import RecipeError, accumulation_steps, require_max_steps
@@ -152,5 +154,22 @@ def placed_texts(path: str, dialogues: Iterable[Dialogue]) -> Iterator[tuple[str
 
 
 def open_corpus(path: str) -> list[Dialogue]:
-    """Read and validate a dialogues file."""
-    return list(read_dialogues(path))
+    """Read and validate a dialogues file, and say what is odd about it."""
+    findings = StopAtFault()
+    dialogues = list(read_dialogues(path, findings))
+    _print_notes(path, findings)
+    return dialogues
+
+
+def open_pairs(path: str, dialogues: Mapping[str, Dialogue]) -> list[PreferencePair]:
+    """Read and validate the pairs that point into dialogues, by id, and say what is odd about them."""
+    findings = StopAtFault()
+    pairs = read_pairs(path, dialogues, findings)
+    _print_notes(path, findings)
+    return pairs
+
+
+def _print_notes(path: str, findings: StopAtFault) -> None:
+    if stage.rank() == 0:
+        for kind, count in findings.notes.items():
+            print(f"{path}: noted: {count} x {kind}")

@@ -28,6 +28,7 @@ from epo.emotions import EMOTIONS
 
 # By the ends of file names, for the index; a dialogue's own page looks into the file.
 _PLAYABLE_ENDS = {".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".m4v", ".mov", ".webm", ".aac"}
+_PAGE_LIMIT_S = 1800.0  # decoding and encoding the clips of one dialogue, of which there may be hundreds
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class _Entry:
 
 def write_corpus_page(
     dialogues: Iterable[Dialogue], source: Path, folder: Path, record: ExaminationRecord, limit: int, workers: int
-) -> int:
+) -> tuple[int, list[str]]:
     """Write the index of a corpus and the pages of the dialogues that one should look at first.
 
     Args:
@@ -58,7 +59,7 @@ def write_corpus_page(
         workers: processes that decode for them.
 
     Returns:
-        How many pages were written beside the index.
+        How many pages were written beside the index, and a line for each that could not be.
     """
     rows: list[dict[str, Any]] = []
     entries: list[_Entry] = []
@@ -70,9 +71,9 @@ def write_corpus_page(
         del chosen[max(0, limit) :]
     (folder / "pages").mkdir(parents=True, exist_ok=True)
     jobs = [(dialogue, f"pages/{place:06d}.html") for _, place, dialogue in chosen]
-    written = _write_pages(jobs, folder, workers)
-    for _, place, _ in chosen:
-        rows[place]["page"] = written.get(f"pages/{place:06d}.html", "")
+    faults = _write_pages(jobs, folder, workers)
+    for (_, place, _), (_, address) in zip(chosen, jobs, strict=True):
+        rows[place]["page"] = "" if address in faults else address
     data = {"emotions": EMOTIONS, "dialogues": rows}
     write_whole(
         folder / "dialogues.js", f"const CORPUS = {json.dumps(data, ensure_ascii=True, separators=(',', ':'))};\n"
@@ -86,16 +87,17 @@ def write_corpus_page(
         is_measured=any(entry.quietest_dbfs is not None or entry.faulty for entry in entries),
     )
     write_whole(folder / "index.html", page)
-    return sum(bool(address) for address in written.values())
+    return len(jobs) - len(faults), list(faults.values())
 
 
 def _write_pages(jobs: list[tuple[Dialogue, str]], folder: Path, workers: int) -> dict[str, str]:
-    """Write pages in worker processes; return the address of each, empty where a clip ended its worker."""
-    written = {}
-    todo = isolated_map(functools.partial(_write_one, folder=folder), jobs, workers)
-    for (_, address), result in show_progress(todo, "pages", "dialogues", total=len(jobs)):
-        written[address] = "" if isinstance(result, Crash) else address
-    return written
+    """Write pages in worker processes; return why one could not be, by its address."""
+    faults = {}
+    todo = isolated_map(functools.partial(_write_one, folder=folder), jobs, workers, _PAGE_LIMIT_S)
+    for (dialogue, address), result in show_progress(todo, "pages", "dialogues", total=len(jobs)):
+        if isinstance(result, Crash):
+            faults[address] = f"no page for {dialogue.id!r}: a clip of it {result.reason}; `check` names it"
+    return faults
 
 
 def _write_one(job: tuple[Dialogue, str], folder: Path) -> None:

@@ -14,6 +14,10 @@ from epo.data.split_draw import find_same_words, words_digest
 NO_SPLIT = "no split"
 SPEAKERS: tuple[Speaker, ...] = ("user", "assistant")
 _MAX_EXAMPLES = 5
+_COSTS = {
+    "user": "there is nothing to answer, and no clip for the extractor",
+    "assistant": "there is no reply to learn: it serves the extractor alone",
+}
 
 
 class Spread:
@@ -191,7 +195,9 @@ class Description:
         train = self.splits.get("train")
         if train is not None:
             for speaker in SPEAKERS:
-                if train.turns[speaker] and not set(train.labels[speaker]) - {"none"}:
+                if not train.turns[speaker]:
+                    lines.append(f"train has no {speaker} turn, so " + _COSTS[speaker])
+                elif not set(train.labels[speaker]) - {"none"}:
                     lines.append(f"no {speaker} turn of train has an emotion")
         return lines
 

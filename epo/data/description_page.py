@@ -11,6 +11,7 @@ from epo.data.page_files import page_template, write_whole
 from epo.emotions import EMOTIONS
 
 _MAX_BINS = 24
+_MAX_BAR = 30.0
 WIDTH, HEIGHT = 440, 150
 """Of the drawing area of a chart, in pixels."""
 
@@ -71,12 +72,18 @@ def _charts(description: Description, splits: Sequence[str], measures: Mapping[s
     if measures:
         measured = [measures[split] for split in splits if split in measures]
         charts.append(_draw_spread("Loudness in dBFS, % of clips", [split.loudness for split in measured]))
-        charts.append(_draw_spread("Length in tenths of a second, % of clips", [split.tenths for split in measured]))
+        charts.append(_draw_spread("Length in seconds, % of clips", [split.tenths for split in measured], unit=10))
     return [chart for chart in charts if chart.bars]
 
 
-def _draw_spread(title: str, spreads: Sequence[Spread]) -> Chart:
-    """Draw numbers in bins of one width, from the least to the 99th percentile; larger ones go into the last."""
+def _draw_spread(title: str, spreads: Sequence[Spread], unit: float = 1) -> Chart:
+    """Draw numbers in bins of one width, from the least to the 99th percentile; larger ones go into the last.
+
+    Args:
+        title: of the chart.
+        spreads: one a series.
+        unit: what the numbers are divided by where they are written.
+    """
     filled = [spread for spread in spreads if spread.counts]
     if not filled:
         return Chart(title, (), (), 0.0)
@@ -87,7 +94,10 @@ def _draw_spread(title: str, spreads: Sequence[Spread]) -> Chart:
     for row, spread in zip(counts, spreads, strict=True):
         for value, count in spread.counts.items():
             row[min((value - least) // width, len(starts) - 1)] += count
-    return draw_bars(title, [str(start) for start in starts], counts)
+    labels = [f"{start / unit:g}" for start in starts]
+    if most < max(max(spread.counts) for spread in filled):
+        labels[-1] += "+"
+    return draw_bars(title, labels, counts)
 
 
 def draw_bars(title: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Chart:
@@ -104,10 +114,11 @@ def draw_bars(title: str, labels: Sequence[str], counts: Sequence[Sequence[int]]
         return Chart(title, (), (), 0.0)
     top = next(edge for edge in (1, 2, 5, 10, 20, 40, 60, 80, 100.1) if top <= edge)
     place = WIDTH / len(labels)
-    width = 0.86 * place / len(shares)
+    width = min(0.86 * place / len(shares), _MAX_BAR)
+    indent = (place - width * len(shares)) / 2
     bars = [
         (
-            index * place + series * width,
+            index * place + indent + series * width,
             HEIGHT * (1 - share / top),
             width,
             HEIGHT * share / top,

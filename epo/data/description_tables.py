@@ -52,7 +52,7 @@ def make_tables(
         tables.append(Table("Clips, decoded as training does", names, _rows(_CLIPS, measured)))
     if any(split.names for split in numbers):
         tables.append(Table("Most frequent speakers, turns", tuple(splits), _name_rows(numbers)))
-    return tables
+    return [table for table in tables if table.rows]
 
 
 def format_tables(tables: Sequence[Table]) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,7 +176,7 @@ def _make_turn(sound: dict[str, Any]) -> Turn:
 
 
 def _turn_to_json(turn: Turn, root: Path, dialogue_id: str) -> dict[str, Any]:
-    row = {key: value for key, value in asdict(turn).items() if value is not None and key != "clip"}
+    row = {key: value for key, value in vars(turn).items() if value is not None and key != "clip"}
     if turn.clip is not None:
         row["clip"] = _clip_to_json(turn.clip, root, dialogue_id)
     return row

@@ -4,6 +4,7 @@ Two passes: `add` each dialogue as it comes, `decide`, then ask `Splits.of` for 
 counts of labels are kept, some 300 bytes a dialogue.
 """
 
+import bisect
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -114,7 +115,9 @@ class SplitDraw:
     def _deal(
         self, free: Sequence[tuple[str, str]], chosen: dict[tuple[str, str], Split], have: dict[Split, Counter[str]]
     ) -> None:
-        totals = sum((unit.counts for unit in self._units.values()), Counter())
+        totals: Counter[str] = Counter()
+        for unit in self._units.values():
+            totals.update(unit.counts)
         seen: Counter[str] = sum(have.values(), Counter())
         shares = {split: share for split, share in self._shares.shares.items() if share > 0}
         for key in free:
@@ -140,12 +143,14 @@ class SplitDraw:
         """Move what was just dealt from train into splits that are too small; say where that cannot be."""
         least = self._shares.min_dialogues
         wanting = [split for split in _HELD_OUT if self._shares.shares[split] > 0]
+        movable = [key for key in free if chosen[key] == "train"]
+        movable.sort(key=self._size_of)  # of equals the first by hash
         for split in wanting:
             while (lacking := least - round(have[split][_SIZE])) > 0:
-                movable = [key for key in free if chosen[key] == "train" and self._can_leave_train(key, have)]
-                if not movable:
+                place = self._best_to_move(movable, lacking, round(have["train"][_SIZE]) - max(1, least))
+                if place is None:
                     break
-                key = min(movable, key=lambda key: self._far_from(key, lacking))  # of equals the first by hash
+                key = movable.pop(place)
                 have["train"].subtract(self._units[key].counts)
                 have[split].update(self._units[key].counts)
                 chosen[key] = split
@@ -161,14 +166,21 @@ class SplitDraw:
         groups = f" in {len(self._units)} groups that may not be torn apart"
         return dialogues + (groups if any(kind == "groups" for kind, _ in self._units) else "")
 
-    def _can_leave_train(self, key: tuple[str, str], have: dict[Split, Counter[str]]) -> bool:
-        left = have["train"][_SIZE] - self._units[key].counts[_SIZE]
-        return left >= max(1, self._shares.min_dialogues)
+    def _best_to_move(self, movable: Sequence[tuple[str, str]], lacking: int, most: int) -> int | None:
+        """Return the place of the unit that fills best what lacks, and of which train can spare the dialogues.
 
-    def _far_from(self, key: tuple[str, str], lacking: int) -> tuple[bool, int]:
-        """Return how badly a unit fills what lacks: too small is worse than too large."""
-        size = self._units[key].counts[_SIZE]
-        return size < lacking, abs(size - lacking)
+        Args:
+            movable: units by their size.
+            lacking: dialogues; the largest unit of no more fills it best, else the smallest there is.
+            most: dialogues that train can spare.
+        """
+        end = bisect.bisect_right(movable, min(most, lacking), key=self._size_of)
+        if end > 0:
+            return bisect.bisect_left(movable, self._size_of(movable[end - 1]), hi=end, key=self._size_of)
+        return 0 if movable and self._size_of(movable[0]) <= most else None
+
+    def _size_of(self, key: tuple[str, str]) -> int:
+        return self._units[key].counts[_SIZE]
 
     def _crossing(self) -> list[str]:
         names = [name for (kind, name), unit in self._units.items() if kind == "groups" and len(unit.own) > 1]

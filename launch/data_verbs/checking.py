@@ -8,12 +8,14 @@ from pathlib import Path
 
 
 def run(argv: Sequence[str]) -> None:
-    """List every fault of a dialogues file; exit 1 if there is one, unless it is told to drop them."""
+    """List every fault of a dialogues file, and of pairs; exit 1 if there is one, unless it is told to drop them."""
     from epo.data.checking import check_file
     from epo.data.dropping import write_sound
+    from epo.preferences.pair_check import check_pairs
 
     parser = argparse.ArgumentParser(prog="launch/data.py check", description=run.__doc__)
     parser.add_argument("file", type=Path, help="a dialogues.jsonl")
+    parser.add_argument("--pairs", type=Path, help="a pairs.jsonl that points into it, to be checked too")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     parser.add_argument("--no-decode", action="store_true", help="only look whether media exist, do not decode them")
     parser.add_argument("--fresh", action="store_true", help="decode again what an earlier check has decoded")
@@ -23,13 +25,17 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, help="processes that decode; one a core if not given")
     given = parser.parse_args(argv)
     result = check_file(given.file, workers=given.workers, decode=not given.no_decode, fresh=given.fresh)
+    num_pairs = None if given.pairs is None else check_pairs(given.pairs, given.file, result)
     if given.json:
-        print(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
+        counted = {} if num_pairs is None else {"pairs": num_pairs}
+        print(json.dumps(result.as_json() | counted, indent=2, ensure_ascii=False))
     else:
         print(
             *result.faults,
             *(f"note: {note}" for note in result.notes),
-            f"{result.num_dialogues} dialogues, {result.num_clips} clips, {len(result.faults)} faults, "
+            f"{result.num_dialogues} dialogues, {result.num_clips} clips, "
+            + ("" if num_pairs is None else f"{num_pairs} pairs, ")
+            + f"{len(result.faults)} faults, "
             f"{len(result.notes)} notes",
             sep="\n",
         )

@@ -30,7 +30,11 @@ class ImportRecipe(StageRecipe):
     )
     root: str | None = field(default=None, metadata={"help": "the corpus folder; not for builtin"})
     on_error: OnError = field(
-        default="stop", metadata={"help": "stop at the first broken row, or skip such rows and count them"}
+        default="stop",
+        metadata={
+            "help": "stop at the first fault; or skip: leave out and count the label, clip, turn or row that is broken "
+            "(a dialogue only if it has no id of its own or no turn left)"
+        },
     )
     validation_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
     test_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})

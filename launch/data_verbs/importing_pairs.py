@@ -17,7 +17,12 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("file", type=Path, help="the rankings; the ending says what it is")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--columns", default="", help="names in the file, such as prompt=question,chosen=response_a")
-    parser.add_argument("--on_error", choices=("stop", "skip"), default="stop", help="as for import")
+    parser.add_argument(
+        "--on_error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="stop at the first fault, or skip such rows and count them",
+    )
     parser.add_argument("--validation_share", type=float, default=0.1, help="share of the prompts held out")
     parser.add_argument("--test_share", type=float, default=0.1, help="share of the prompts held out")
     parser.add_argument("--seed", type=int, default=0, help="of the splits")

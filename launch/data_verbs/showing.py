@@ -46,5 +46,7 @@ def _show_corpus(given: argparse.Namespace) -> None:
     if given.decode:
         check_file(file, workers)
     record = ExaminationRecord(file.parent.resolve(), LIMITS)
-    num_pages = write_corpus_page(read_dialogues(file), file, given.html, record, given.limit, workers)
+    num_pages, faults = write_corpus_page(read_dialogues(file), file, given.html, record, given.limit, workers)
+    if faults:
+        print(*faults, sep="\n")
     print(f"wrote {given.html / 'index.html'} and {num_pages} pages of single dialogues")

@@ -63,6 +63,14 @@ def test_findings_say_what_to_look_at():
     assert description.in_order() == ["train", "test", "no split"]
 
 
+def test_a_corpus_of_clips_alone_serves_the_extractor_alone():
+    description = describe(*(Dialogue(split, (user(split),), split=split) for split in ("train", "validation", "test")))
+    assert description.findings() == [
+        "train has no assistant turn, so there is no reply to learn: it serves the extractor alone"
+    ]
+    assert "Emotions of assistant turns" not in [table.title for table in make_tables(description, {}, {})]
+
+
 def test_quantiles_by_hand():
     spread = Spread()
     assert spread.as_json() == {"count": 0, "median": None, "p95": None, "least": None, "most": None}
@@ -87,8 +95,10 @@ def test_bars_are_shares_of_their_series():
     assert chart.top == 80
     assert [(bar[4], bar[5]) for bar in chart.bars] == [(0, "25.0 %"), (0, "75.0 %"), (2, "50.0 %"), (2, "50.0 %")]
     left, top, width, height, _, _ = chart.bars[1]
-    assert (left, top + height) == (WIDTH / 2, HEIGHT) and height == pytest.approx(HEIGHT * 75 / 80)
-    assert width == pytest.approx(0.86 * WIDTH / 2 / 3)
+    assert (left, top + height) == (WIDTH / 2 + (WIDTH / 2 - 90) / 2, HEIGHT) and height == pytest.approx(
+        HEIGHT * 75 / 80
+    )
+    assert width == 30  # at most
     assert draw_bars("t", ("a",), [[0]]).bars == ()
 
 

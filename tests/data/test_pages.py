@@ -209,21 +209,38 @@ def test_words_cannot_become_markup(pages):
     assert not re.search(r"https?://", (pages / "index.html").read_text())
 
 
-def test_the_search_finds_and_sorts(pages, tmp_path):
-    """The page's own script, run by Node with the least of a document that it needs."""
+_DOCUMENT = """
+  class Element {
+    constructor(tag) { this.tag = tag; this.children = []; this.text = ""; this.value = ""; this.heard = {}; }
+    append(...added) { this.children.push(...added); }
+    replaceChildren(...added) { this.children = added; }
+    addEventListener(kind, action) { this.heard[kind] = action; }
+    set textContent(text) { this.text = String(text); }
+    set innerHTML(text) { throw new Error("words as HTML: " + text); }
+    all(tag) { return [...(this.tag === tag ? [this] : []), ...this.children.flatMap((child) => child.all(tag))]; }
+    words() { return [this.text, ...this.children.map((child) => child.words())].join("|"); }
+  }
+  const fields = {};
+  const document = {
+    getElementById: (id) => fields[id] = fields[id] || new Element("field"), createElement: (tag) => new Element(tag),
+  };
+  document.getElementById("order").value = "file";
+"""
+
+
+def run_page(pages: Path, folder: Path, asks: str):
+    """Run the index's own scripts in Node, with the least of a document that they need; return what `asks` prints."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("Node.js runs the page's script in this test, and it is not installed")
     script = re.findall(r"<script>\n(.*?)</script>", (pages / "index.html").read_text(), re.DOTALL)[0]
-    stub = """
-      const made = () => new Proxy(function () {}, {
-        get: (target, key) => key === Symbol.toPrimitive ? () => "" : made(), apply: () => made(), set: () => true,
-      });
-      const field_of = (id) => ({
-        value: id === "order" ? "file" : "", append() {}, replaceChildren() {}, addEventListener() {},
-      });
-      const document = { getElementById: field_of, createElement: () => made() };
-    """
+    (folder / "run.js").write_text(_DOCUMENT + (pages / "dialogues.js").read_text() + script + asks)
+    done = subprocess.run([node, str(folder / "run.js")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_search_finds_and_sorts(pages, tmp_path):
     asks = """
       const names = (...values) => find(...values).map((dialogue) => dialogue.id.split(" ")[0]);
       console.log(JSON.stringify([
@@ -232,11 +249,50 @@ def test_the_search_finds_and_sorts(pages, tmp_path):
         names("word0 nothing", "", "", "", "file"), names("", "", "5", "", "emotion"),
       ]));
     """
-    (tmp_path / "run.js").write_text(stub + (pages / "dialogues.js").read_text() + script + asks)
-    done = subprocess.run([node, str(tmp_path / "run.js")], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [
+    assert run_page(pages, tmp_path, asks) == [
         ["named"], ["none"], ["faint", "named", "old"], ["loud", "silent", "broken", "none"],
         ["broken", "silent", "faint", "named", "loud", "old", "none"], [], [],
         ["loud", "silent", "broken", "none", "faint", "named", "old"],
+    ]  # fmt: skip
+
+
+def test_rows_open_to_turns_that_play(pages, tmp_path):
+    asks = """
+      const rows = fields.rows.children;
+      rows.forEach((row) => { row.open = true; row.heard.toggle(); row.heard.toggle(); });
+      console.log(JSON.stringify({
+        found: fields.found.text, more: fields.more.hidden, turns: rows.map((row) => row.all("div").length),
+        sources: rows.map((row) => [...row.all("audio"), ...row.all("video")].map((player) => player.src)),
+        links: rows.map((row) => row.all("a").length), words: rows.map((row) => row.words()),
+      }));
+    """
+    page = run_page(pages, tmp_path, asks)
+    assert page["found"] == "7 found, 7 shown" and page["more"] is True
+    assert page["turns"] == [2] * 7 and page["links"] == [1] * 6 + [0]
+    assert page["sources"][:4] == [
+        ["../media/loud.wav#t=0.25,0.75"], ["../media/faint.wav"], ["../media/silent.wav"],
+        ["../media/a%20b%231%25.wav"],
+    ]  # fmt: skip
+    assert page["sources"][5] == [] and "old.avi: browsers do not play this kind" in page["words"][5]
+    assert (
+        "1 faulty" in page["words"][4] and "1 silent" in page["words"][2] and "quietest -120 dBFS" in page["words"][2]
+    )
+    assert all("</script><img src=x" in words for words in page["words"])  # as words, not as markup
+
+
+def test_many_rows_come_a_page_at_a_time(tmp_path):
+    dialogues = [
+        Dialogue(f"d{i}", (Turn("user", f"word {('even', 'odd')[i % 2]}"),), split="train") for i in range(120)
+    ]
+    record = ExaminationRecord(tmp_path, LIMITS)
+    assert write_corpus_page(dialogues, tmp_path / "f", tmp_path / "pages", record, 0, 1) == (0, [])
+    asks = """
+      const states = [fields.found.text];
+      fields.more.heard.click(); states.push(fields.found.text);
+      fields.more.heard.click(); states.push(fields.found.text, fields.more.hidden);
+      fields.query.value = "odd WORD"; search(); states.push(fields.found.text, fields.rows.children.length);
+      console.log(JSON.stringify(states));
+    """
+    assert run_page(tmp_path / "pages", tmp_path, asks) == [
+        "120 found, 50 shown", "120 found, 100 shown", "120 found, 120 shown", True, "60 found, 50 shown", 50
     ]  # fmt: skip

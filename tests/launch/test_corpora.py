@@ -1,7 +1,11 @@
 """`import --corpus` and `labels` as a user meets them: what there is, what is whose, and the commands of the page."""
 
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +62,30 @@ def test_the_page_has_every_corpus_and_every_map():
     headings = " ".join(re.findall(r"^## (.*)$", PAGE, re.MULTILINE))
     assert [name for name in corpora() if name not in re.findall(r"\w+", headings)] == []
     assert [name for name in label_maps() if f"`{name}`" not in PAGE] == []
+
+
+@pytest.mark.slow
+def test_150_000_utterances_of_a_table_take_under_a_minute_and_a_gibibyte(tmp_path):
+    root = tmp_path / "corpus"
+    root.mkdir()
+    text = "An utterance of about the length that people write when they talk of something, number"
+    rows = (f'{index // 20},{index % 20},{"AB"[index % 2]},"{text}, {index}",joy' for index in range(150_000))
+    (root / "train.csv").write_text("\n".join(["talk,place,who,words,feeling", *rows]))
+    columns = "dialogue=talk,order=place,speaker=who,text=words,emotion=feeling"
+    argv = ["--corpus", "table", "--root", str(root), "--out", str(tmp_path / "out"), "--columns", columns]
+    program = (
+        f"import re, time; from launch.data_verbs.importing import run; run({argv!r});"
+        # Of this process alone, and not by the clock: the machine may have other work.
+        "peak = re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read());"
+        "print(time.process_time(), peak[1])"
+    )
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    seconds, peak_kib = map(float, done.stdout.split()[-2:])
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["turns"]["train"] == 150_000
+    assert seconds < 60 and peak_kib < 2**20
 
 
 def _commands():

@@ -41,6 +41,24 @@ def test_columns_that_mean_nothing_are_refused():
         importing_pairs.parse_columns("chosen=b,reply=a")
 
 
+def test_a_stage_says_what_is_odd_about_its_files(tmp_path, capsys):
+    from launch.training import open_corpus, open_pairs
+
+    file = write_rankings(tmp_path / "r.jsonl", 3)
+    importing_pairs.run([str(file), "--out", str(tmp_path), "--columns", "prompt=q,chosen=a,rejected=b"])
+    data, pairs = tmp_path / "dialogues.jsonl", tmp_path / "pairs.jsonl"
+    data.write_text(data.read_text() + "\n")
+    lines = pairs.read_text().splitlines()
+    pairs.write_text("\n".join([*lines, lines[0], lines[0].replace("prompt-", "gone-")]))
+    capsys.readouterr()
+    assert len(open_pairs(str(pairs), {dialogue.id: dialogue for dialogue in open_corpus(str(data))})) == 4
+    assert capsys.readouterr().out.splitlines() == [
+        f"{data}: noted: 1 x blank line",
+        f"{pairs}: noted: 1 x pair that comes twice",
+        f"{pairs}: noted: 1 x pair of a dialogue that is not there: left out",
+    ]
+
+
 @pytest.mark.slow
 def test_epo_and_its_control_learn_from_them(tmp_path, monkeypatch, make_model):
     from launch import epo, sft

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from epo.data.dialogue import DataError, Dialogue, Turn
+from epo.data.checking import check_file
+from epo.data.dialogue import DataError, Dialogue, Turn, write_dialogues
 from epo.data.findings import CollectFaults, StopAtFault
 from epo.preferences.gold import collect_gold
 from epo.preferences.pair import PreferencePair, is_same_text, read_pairs, write_pairs
+from epo.preferences.pair_check import check_pairs
 
 TALK = Dialogue(
     "d1",
@@ -141,12 +143,14 @@ def test_what_is_odd_about_pairs_is_noted(tmp_path):
     }
 
 
-def test_pairs_of_absent_dialogues_are_left_out_unless_they_are_half(tmp_path):
+def test_pairs_of_absent_dialogues_are_left_out_unless_they_are_half(tmp_path, capsys):
     stranger = human(dialogue_id="d9")
     path = write_rows(tmp_path, stranger, human(), human(turn=4))
     findings = StopAtFault()
     assert len(read_pairs(path, {"d1": TALK}, findings)) == 2
     assert findings.notes == {"pair of a dialogue that is not there: left out": 1}
+    assert len(read_pairs(path, {"d1": TALK})) == 2  # a training stage says so
+    assert capsys.readouterr().err == f"{path}: 1 x pair of a dialogue that is not there: left out\n"
     path = write_rows(tmp_path, human(), stranger, human(turn=4), stranger)
     message = r"pairs\.jsonl:2: dialogue 'd9' is not in the dialogues file, as for 2 of 4 pairs; the pairs belong"
     with pytest.raises(DataError, match=message):
@@ -198,3 +202,19 @@ def test_forbidden_emotions_are_the_replys_own_and_the_fitting_one():
     assert angry.forbidden == {"neutral"}
     careless = Dialogue("d2", (Turn("user", "Oh.", "sad"), Turn("assistant", "Yes.", "happy")), split="train")
     assert collect_gold([careless], "train", "last", False)[0].forbidden == {"happy", "sad"}
+
+
+def test_check_lists_every_fault_of_pairs(tmp_path):
+    write_dialogues(tmp_path / "dialogues.jsonl", [TALK])
+    path = write_rows(tmp_path, human(turn=2), human(), human(), human(rejected=" "))
+    result = check_file(tmp_path, decode=False)
+    assert check_pairs(path, tmp_path, result) == 2
+    assert [fault.removeprefix(str(path))[:10] for fault in result.faults] == [":1: turn 2", ":4: 'rejec"]
+    assert result.notes == [f"{path}:3: as in {path}:2: pair that comes twice"]
+    with pytest.raises(DataError) as stopped:
+        read_pairs(path, {"d1": TALK})
+    assert str(stopped.value) == result.faults[0]
+    assert check_pairs(path, tmp_path, result) == 0 and "mend the faults of the dialogues first" in result.notes[-1]
+    empty = check_file(tmp_path, decode=False)
+    (tmp_path / "none.jsonl").touch()
+    assert check_pairs(tmp_path / "none.jsonl", tmp_path, empty) == 0 and "holds no pair" in empty.faults[0]

@@ -57,7 +57,7 @@ def read_members(path: Path, report: ImportReport) -> Iterator[tuple[str, Any]]:
         with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as file:
             yield from _Members(file).read()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; see docs/data.md for the layout") from None
+        raise DataError(f"{path}: no such file; see docs/corpora.md for the layout") from None
     except (ValueError, RecursionError, EOFError, OSError) as error:
         if isinstance(error, DataError):
             raise
@@ -142,7 +142,7 @@ def _open_text(path: Path) -> TextIO:
     try:
         return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; see docs/data.md for the layout") from None
+        raise DataError(f"{path}: {error.strerror}; see docs/corpora.md for the layout") from None
 
 
 def _next_header(rows: "csv.DictReader[str]", path: Path) -> list[str]:

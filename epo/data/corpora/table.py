@@ -18,7 +18,7 @@ from epo.data.corpora.table_cells import (
     natural_key,
 )
 from epo.data.corpora.table_clips import ClipColumns
-from epo.data.corpora.table_files import PICTURES, SOUND, Row, kind_of, read_rows, without_ending
+from epo.data.corpora.table_files import PICTURES, SOUND, Row, TableForm, kind_of, read_rows, without_ending
 from epo.data.corpora.table_sources import SPLIT_WORDS, find_files
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Speaker, Split, Turn
@@ -45,6 +45,7 @@ class Table:
         user: whose turns are the user's, as an expression over all of a speaker's name; None is whoever speaks first.
         remove: what is taken out of the texts.
         delimiter: of separated files; None looks at the first line.
+        quotes: whether cells of separated files may stand in quotes; if not, a quote mark is a letter like any other.
         language: where no column says it.
         needs_all_files: whether each name of `files` must fit a file, or one of them is enough.
     """
@@ -61,6 +62,7 @@ class Table:
     user: re.Pattern[str] | None = None
     remove: re.Pattern[str] | None = None
     delimiter: str | None = None
+    quotes: bool = True
     language: str = "en"
     needs_all_files: bool = True
 
@@ -108,6 +110,7 @@ class _Reading:
         self.table, self.root, self.media, self.report = table, root, media, report
         self.cells = {name: Cell(source) for name, source in table.columns.items()}
         self.clips = ClipColumns(table.audio, table.video, root, media, report)
+        self._form = TableForm(table.rows, table.delimiter, table.quotes)
         self.speakers: Counter[str] = Counter()
         self.found_user = table.user is None
 
@@ -138,7 +141,7 @@ class _Reading:
         """Group the rows of a file by dialogue, also where they do not stand together."""
         found: dict[str, str] | None = None
         seen: set[str] = set()
-        for where, entry, row in read_rows(path, self.root, self.table.rows, self.table.delimiter, self.report):
+        for where, entry, row in read_rows(path, self.root, self._form, self.report):
             if not self._add_columns(row, where):
                 continue
             if found is None:
@@ -285,7 +288,7 @@ class _Reading:
     def _turns(self, utterances: list[_Utterance]) -> tuple[Turn, ...]:
         if "order" in self.cells:
             keys = [natural_key(utterance.order) for utterance in utterances]
-            if len(set(keys)) < len(keys):
+            if len(set(keys)) < len({utterance.where for utterance in utterances}):
                 self.report.note("rows of one dialogue share their place: kept as in the file", utterances[0].where)
             if keys != sorted(keys):
                 self.report.note("rows out of order", utterances[0].where)
@@ -321,6 +324,11 @@ class _Reading:
         return alternate_roles(names)
 
     def _emotion(self, line: _Utterance) -> Any:
+        if line.label and not self._knows(line.label):
+            # by label, so that the card says what is missing in the map and how often
+            kind = f"label {line.label!r} is not in the map {self.table.labels.name!r}"
+            self.report.fault(kind, line.where, "add it to the map")
+            return None
         if line.label:
             return read_label(line.label, self.table.labels, line.where, self.report)
         if "emotion" in self.cells:
@@ -335,6 +343,8 @@ def _part(values: Sequence[str], index: int, num_turns: int, name: str) -> str:
     """Return a turn's value of a row; of several turns a single value is the first turn's (the user's)."""
     if not values:
         return ""
+    if len(values) == 1 and name == "order":
+        return values[0]
     if len(values) == 1 and name in ("emotion", "strategy", "audio", "video", "start", "end", "description"):
         return values[0] if index == 0 else ""
     return values[index] if index < len(values) else ""

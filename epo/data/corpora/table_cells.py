@@ -76,6 +76,8 @@ def as_text(value: Any) -> str:
         return ""
     if isinstance(value, list):
         return ", ".join(text for text in map(as_text, value) if text)
+    if isinstance(value, float) and not math.isfinite(value):
+        return ""  # how pandas writes nothing into JSON
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()

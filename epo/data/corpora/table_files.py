@@ -3,10 +3,14 @@
 import csv
 import gzip
 import io
+import itertools
 import json
+import re
 import sys
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,6 +26,8 @@ TABLES = (*SEPARATED, *JSON_LINES, ".json")
 SOUND = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac")
 PICTURES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".mpg", ".mpeg", ".m4v", ".ts", ".wmv", ".asf")
 _DELIMITERS = ",;\t|"
+_CUT_OFF = (UnicodeDecodeError, EOFError, OSError, zlib.error)  # of archives and of UTF-16
+_HINT = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
 def kind_of(path: Path) -> str:
@@ -29,9 +35,22 @@ def kind_of(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
 
-def read_rows(
-    path: Path, root: Path, within: Sequence[str], delimiter: str | None, report: ImportReport
-) -> Iterator[tuple[str, str, Row]]:
+@dataclass(frozen=True)
+class TableForm:
+    """How the text of a table is to be taken apart.
+
+    Attributes:
+        within: names of the members, from outside in, that hold the rows of a JSON object; `*` is every member.
+        delimiter: between the cells of a separated file; None looks at its first line.
+        quotes: whether cells of a separated file may stand in quotes.
+    """
+
+    within: Sequence[str] = ()
+    delimiter: str | None = None
+    quotes: bool = True
+
+
+def read_rows(path: Path, root: Path, form: TableForm, report: ImportReport) -> Iterator[tuple[str, str, Row]]:
     """Yield (where, entry, row) of a table; a recording is one row that says its name.
 
     The entry is the number of the line, or of the outermost entry of a JSON document, or a recording's path without
@@ -41,8 +60,7 @@ def read_rows(
     Args:
         path: the file.
         root: the corpus.
-        within: names of the members, from outside in, that hold the rows of a JSON object; `*` is every member.
-        delimiter: between the cells of a separated file; None looks at its first line.
+        form: how the file is to be read.
         report: counts rows that cannot be read.
 
     Raises:
@@ -59,13 +77,16 @@ def read_rows(
         raise DataError(f"{path}: a {kind} file is no text; save the sheet as CSV (UTF-8)")
     with _open(path) as file:
         if kind in JSON_LINES:
-            rows = _json_lines(file, path, within, report)
+            rows = _json_lines(file, path, form.within, report)
         elif kind == ".json":
-            rows = _json_document(file, path, within, report)
+            rows = _json_document(file, path, form.within, report)
         else:
-            rows = _separated(file, path, "\t" if kind == ".tsv" and delimiter is None else delimiter, report)
-        for where, number, row in rows:
-            yield where, str(number), {**beside, "row": number, **row}
+            rows = _separated(file, path, form, "\t" if kind == ".tsv" else None, report)
+        try:
+            for where, number, row in rows:
+                yield where, str(number), {**beside, "row": number, **row}
+        except _CUT_OFF as error:
+            report.fault("rest of the file cannot be read", f"{path} ({error})", "download the file again")
 
 
 def without_ending(name: str) -> str:
@@ -79,26 +100,38 @@ def without_ending(name: str) -> str:
 def _open(path: Path) -> TextIO:
     """Open a file as text, UTF-8 with or without its mark, or UTF-16 with it, as Excel writes `Unicode text`."""
     try:
-        raw: Any = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+        raw: Any = path.open("rb")
+        if raw.read(2) == b"\x1f\x8b":  # whatever it is called
+            raw.close()
+            raw = gzip.open(path, "rb")
+        raw.seek(0)
         head = raw.read(1024)
         raw.seek(0)
-    except (OSError, EOFError) as error:
+    except _CUT_OFF as error:
         raise DataError(f"{path}: {error}; is this the file as downloaded?") from None
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return io.TextIOWrapper(raw, "utf-16", errors="strict", newline="")
-    if b"\0" in head:
+    if head.startswith(b"PK\x03\x04") or head.count(0) > len(head) // 4:
         raw.close()
-        raise DataError(f"{path}: no text, or UTF-16 without its mark; save it as UTF-8")
+        raise DataError(f"{path}: no text (a workbook or an archive?), or UTF-16 without its mark; save it as UTF-8")
     return io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _separated(file: TextIO, path: Path, delimiter: str | None, report: ImportReport) -> Iterator[tuple[str, int, Row]]:
+def _separated(
+    file: TextIO, path: Path, form: TableForm, usual: str | None, report: ImportReport
+) -> Iterator[tuple[str, int, Row]]:
     csv.field_size_limit(sys.maxsize)  # a cell may be longer than 128 KiB
     lines = iter(file)
     header, first_line = _header_line(lines, path)
-    chosen = _delimiter(header) if delimiter is None else delimiter
-    reader = csv.reader(_joined(header, lines), delimiter=chosen, strict=True)
-    names = _names(next_row(reader, path), path)
+    hint = _HINT.fullmatch(header.strip())
+    if hint is not None:  # Excel's own line about the delimiter
+        usual = hint[1]
+        header, more = _header_line(lines, path)
+        first_line += more
+    quoting: Any = csv.QUOTE_MINIMAL if form.quotes else csv.QUOTE_NONE
+    chosen = form.delimiter or usual or _delimiter(header)
+    reader = csv.reader(itertools.chain([header], lines), delimiter=chosen, quoting=quoting, strict=True)
+    names = _names(_first_row(reader, path), path)
     while True:
         number = first_line + reader.line_num
         where = f"{path}:{number}"
@@ -107,13 +140,12 @@ def _separated(file: TextIO, path: Path, delimiter: str | None, report: ImportRe
         except StopIteration:
             return
         except csv.Error as error:
-            report.fault("row is not CSV", f"{where} ({error})", "mend the quotes")
+            report.fault("row is not CSV", f"{where} ({error})", "mend the quotes, or say --quotes false")
             continue
-        except (UnicodeDecodeError, EOFError, OSError) as error:
-            report.fault("rest of the file cannot be read", f"{where} ({error})", "download the file again")
-            return
         if not any(cell.strip() for cell in cells):
             continue  # sheets end with rows of nothing
+        while len(cells) > len(names) and not cells[-1].strip():
+            cells.pop()  # delimiters at the end of a line
         if len(cells) != len(names):
             wrong = f"{where} ({len(cells)} cells, {len(names)} columns)"
             report.fault("row has the wrong number of columns", wrong, "mend the quotes, or name the --delimiter")
@@ -123,27 +155,19 @@ def _separated(file: TextIO, path: Path, delimiter: str | None, report: ImportRe
 
 def _header_line(lines: Iterator[str], path: Path) -> tuple[str, int]:
     """Return the first line that is not blank, and how many came before it."""
-    try:
-        for number, line in enumerate(lines):
-            if line.strip():
-                return line, number + 1
-    except (UnicodeDecodeError, EOFError, OSError) as error:
-        raise DataError(f"{path}: {error}; is this the file as downloaded?") from None
+    for number, line in enumerate(lines):
+        if line.strip():
+            return line, number + 1
     raise DataError(f"{path}: empty; want a line of column names, then one row a line")
 
 
-def next_row(reader: Any, path: Path) -> list[str]:
+def _first_row(reader: Any, path: Path) -> list[str]:
     """Return the header of a CSV reader."""
     try:
         row: list[str] = next(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
         raise DataError(f"{path}:1: {error}; is this the file as downloaded?") from None
     return row
-
-
-def _joined(header: str, lines: Iterable[str]) -> Iterator[str]:
-    yield header
-    yield from lines
 
 
 def _delimiter(header: str) -> str:
@@ -178,7 +202,7 @@ def _json_document(
 ) -> Iterator[tuple[str, int, Row]]:
     try:
         document = json.load(file)
-    except (ValueError, RecursionError, EOFError, OSError) as error:
+    except (ValueError, RecursionError, *_CUT_OFF) as error:
         raise DataError(f"{path}: not JSON ({error}); download the file again, or name it .jsonl") from None
     if isinstance(document, dict) and not within:
         members = [name for name, value in document.items() if isinstance(value, list | dict)]
@@ -221,4 +245,4 @@ def _is_readable(text: str, where: str, report: ImportReport) -> bool:
     return False
 
 
-__all__ = ["JSON_LINES", "PICTURES", "SEPARATED", "SOUND", "TABLES", "Row", "kind_of", "read_rows", "without_ending"]
+__all__ = ["PICTURES", "SOUND", "TABLES", "Row", "TableForm", "kind_of", "read_rows", "without_ending"]

@@ -61,6 +61,9 @@ class TableOptions:
     delimiter: str | None = field(
         default=None, metadata={"help": "table: between cells; by default as the header has it"}
     )
+    quotes: bool = field(
+        default=True, metadata={"help": "table: cells may stand in quotes; no: a quote mark is a letter like any other"}
+    )
     language: str = field(default="en", metadata={"help": "table: of all dialogues, where no column says it"})
 
     def table(self) -> Table:
@@ -94,6 +97,7 @@ class TableOptions:
             user=_expression(self.user, "user"),
             remove=_expression(self.remove, "remove"),
             delimiter=None if self.delimiter is None else self.delimiter.replace("\\t", "\t"),
+            quotes=self.quotes,
             language=self.language,
         )
 

@@ -63,6 +63,9 @@ SHAPES = {
     "tabs in a .csv": ("talk.csv", f"{HEADER}\n{ROWS}".replace(",", "\t")),
     "other case and blanks in the header": ("talk.csv", f" {HEADER.upper()} \n{ROWS}".replace(",", " ,", 1)),
     "lines of nothing": ("talk.csv", f"\n{HEADER}\n{ROWS}\n,,,,\n\n"),
+    "delimiters at the ends of lines": ("talk.csv", HEADER + "\n" + ROWS.replace("\n", ",,\n")),
+    "Excel's hint": ("talk.csv", f"sep=;\r\n{HEADER}\n{ROWS}".replace(",", ";")),
+    "gzipped without saying so": ("talk.csv", gzip.compress(f"{HEADER}\n{ROWS}".encode())),
     "gzipped": ("talk.csv.gz", gzip.compress(f"{HEADER}\n{ROWS}".encode())),
     "as Excel writes Unicode text": ("talk.tsv", f"{HEADER}\n{ROWS}".replace(",", "\t").encode("utf-16")),
     "an index column": ("talk.csv", "".join(f",{line}\n" for line in f"{HEADER}\n{ROWS}".splitlines())),
@@ -155,6 +158,21 @@ def test_several_columns_are_the_turns_of_a_row(import_table):
     assert said(imported) == [[("user", None, "I lost it.", "fearful"), ("assistant", None, "Oh dear.", None)]]
     imported = import_table(content, columns="text=ask+answer,emotion=+feeling", labels="empathetic")
     assert [turn.emotion for turn in imported.dialogues[0].turns] == [None, "fearful"]
+
+
+def test_rows_of_two_turns_are_ordered_as_rows(import_table):
+    content = "talk,place,ask,answer\n1,10,E?,F.\n1,9,C?,D.\n1,2,A?,B.\n"
+    imported = import_table(content, columns="dialogue=talk,order=place,text=ask+answer")
+    assert "".join(turn.text[0] for turn in imported.dialogues[0].turns) == "ABCDEF"
+    assert imported.report.notes == {"rows out of order": 1}
+
+
+def test_a_quote_mark_may_be_a_letter(import_table):
+    content = 'Dialogue_ID\tUtterance\n0\t"Yes," he said.\n0\t"No\n'
+    with pytest.raises(DataError, match="talk.tsv:2 .*row is not CSV; mend the quotes, or say --quotes false"):
+        import_table(content, "talk.tsv", columns="dialogue=Dialogue_ID,text=Utterance")
+    imported = import_table(content, "talk.tsv", columns="dialogue=Dialogue_ID,text=Utterance", quotes=False)
+    assert [turn.text for turn in imported.dialogues[0].turns] == ['"Yes," he said.', '"No']
 
 
 def test_lists_in_a_row_are_its_turns(import_table):
@@ -265,7 +283,9 @@ def test_labels_that_are_not_in_the_map_are_counted_before_anything_is_written(i
         import_table(f"{HEADER}\n{rows}")
     imported = import_table(f"{HEADER}\n{rows}", on_error="skip")
     assert [turn.emotion for turn in imported.dialogues[0].turns] == [None, None, None, "happy", None]
-    assert imported.report.faults == {"unknown emotion label": 3}
+    assert imported.report.faults == {
+        f"label {label!r} is not in the map 'meld'": 1 for label in ("glad", "GLAD", "odd")
+    }
     assert imported.report.notes == {"turn without a label": 1}
 
 
@@ -274,7 +294,7 @@ FAULTS = {
     "row is not CSV": '0,0,A,"x"y,joy\n',
     "utterance is empty": "0,0,A,  ,joy\n",
     "row is not UTF-8": b"0,0,A,\xe9t\xe9,joy\n",
-    "row holds a NUL": "0,0,A,x" + " " * 1100 + "\0,joy\n",
+    "row holds a NUL": "0,0,A,x\0,joy\n",
     "row names no dialogue": ",0,A,x,joy\n",
 }
 
@@ -294,6 +314,22 @@ def test_a_long_cell_and_quotes_are_read(import_table):
     text = 'She said ""no"", ' * 20_000
     imported = import_table(f'{HEADER}\n0,0,A,"{text}\n two",joy\n')
     assert imported.dialogues[0].turns[0].text == text.replace('""', '"') + "\n two"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("talk.csv.gz", gzip.compress(f"{HEADER}\n{ROWS * 2000}".encode(), 1)[:-60]),
+        ("talk.tsv", f"{HEADER}\n{ROWS}".replace(",", "\t").encode("utf-16")[:-1]),
+        ("talk.jsonl.gz", gzip.compress(b'{"Utterance": "x"}\n' * 9000, 1)[:-30]),
+    ],
+)
+def test_a_file_that_is_cut_off_keeps_what_can_be_read(name, content, import_table):
+    columns = "text=Utterance"
+    with pytest.raises(DataError, match=r"rest of the file cannot be read; download the file again"):
+        import_table(content, name, columns=columns)
+    imported = import_table(content, name, on_error="skip", columns=columns)
+    assert dict(imported.report.faults) == {"rest of the file cannot be read": 1} and imported.dialogues
 
 
 REFUSED = {
