@@ -48,7 +48,7 @@ def decode_audio(path: Path, start_s: float, end_s: float | None, limits: MediaL
 def read_sound(source: Source, start_s: float, end_s: float | None, limits: MediaLimits) -> np.ndarray:
     """Decode a span of an open source; arguments and results as for `decode_audio`."""
     end_s = limits.cap_end(start_s, end_s)
-    tape = Tape(source.path, start_s - _MARGIN_S)
+    tape = Tape(start_s - _MARGIN_S)
     for time_s, frame in source.decode(source.packets(start_s - _PREROLL_S)):
         begin_s = tape.end_s if time_s is None else time_s
         if begin_s >= end_s + _MARGIN_S:
@@ -68,11 +68,15 @@ def read_sound(source: Source, start_s: float, end_s: float | None, limits: Medi
 
 @dataclass
 class _Piece:
-    """Mono sound without a gap: `samples` float32 (S,) at `rate_hz` from `begin_s` on."""
+    """Mono sound without a gap at `rate_hz` from `begin_s` on.
+
+    `samples` are float32 (S,), or decoded frames as they are where `kind` names their sample format.
+    """
 
     begin_s: float
     rate_hz: int
-    samples: list[np.ndarray] = field(default_factory=list)
+    kind: str = ""
+    samples: list[Any] = field(default_factory=list)
     length: int = 0
 
     @property
@@ -83,8 +87,8 @@ class _Piece:
 class Tape:
     """Lays frames down by their time."""
 
-    def __init__(self, path: Path, keep_from_s: float) -> None:
-        self._path, self._keep_from_s = path, keep_from_s
+    def __init__(self, keep_from_s: float) -> None:
+        self._keep_from_s = keep_from_s
         self._pieces: list[_Piece] = []
         self._packer = _Packer()
         self._is_behind = False
@@ -108,26 +112,45 @@ class Tape:
             self._is_behind = skip >= count
             if self._is_behind:
                 return
-        if self._pieces[-1].rate_hz != rate_hz:
-            self._pieces.append(_Piece(self._pieces[-1].end_s, rate_hz))
+        # One channel can go to the resampler as it is, which converts formats on the way.
+        kind = frame.format.name if skip == 0 and frame.layout.name == "mono" else ""
         piece = self._pieces[-1]
+        if piece.length == 0:
+            piece.kind, piece.rate_hz = kind, rate_hz
+        elif (piece.rate_hz, piece.kind) != (rate_hz, kind):
+            piece = _Piece(piece.end_s, rate_hz, kind)
+            self._pieces.append(piece)
         if piece.end_s + (count - skip) / rate_hz <= self._keep_from_s:
             self._pieces = [_Piece(piece.end_s + (count - skip) / rate_hz, rate_hz)]
             return
-        samples = self._packer.mono(frame, self._path)[skip:]
-        piece.samples.append(samples)
-        piece.length += len(samples)
+        piece.samples.append(frame if kind else self._packer.mono(frame)[skip:])
+        piece.length += count - skip
 
     def play(self, start_s: float, end_s: float, rate_hz: int) -> np.ndarray:
         """Return what lies between two moments, float32 (S,); zeros where nothing does."""
         waveform = np.zeros(round((end_s - start_s) * rate_hz), np.float32)
         for piece in self._pieces:
             at = round((piece.begin_s - start_s) * rate_hz)
-            for sound in _resampled(piece, rate_hz):
+            for sound in self._resampled(piece, rate_hz):
                 part = sound[max(0, -at) : max(0, len(waveform) - at)]
                 waveform[max(0, at) : max(0, at) + len(part)] = part
                 at += len(sound)
         return waveform
+
+    def _resampled(self, piece: _Piece, rate_hz: int) -> Iterator[np.ndarray]:
+        """Yield a piece at another rate, block by block: large arrays cost more to make than to fill."""
+        if piece.rate_hz == rate_hz:
+            yield from (self._packer.mono(frame) for frame in piece.samples) if piece.kind else piece.samples
+            return
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+        for frame in piece.samples:
+            if not piece.kind:
+                frame = av.AudioFrame.from_ndarray(frame[None], format="flt", layout="mono")
+                frame.sample_rate = piece.rate_hz
+            for part in resampler.resample(frame):
+                yield part.to_ndarray()[0]
+        for part in resampler.resample(None):
+            yield part.to_ndarray()[0]
 
 
 class _Packer:
@@ -137,7 +160,7 @@ class _Packer:
         self._resampler: Any = None
         self._key: Any = None
 
-    def mono(self, frame: Any, path: Path) -> np.ndarray:
+    def mono(self, frame: Any) -> np.ndarray:
         """Return float32 (S,), full scale 1."""
         channels = frame.layout.nb_channels
         name = frame.format.name.removesuffix("p")
@@ -160,21 +183,6 @@ class _Packer:
         if len(packed) != 1 or packed[0].samples != frame.samples:
             raise ValueError(f"no conversion of {frame.format.name} with {frame.layout.nb_channels} channels")
         return packed[0]
-
-
-def _resampled(piece: _Piece, rate_hz: int) -> Iterator[np.ndarray]:
-    """Yield a piece at another rate, block by block: large arrays cost more to make than to fill."""
-    if piece.rate_hz == rate_hz:
-        yield from piece.samples
-        return
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-    for samples in piece.samples:
-        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-        frame.sample_rate = piece.rate_hz
-        for part in resampler.resample(frame):
-            yield part.to_ndarray()[0]
-    for part in resampler.resample(None):
-        yield part.to_ndarray()[0]
 
 
 def _check_long_enough(source: Source, start_s: float, end_s: float, reached_s: float) -> None:
