@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import random
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -20,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from launch import stage  # noqa: F401  (first: mends sys.path)
-from benchmarks.fuzz_seeds import check_seed, make_seeds
 from epo.data.dialogue import Clip
 from epo.data.examination import examine_clip
 from epo.data.media import MediaError, MediaLimits, decode_clip
 from epo.data.probe import probe_media
+
+sys.path.insert(0, str(Path(__file__).parent))  # also where this file is imported, and in the workers
+from fuzz_seeds import check_seed, make_seeds  # noqa: E402
 
 
 def main() -> None:
