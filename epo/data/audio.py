@@ -1,5 +1,6 @@
 """Decode a span of sound: every sample where its time stamp puts it, silence in between, channels averaged."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _MARGIN_S = 0.05
 _ROUNDING_S = 1e-3
 # A frame's planes beyond the eighth are out of PyAV's bounds, and so is the end of eight.
 _MAX_PLANES = 7
+_SUM_TYPE = {"u8": np.float32, "s16": np.float32, "s32": np.float64, "flt": np.float32, "dbl": np.float64}
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 
 
@@ -46,7 +48,7 @@ def decode_audio(path: Path, start_s: float, end_s: float | None, limits: MediaL
 def read_sound(source: Source, start_s: float, end_s: float | None, limits: MediaLimits) -> np.ndarray:
     """Decode a span of an open source; arguments and results as for `decode_audio`."""
     end_s = limits.cap_end(start_s, end_s)
-    tape = Tape(source.path, start_s - _MARGIN_S)
+    tape = Tape(start_s - _MARGIN_S)
     for time_s, frame in source.decode(source.packets(start_s - _PREROLL_S)):
         begin_s = tape.end_s if time_s is None else time_s
         if begin_s >= end_s + _MARGIN_S:
@@ -59,18 +61,22 @@ def read_sound(source: Source, start_s: float, end_s: float | None, limits: Medi
         source.check_complete(start_s, reached_s, end_s)
     _check_long_enough(source, start_s, end_s, reached_s)
     waveform = tape.play(start_s, reached_s, limits.sample_rate_hz)
-    if not np.isfinite(waveform).all():
+    if not np.isfinite(waveform.sum()):
         waveform = np.nan_to_num(waveform, nan=0.0, posinf=1.0, neginf=-1.0)
-    return np.clip(waveform, -1, 1)
+    return np.clip(waveform, -1, 1, out=waveform)
 
 
 @dataclass
 class _Piece:
-    """Mono sound without a gap: `samples` float32 (S,) at `rate_hz` from `begin_s` on."""
+    """Mono sound without a gap at `rate_hz` from `begin_s` on.
+
+    `samples` are float32 (S,), or decoded frames as they are where `kind` names their sample format.
+    """
 
     begin_s: float
     rate_hz: int
-    samples: list[np.ndarray] = field(default_factory=list)
+    kind: str = ""
+    samples: list[Any] = field(default_factory=list)
     length: int = 0
 
     @property
@@ -81,8 +87,8 @@ class _Piece:
 class Tape:
     """Lays frames down by their time."""
 
-    def __init__(self, path: Path, keep_from_s: float) -> None:
-        self._path, self._keep_from_s = path, keep_from_s
+    def __init__(self, keep_from_s: float) -> None:
+        self._keep_from_s = keep_from_s
         self._pieces: list[_Piece] = []
         self._packer = _Packer()
         self._is_behind = False
@@ -106,26 +112,45 @@ class Tape:
             self._is_behind = skip >= count
             if self._is_behind:
                 return
-        if self._pieces[-1].rate_hz != rate_hz:
-            self._pieces.append(_Piece(self._pieces[-1].end_s, rate_hz))
+        # One channel can go to the resampler as it is, which converts formats on the way.
+        kind = frame.format.name if skip == 0 and frame.layout.name == "mono" else ""
         piece = self._pieces[-1]
+        if piece.length == 0:
+            piece.kind, piece.rate_hz = kind, rate_hz
+        elif (piece.rate_hz, piece.kind) != (rate_hz, kind):
+            piece = _Piece(piece.end_s, rate_hz, kind)
+            self._pieces.append(piece)
         if piece.end_s + (count - skip) / rate_hz <= self._keep_from_s:
             self._pieces = [_Piece(piece.end_s + (count - skip) / rate_hz, rate_hz)]
             return
-        samples = self._packer.mono(frame, self._path)[skip:]
-        piece.samples.append(samples)
-        piece.length += len(samples)
+        piece.samples.append(frame if kind else self._packer.mono(frame)[skip:])
+        piece.length += count - skip
 
     def play(self, start_s: float, end_s: float, rate_hz: int) -> np.ndarray:
         """Return what lies between two moments, float32 (S,); zeros where nothing does."""
         waveform = np.zeros(round((end_s - start_s) * rate_hz), np.float32)
         for piece in self._pieces:
-            sound = _resample(piece, rate_hz)
             at = round((piece.begin_s - start_s) * rate_hz)
-            sound = sound[max(0, -at) : max(0, len(waveform) - at)]
-            at = max(0, at)
-            waveform[at : at + len(sound)] = sound
+            for sound in self._resampled(piece, rate_hz):
+                part = sound[max(0, -at) : max(0, len(waveform) - at)]
+                waveform[max(0, at) : max(0, at) + len(part)] = part
+                at += len(sound)
         return waveform
+
+    def _resampled(self, piece: _Piece, rate_hz: int) -> Iterator[np.ndarray]:
+        """Yield a piece at another rate, block by block: large arrays cost more to make than to fill."""
+        if piece.rate_hz == rate_hz:
+            yield from (self._packer.mono(frame) for frame in piece.samples) if piece.kind else piece.samples
+            return
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+        for frame in piece.samples:
+            if not piece.kind:
+                frame = av.AudioFrame.from_ndarray(frame[None], format="flt", layout="mono")
+                frame.sample_rate = piece.rate_hz
+            for part in resampler.resample(frame):
+                yield part.to_ndarray()[0]
+        for part in resampler.resample(None):
+            yield part.to_ndarray()[0]
 
 
 class _Packer:
@@ -135,22 +160,19 @@ class _Packer:
         self._resampler: Any = None
         self._key: Any = None
 
-    def mono(self, frame: Any, path: Path) -> np.ndarray:
+    def mono(self, frame: Any) -> np.ndarray:
         """Return float32 (S,), full scale 1."""
         channels = frame.layout.nb_channels
         name = frame.format.name.removesuffix("p")
         if name not in _FULL_SCALE or (frame.format.is_planar and channels > _MAX_PLANES):
             frame, name = self._packed(frame), "flt"
         samples = frame.to_ndarray()
+        if not frame.format.is_planar:
+            samples = samples.reshape(-1, channels).T
+        mixed = samples[0] if channels == 1 else samples.mean(0, dtype=_SUM_TYPE[name])
         if name == "u8":
-            samples = samples.astype(np.float32) - 128
-        if frame.format.is_planar:
-            mixed = samples.mean(0, dtype=np.float64 if name in ("s32", "dbl") else np.float32)
-        elif channels == 1:
-            mixed = samples[0]
-        else:
-            mixed = samples.reshape(-1, channels).mean(1, dtype=np.float64 if name in ("s32", "dbl") else np.float32)
-        return (mixed / _FULL_SCALE[name]).astype(np.float32, copy=False)
+            mixed = mixed.astype(np.float32) - 128
+        return np.multiply(mixed, 1 / _FULL_SCALE[name], dtype=np.float32, casting="unsafe")
 
     def _packed(self, frame: Any) -> Any:
         """Interleave the channels as 32-bit floats, same rate and layout."""
@@ -161,17 +183,6 @@ class _Packer:
         if len(packed) != 1 or packed[0].samples != frame.samples:
             raise ValueError(f"no conversion of {frame.format.name} with {frame.layout.nb_channels} channels")
         return packed[0]
-
-
-def _resample(piece: _Piece, rate_hz: int) -> np.ndarray:
-    samples = np.concatenate([np.zeros(0, np.float32), *piece.samples])
-    if piece.rate_hz == rate_hz or len(samples) == 0:
-        return samples
-    frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-    frame.sample_rate = piece.rate_hz
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-    pieces = [part.to_ndarray()[0] for step in (frame, None) for part in resampler.resample(step)]
-    return np.concatenate([np.zeros(0, np.float32), *pieces])
 
 
 def _check_long_enough(source: Source, start_s: float, end_s: float, reached_s: float) -> None:

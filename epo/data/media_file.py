@@ -16,7 +16,7 @@ MAX_CODED_PIXELS = 2**26
 """Twice 8K; anything larger is refused before memory is taken."""
 _RATES_HZ = (1000, 768_000)
 _FIRST_PACKETS = 100
-_PICTURES_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_PICTURES_BESIDE = int(Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image)
 
 Kind = Literal["audio", "video"]
 
@@ -63,7 +63,7 @@ def open_file(path: Path) -> Any:
 def usable_streams(container: Any, kind: Kind) -> list[Any]:
     """Return the streams of a kind, without cover art and thumbnails."""
     streams = container.streams.audio if kind == "audio" else container.streams.video
-    return [stream for stream in streams if not stream.disposition & _PICTURES_BESIDE]
+    return [stream for stream in streams if not int(stream.disposition) & _PICTURES_BESIDE]
 
 
 def common_beginning(path: Path, container: Any) -> float:
