@@ -24,7 +24,7 @@ from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.corpora.topical_chat import read_topical_chat
 from epo.data.dialogue import SPLITS, Clip, Dialogue, Split, Turn, write_dialogues
-from epo.data.splits import SplitShares, split_of
+from epo.data.splits import place_of
 from epo.emotions import Emotion
 
 # Of 10 speakers and 11 faces; of the dialogues, the test share is of the whole, validation of what trains.
@@ -93,8 +93,8 @@ def choose_dialogues(folder: Path, num_dialogues: int, seed: int) -> list[Dialog
     rng = random.Random(f"{seed}/dialogues")
     test = rng.sample(published["test"], num_test)
     rest = rng.sample(published["validation"], num_dialogues - num_test)
-    shares = SplitShares(validation=_VALIDATION_SHARE, test=0.0, seed=seed)
-    return [replace(dialogue, split=split_of(dialogue.id, shares)) for dialogue in rest] + test
+    held_out = {dialogue.id for dialogue in rest if place_of(dialogue.id, seed) < _VALIDATION_SHARE}
+    return [replace(d, split="validation" if d.id in held_out else "train") for d in rest] + test
 
 
 def _share_out(voices: list[Voice], rng: random.Random) -> dict[Split, dict[str, dict[Emotion, list[Voice]]]]:

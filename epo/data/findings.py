@@ -1,9 +1,6 @@
 """Findings: what a reader met that is not as it should be; who listens stops, collects, or counts and goes on."""
 
-import os
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Protocol
 
 
@@ -46,12 +43,6 @@ class StopAtFault:
             DataError: always.
         """
         raise DataError(f"{where}; {remedy}")
-
-    def tell(self, path: Path) -> None:
-        """Print what was noted, a line a kind; of several ranks the first does."""
-        if os.environ.get("RANK", "0") == "0":
-            for kind, count in self.notes.most_common():
-                print(f"{path}: {count} x {kind}", file=sys.stderr)
 
 
 class CollectFaults:

@@ -40,16 +40,14 @@ def read_pairs(
     Args:
         path: JSONL, one pair a line.
         dialogues: the dialogues the pairs point into, by id.
-        findings: hears of notes and faults; None stops at the first fault, and prints what was noted.
+        findings: hears of notes and faults; None stops at the first fault.
 
     Raises:
         DataError: the file is missing, holds no pair, or most of its pairs belong to other dialogues; or a line is
             malformed, its turn is no assistant turn after a user turn, a reply is empty, or both replies are the same,
             and `findings` says to stop. The message starts with `path:line`.
     """
-    strict = StopAtFault()
-    pairs = [pair for _, pair in scan_pairs(path, dialogues, strict if findings is None else findings)]
-    strict.tell(Path(path))
+    pairs = [pair for _, pair in scan_pairs(path, dialogues, StopAtFault() if findings is None else findings)]
     if not pairs:
         raise DataError(f"{path}: holds no pair; see report.json beside it for what was dropped and why")
     return pairs

@@ -8,8 +8,8 @@ from pathlib import Path
 from compressor.progress import show_progress
 from epo.data.clip_measures import ClipMeasures
 from epo.data.describing import NO_SPLIT, Description
-from epo.data.description_tables import format_tables, make_tables
 from epo.data.dialogue import Clip, read_dialogues
+from epo.data.pages.description_tables import format_tables, make_tables
 from launch.stage_uses import USES, count_uses
 
 
@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> None:
         findings = [*description.findings(), *_clip_findings(measures)]
         print("\nTo look at:", *(findings or ["nothing"]), sep="\n  ")
     if given.html is not None:
-        from epo.data.description_page import write_description
+        from epo.data.pages.description_page import write_description
 
         write_description(given.html, file, description, tables, measures)
         if not given.json:

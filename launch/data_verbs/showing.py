@@ -20,7 +20,7 @@ def run(argv: Sequence[str]) -> None:
     if given.id is None:
         _show_corpus(given)
         return
-    from epo.data.showing import find_dialogue, format_dialogue, write_page
+    from epo.data.pages.showing import find_dialogue, format_dialogue, write_page
 
     dialogue = find_dialogue(given.file, given.id)
     if given.html is None:
@@ -32,10 +32,10 @@ def run(argv: Sequence[str]) -> None:
 
 def _show_corpus(given: argparse.Namespace) -> None:
     from epo.data.checking import LIMITS, check_file, dialogues_file
-    from epo.data.corpus_page import write_corpus_page
     from epo.data.dialogue import read_dialogues
     from epo.data.examining import ExaminationRecord
     from epo.data.isolation import usable_cores
+    from epo.data.pages.corpus_page import write_corpus_page
 
     if given.html is None:
         raise RecipeError("show: give the id of a dialogue, or --html FOLDER for a page of the whole corpus")

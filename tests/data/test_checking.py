@@ -13,7 +13,7 @@ from epo.data.dialogue import Clip, DataError, read_dialogues
 from epo.data.dropping import write_sound
 from epo.data.examining import _report_of_crash
 from epo.data.isolation import Crash
-from epo.data.showing import find_dialogue, format_dialogue, write_page
+from epo.data.pages.showing import find_dialogue, format_dialogue, write_page
 
 
 def turn(**extra):

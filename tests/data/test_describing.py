@@ -4,10 +4,10 @@ import pytest
 
 from epo.data.clip_measures import ClipMeasures
 from epo.data.describing import Description, Spread
-from epo.data.description_page import HEIGHT, WIDTH, draw_bars
-from epo.data.description_tables import Table, format_tables, make_tables
 from epo.data.dialogue import Clip, Dialogue, Turn
 from epo.data.examination import ClipReport
+from epo.data.pages.description_page import HEIGHT, WIDTH, draw_bars
+from epo.data.pages.description_tables import Table, format_tables, make_tables
 
 
 def user(text="I lost it.", emotion="sad", **extra):

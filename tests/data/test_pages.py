@@ -15,14 +15,14 @@ import pytest
 import soundfile
 
 from epo.data.checking import LIMITS, check_file
-from epo.data.clip_view import embed, view_clip
-from epo.data.corpus_page import write_corpus_page
 from epo.data.dialogue import Clip, Dialogue, Turn, read_dialogues
 from epo.data.examining import ExaminationRecord
 from epo.data.media import Media
-from epo.data.preview import encode_preview, is_playable
-from epo.data.showing import format_dialogue, write_page
-from epo.data.waveform import HEIGHT, WIDTH, draw_waveform
+from epo.data.pages.clip_view import embed, view_clip
+from epo.data.pages.corpus_page import write_corpus_page
+from epo.data.pages.preview import encode_preview, is_playable
+from epo.data.pages.showing import format_dialogue, write_page
+from epo.data.pages.waveform import HEIGHT, WIDTH, draw_waveform
 
 
 def numbers(path: str) -> np.ndarray:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from epo.data.clip_measures import ClipMeasures
 from epo.data.describing import SPEAKERS, Description, Spread
-from epo.data.description_tables import Table
-from epo.data.page_files import page_template, write_whole
+from epo.data.pages.description_tables import Table
+from epo.data.pages.page_files import page_template, write_whole
 from epo.emotions import EMOTIONS
 
 _MAX_BINS = 24

@@ -12,8 +12,8 @@ from PIL import Image
 
 from epo.data.dialogue import Clip
 from epo.data.media import Media, MediaError, MediaLimits, decode_audio, decode_video
-from epo.data.preview import encode_preview
-from epo.data.waveform import Waveform, draw_waveform
+from epo.data.pages.preview import encode_preview
+from epo.data.pages.waveform import Waveform, draw_waveform
 
 # As training reads it, but with more and smaller pictures, at most as many as 30 s need.
 LIMITS = MediaLimits(video_fps=12.0, max_frames=360, max_side_px=240)
