@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from epo.data.audio import read_sound
-from epo.data.completeness import cut_off_evidence
+from epo.data.decoding.audio import read_sound
+from epo.data.decoding.completeness import cut_off_evidence
+from epo.data.decoding.limits import MediaLimits
+from epo.data.decoding.opening import Kind, MediaError
+from epo.data.decoding.source import Source, is_short
+from epo.data.decoding.video import read_pictures
 from epo.data.dialogue import Clip
-from epo.data.media_file import Kind, MediaError
-from epo.data.media_limits import MediaLimits
-from epo.data.media_source import Source, is_short
-from epo.data.video import read_pictures
 
 SILENT_DBFS = -60.0
 """Sound whose RMS stays below this is called silent: a thousandth of full scale (our choice)."""

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from epo.data.audio import MIN_AUDIO_SECONDS, decode_audio
+from epo.data.decoding.audio import MIN_AUDIO_SECONDS, decode_audio
+from epo.data.decoding.formats import MEDIA_FORMATS
+from epo.data.decoding.limits import MediaLimits
+from epo.data.decoding.opening import MediaError
+from epo.data.decoding.video import decode_video, sample_times
 from epo.data.dialogue import Clip
-from epo.data.media_file import MediaError
-from epo.data.media_formats import MEDIA_FORMATS
-from epo.data.media_limits import MediaLimits
-from epo.data.video import decode_video, sample_times
 
 READER_VERSION = 2
 """Goes up whenever the same file may come out otherwise, so that what was kept of it is made anew."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import av
 
+from epo.data.decoding.opening import MediaError, open_container, usable_streams
 from epo.data.dialogue import Clip
 from epo.data.examination import ClipReport
-from epo.data.media_file import MediaError, open_container, usable_streams
 
 
 @dataclass(frozen=True)

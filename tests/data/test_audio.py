@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from epo.data.audio import MIN_AUDIO_SECONDS, Tape, decode_audio
+from epo.data.decoding.audio import MIN_AUDIO_SECONDS, Tape, decode_audio
 from epo.data.media import MediaError, MediaLimits
 
 LIMITS = MediaLimits()

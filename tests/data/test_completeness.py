@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from epo.data.completeness import cut_off_evidence
+from epo.data.decoding.completeness import cut_off_evidence
 from epo.data.media import MediaError, MediaLimits, decode_audio, decode_video
 
 LIMITS = MediaLimits()

@@ -11,7 +11,6 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epo.data import media_file
 from epo.data.dialogue import Clip, DataError
 from epo.data.media import Media, MediaError, MediaLimits, decode_audio, decode_clip, decode_video, sample_times
 
@@ -269,7 +268,7 @@ def test_a_span_after_the_end_is_refused(tmp_path, video):
 
 
 def test_frames_too_large_for_memory_are_refused(video, monkeypatch):
-    monkeypatch.setattr(media_file, "MAX_CODED_PIXELS", 31 * 32)
+    monkeypatch.setattr(opening, "MAX_CODED_PIXELS", 31 * 32)
     assert "32x32 px; scale it down" in fault(decode_video, video)
 
 

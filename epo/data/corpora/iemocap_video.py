@@ -9,9 +9,9 @@ from typing import Any, Literal
 import av
 import numpy as np
 
-from epo.data.media_source import Source
-from epo.data.picture import Canvas
-from epo.data.video import timed_frames
+from epo.data.decoding.picture import Canvas
+from epo.data.decoding.source import Source
+from epo.data.decoding.video import timed_frames
 
 _MAX_SIDE_PX = 4096
 _TICK = Fraction(1, 90_000)

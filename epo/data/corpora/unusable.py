@@ -8,10 +8,10 @@ from compressor.progress import show_progress
 from epo.data.checking import LIMITS
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
+from epo.data.decoding.source import Kind
 from epo.data.dialogue import Clip, Turn, read_dialogues
 from epo.data.examination import ClipReport
 from epo.data.examining import ExaminationRecord, examine_clips
-from epo.data.media_source import Kind
 from epo.data.probe import probe_clip, probe_media
 
 # A clip that is this much longer or shorter than its row is other footage; smaller differences are noted (our choice).

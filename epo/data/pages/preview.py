@@ -8,8 +8,8 @@ from typing import Any
 import av
 import numpy as np
 
+from epo.data.decoding.source import MediaError
 from epo.data.media import MEDIA_FORMATS, Media
-from epo.data.media_source import MediaError
 
 # What current Chrome, Firefox and Safari all play, by FFmpeg's name of the container: codecs (our reading of MDN's
 # media container and codec guides). Matroska they take only as WebM, which FFmpeg does not tell apart.

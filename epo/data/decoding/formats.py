@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import av.logging
 
-from epo.data.completeness import cut_off_evidence
+from epo.data.decoding.completeness import cut_off_evidence
 
 # Pure containers and elementary streams only: playlists, scripts and image sequences, which make FFmpeg open other
 # files or addresses, are left out. The names are those of FFmpeg's demuxers.

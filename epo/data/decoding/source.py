@@ -8,8 +8,8 @@ from typing import Any
 
 import av
 
-from epo.data.completeness import cut_off_evidence
-from epo.data.media_file import (
+from epo.data.decoding.completeness import cut_off_evidence
+from epo.data.decoding.opening import (
     MAX_CODED_PIXELS,
     Kind,
     MediaError,

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import av
 from av.stream import Disposition
 
+from epo.data.decoding.formats import MEDIA_FORMATS, refusal
 from epo.data.dialogue import DataError
-from epo.data.media_formats import MEDIA_FORMATS, refusal
 
 MAX_CODED_PIXELS = 2**26
 """Twice 8K; anything larger is refused before memory is taken."""
