@@ -11,6 +11,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epo.data.decoding import opening
 from epo.data.dialogue import Clip, DataError
 from epo.data.media import Media, MediaError, MediaLimits, decode_audio, decode_clip, decode_video, sample_times
 
