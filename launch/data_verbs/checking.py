@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+_SHOWN_NOTES = 3  # of each kind
 
 
 def run(argv: Sequence[str]) -> None:
@@ -31,16 +34,28 @@ def run(argv: Sequence[str]) -> None:
         print(json.dumps(result.as_json() | counted, indent=2, ensure_ascii=False))
     else:
         print(
-            *result.faults,
-            *(f"note: {note}" for note in result.notes),
-            f"{result.num_dialogues} dialogues, {result.num_clips} clips, "
-            + ("" if num_pairs is None else f"{num_pairs} pairs, ")
-            + f"{len(result.faults)} faults, "
-            f"{len(result.notes)} notes",
-            sep="\n",
+            *result.faults, *_first_of_each_kind(result.notes), sep="\n", end="\n" * bool(result.faults + result.notes)
         )
+        counts = {"dialogues": result.num_dialogues, "clips": result.num_clips, "pairs": num_pairs}
+        counts |= {"faults": len(result.faults), "notes": len(result.notes)}
+        summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count is not None)
+        print(*result.faults, *_first_of_each_kind(result.notes), summary, sep="\n")
     if given.drop is not None:
         left_out = write_sound(given.file, given.drop)
         print(*left_out.summary(), f"wrote {given.drop}", sep="\n", file=sys.stderr if given.json else sys.stdout)
     elif result.faults:
         sys.exit(1)
+
+
+def _first_of_each_kind(notes: Sequence[str]) -> list[str]:
+    """Return lines for the first notes of each kind and for how many more there are."""
+    by_kind: dict[str, list[str]] = {}
+    for note in notes:
+        # The kind is what follows the place, without its numbers.
+        by_kind.setdefault(re.sub(r"[\d.]+", "0", note.rpartition(": ")[2]), []).append(note)
+    lines = []
+    for same in by_kind.values():
+        lines += [f"note: {note}" for note in same[:_SHOWN_NOTES]]
+        if len(same) > _SHOWN_NOTES:
+            lines.append(f"note: {len(same) - _SHOWN_NOTES} more like this; --json lists them")
+    return lines

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from epo.data.dialogue import DataError, read_dialogues
 from launch.data_verbs import checking, importing, showing
@@ -48,6 +50,18 @@ def test_import_and_check_work_from_the_command_line(tmp_path, own_corpus):
     assert checked.returncode == 1
     assert f"{out}/dialogues.jsonl:2: 'id' must be a non-empty string" in checked.stdout
     assert run_data("improt").stderr.startswith("error: unknown verb 'improt'; want one of import, ")
+
+
+def test_many_notes_of_a_kind_are_shown_as_a_few(tmp_path, capsys):
+    turns = [
+        {"speaker": "user", "text": "Hi.", "clip": {"audio": "a.wav", "end_s": 0.5 + place / 10}} for place in range(5)
+    ]
+    soundfile.write(tmp_path / "a.wav", np.zeros(8000), 8000)
+    (tmp_path / "dialogues.jsonl").write_text(json.dumps({"id": "a", "turns": turns}) + "\n")
+    checking.run([str(tmp_path), "--workers", "1"])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(": ", 3)[-1] for line in printed[:3]] == ["the sound is silent (-120 dBFS)"] * 3
+    assert printed[3:] == ["note: 2 more like this; --json lists them", "1 dialogues, 5 clips, 0 faults, 5 notes"]
 
 
 def test_an_import_says_which_split_it_leaves_empty(tmp_path, own_corpus, capsys):
