@@ -33,9 +33,6 @@ def run(argv: Sequence[str]) -> None:
         counted = {} if num_pairs is None else {"pairs": num_pairs}
         print(json.dumps(result.as_json() | counted, indent=2, ensure_ascii=False))
     else:
-        print(
-            *result.faults, *_first_of_each_kind(result.notes), sep="\n", end="\n" * bool(result.faults + result.notes)
-        )
         counts = {"dialogues": result.num_dialogues, "clips": result.num_clips, "pairs": num_pairs}
         counts |= {"faults": len(result.faults), "notes": len(result.notes)}
         summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count is not None)
