@@ -26,7 +26,7 @@ class ImportRecipe(StageRecipe):
     output_dir: str = field(metadata={"help": "folder to write; --out for short"})
     corpus: str = field(
         default="builtin",
-        metadata={"help": "which corpus, of those listed below; docs/corpora.md shows how each must lie"},
+        metadata={"help": "which corpus, of those listed above; docs/corpora.md shows how each must lie"},
     )
     root: str | None = field(default=None, metadata={"help": "the corpus folder; not for builtin"})
     on_error: OnError = field(
