@@ -226,7 +226,13 @@ def test_a_recipe_that_cannot_work_is_refused_before_the_first_stage(project, ch
 
 def _start_driver(argv):
     command = [sys.executable, str(ROOT / "launch/pipeline.py"), *argv]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests themselves may run under nohup
+    )
 
 
 def _wait_until(is_so, timeout_s=60):

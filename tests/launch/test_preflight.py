@@ -328,11 +328,11 @@ def test_check_shows_a_table_and_starts_nothing(project, capsys):
 
 @pytest.mark.slow
 def test_an_import_is_counted_as_soon_as_it_is_done(project, capfd):
-    """Five dialogues: the import leaves no test split, so the next stage is not even started."""
+    """The import leaves no test split, as it was asked to, so the next stage is not even started."""
     write_dialogues("corpus/dialogues.jsonl", splits=[None] * 5)
     data = "runs/import/dialogues.jsonl"
     argv = write_pipeline(
-        stage("import", "data", corpus="jsonl", root="corpus"),
+        stage("import", "data", corpus="jsonl", root="corpus", test_share=0.0),
         stage("lm", "sft", data=data, input="text", llm="gpt2"),
         stage("pairs", "preferences", data=data),
         stage("evaluate", "evaluate", data=data, pairs="runs/pairs/pairs.jsonl", sft="runs/model", epo="runs/model"),
