@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -16,6 +17,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _LIMIT_S = 120.0
+_JOBS_AHEAD = 2  # a worker begins its next job while its last result is dealt with
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,11 @@ class Crash:
 def isolated_map(
     function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, limit_s: float = _LIMIT_S
 ) -> Iterator[tuple[Job, Result | Crash]]:
-    """Yield (job, result) as results come, each worker holding one job at a time.
+    """Yield (job, result) as results come.
 
     Args:
         function: importable by name, as are jobs and results; it should return faults, not raise them.
-        jobs: read only as fast as workers become free, so memory does not grow with them.
+        jobs: read only a few ahead of the workers, so memory does not grow with them.
         workers: processes, at least 1; they start when first needed.
         limit_s: a job that takes longer is given up and its worker killed.
 
@@ -42,11 +44,12 @@ def isolated_map(
     pool = [_Worker(function) for _ in range(max(1, workers))]
     try:
         waiting = iter(jobs)
-        for worker in pool:
-            worker.take_next(waiting)
-        while busy := [worker for worker in pool if worker.is_busy]:
+        for _ in range(_JOBS_AHEAD):
+            for worker in pool:
+                worker.take_next(waiting)
+        while busy := [worker for worker in pool if worker.jobs]:
             for worker in _ready(busy, limit_s):
-                yield worker.job, worker.collect(limit_s)
+                yield worker.collect(limit_s)
                 worker.take_next(waiting)
     finally:
         for worker in pool:
@@ -54,58 +57,69 @@ def isolated_map(
 
 
 class _Worker(Generic[Job, Result]):
-    """One process, and the job it has; started at its first job, and anew after it died."""
+    """One process and the jobs it has, which it does in order; started at its first job, and anew after it died."""
 
     def __init__(self, function: Callable[[Job], Result]) -> None:
         self._function = function
         self._process: Any = None
         self.connection: Connection | None = None
-        self.is_busy = False
-        self.job: Job
-        self._since_s = 0.0
+        self.jobs: deque[Job] = deque()
+        self._since_s = 0.0  # when the first of its jobs began
 
     def take_next(self, jobs: Iterator[Job]) -> None:
-        self.is_busy = False
         for job in jobs:
-            if self.connection is None:
-                self._start()
-            assert self.connection is not None
-            self.job, self.is_busy, self._since_s = job, True, time.monotonic()
-            try:
-                self.connection.send(job)
-            except BrokenPipeError:  # it died while idle: `collect` will say so
-                pass
+            if not self.jobs:
+                self._since_s = time.monotonic()
+            self.jobs.append(job)
+            self._send(job)
             return
 
     def seconds_left(self, limit_s: float) -> float:
         return max(0.0, self._since_s + limit_s - time.monotonic())
 
-    def collect(self, limit_s: float) -> Result | Crash:
-        """Return what became of the job: its result, or how the worker ended."""
+    def collect(self, limit_s: float) -> tuple[Job, Result | Crash]:
+        """Return the first job and what became of it: its result, or how it ended the worker."""
         assert self.connection is not None
         if not self.connection.poll():
-            self.stop(kill=True)
-            return Crash(f"took more than {limit_s:g} s")
+            return self._give_up(f"took more than {limit_s:g} s")
         try:
             failed, result = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
-            code = self._process.exitcode
-            self.stop()
-            return Crash(f"ended the process ({_exit_words(code)})")
+            return self._give_up(f"ended the process ({_exit_words(self._process.exitcode)})")
+        job = self.jobs.popleft()
+        self._since_s = time.monotonic()
         if failed:
-            raise RuntimeError(f"{self._function} failed on {self.job}:\n{result}")
-        return result  # type: ignore[no-any-return]
+            raise RuntimeError(f"{self._function} failed on {job}:\n{result}")
+        return job, result
 
-    def stop(self, kill: bool = False) -> None:
+    def stop(self) -> None:
         if self._process is None:
             return
         assert self.connection is not None
-        if kill or self.is_busy:
+        if self.jobs:
             self._process.kill()
         self.connection.close()  # an idle worker ends when its pipe does
         self._process.join()
         self._process, self.connection = None, None
+
+    def _give_up(self, reason: str) -> tuple[Job, Crash]:
+        """Blame the first job, which the worker was at, and give the others to a new process."""
+        self.stop()
+        job = self.jobs.popleft()
+        self._since_s = time.monotonic()
+        for other in self.jobs:
+            self._send(other)
+        return job, Crash(reason)
+
+    def _send(self, job: Job) -> None:
+        if self.connection is None:
+            self._start()
+        assert self.connection is not None
+        try:
+            self.connection.send(job)
+        except BrokenPipeError:  # it died: `collect` will say so, and send anew what it had not begun
+            pass
 
     def _start(self) -> None:
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads of whatever is loaded
