@@ -11,6 +11,7 @@ import numpy as np
 from launch import stage
 from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
 from epo.data.replies import ReplyChoice
+from epo.files import write_whole
 from epo.preferences.builder import PairSet, Source, build_pairs
 from epo.preferences.classifier import CorpusReader, ModelReader, ReaderQuality, confusion_table, rate_reader
 from epo.preferences.coherence import CoherenceReader
@@ -24,7 +25,6 @@ from epo.preferences.scores import EmotionReader, Examiner, Thresholds
 from epo.preferences.verdict import judge_pairs
 from launch.preference_console import metrics_of, print_report, reasons_of
 from launch.preference_sources import make_source, refuse_idle_keys
-from launch.provenance import write_whole
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import open_folder
 

@@ -6,11 +6,11 @@ import os
 import platform
 import subprocess
 import sys
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from epo.files import write_whole
 from launch.credentials import redact, redact_command
 from launch.identity import Identity
 
@@ -51,13 +51,6 @@ def end_attempt(folder: Path, verdict: str) -> None:
     if attempts:
         attempts[-1] |= {"ended": _now(), "verdict": redact(verdict)}
         _write(folder, attempts)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a text file at once, so that nobody reads half of it."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _write(folder: Path, attempts: list[dict[str, Any]]) -> None:

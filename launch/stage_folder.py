@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 import yaml
 
+from epo.files import write_whole
 from launch.digests import RECORDS, file_digest
 from launch.ends import explain
 from launch.folder_lock import hold
 from launch.identity import Identity, changes, identify, layout_changes
-from launch.provenance import begin_attempt, end_attempt, write_whole
+from launch.provenance import begin_attempt, end_attempt
 from launch.ranks import from_rank_0
 from launch.recipe import RecipeError, declared, resolved_keys
 from launch.stage import num_ranks, rank

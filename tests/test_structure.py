@@ -19,6 +19,7 @@ FLOORS = {
     "epo.preferences": 3,
     "epo.data": 2,
     "epo.emotions": 1,
+    "epo.files": 1,
     "epo.redaction": 1,
     "compressor": 0,
 }

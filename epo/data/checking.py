@@ -65,7 +65,7 @@ def check_file(path: Path, workers: int | None = None, decode: bool = True, fres
         return result
     record = ExaminationRecord(root, LIMITS, fresh)
     examined = examine_clips(clips, usable_cores() if workers is None else workers, record)
-    for where, _, report in show_progress(examined, "check", "clips", total=_count_clips(path)):
+    for where, _, report in show_progress(examined, "check", "clips", total=count_clips(path)):
         result.faults += [f"{where}: {fault}" for fault in report.faults]
         result.notes += [f"{where}: {note}" for note in report.notes]
     result.faults.sort(key=_line_number)
@@ -100,7 +100,7 @@ def _clips(path: Path, result: CheckResult) -> Iterator[tuple[str, Clip]]:
     result.notes += findings.note_lines()
 
 
-def _count_clips(path: Path) -> int:
+def count_clips(path: Path) -> int:
     """Count clips roughly, for the progress bar alone."""
     with path.open("rb") as lines:
         return sum(line.count(b'"clip": {') + line.count(b'"clip":{') for line in lines)
@@ -112,4 +112,4 @@ def _line_number(fault: str) -> int:
     return 0 if match is None else int(match[1])
 
 
-__all__ = ["LIMITS", "CheckResult", "check_file", "dialogues_file"]
+__all__ = ["LIMITS", "CheckResult", "check_file", "count_clips", "dialogues_file"]

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,13 @@ class Dialogue:
     group: str | None = None
     background: str | None = None
     personas: dict[Speaker, tuple[str, ...]] = field(default_factory=dict)
+
+
+def with_halves(turn: Turn, audio: Path | None, video: Path | None) -> Turn:
+    """Return a turn that has a clip with these halves, and no clip where neither is left."""
+    if turn.clip is None or (audio is None and video is None):
+        return replace(turn, clip=None)
+    return replace(turn, clip=replace(turn.clip, audio=audio, video=video))
 
 
 def read_dialogues(path: str | Path, findings: Findings | None = None) -> Iterator[Dialogue]:
@@ -210,5 +217,6 @@ __all__ = [
     "parse_dialogue",
     "read_dialogues",
     "scan_dialogues",
+    "with_halves",
     "write_dialogues",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from epo.data.checking import LIMITS, dialogues_file
 from epo.data.corpora.report import ImportReport
-from epo.data.dialogue import DataError, Dialogue, Turn, scan_dialogues, write_dialogues
+from epo.data.dialogue import DataError, Dialogue, Turn, scan_dialogues, with_halves, write_dialogues
 from epo.data.examining import ExaminationRecord
 
 
@@ -52,8 +52,7 @@ def _without_faults(turn: Turn, where: str, record: ExaminationRecord, report: I
         report.fault("clip cannot be used", f"{where}: {fault}", "restore or remove it")
     audio = turn.clip.audio if seen.audio_fault is None else None
     video = turn.clip.video if seen.video_fault is None else None
-    is_left = audio is not None or video is not None
-    return replace(turn, clip=replace(turn.clip, audio=audio, video=video) if is_left else None)
+    return with_halves(turn, audio, video)
 
 
 __all__ = ["write_sound"]

@@ -17,9 +17,8 @@ from epo.data.splits import Splits, SplitShares, place_of
 
 _HELD_OUT: tuple[Split, ...] = ("test", "validation")  # by need: evaluation cannot do without, training can
 _SIZE = ""  # the count of dialogues among the counts of labels
-_SIZE_WEIGHT = (
-    10.0  # of dialogues beside one label; by trials: shares come out to the dialogue, labels as near as with 1
-)
+# Of dialogues beside one label. By trials shares come out to the dialogue with it, and labels as near as with 1.
+_SIZE_WEIGHT = 10.0
 _NAMED = 3  # groups that a note names
 
 

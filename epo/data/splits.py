@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from epo.data.dialogue import SPLITS, DataError, Split
+from epo.files import write_whole
 
 SplitBy = Literal["group", "dialogue"]
 _METHOD = "quota-1"  # of epo/data/split_draw.py; another number where the same corpus would be drawn otherwise
@@ -92,9 +93,7 @@ class Splits:
             "dialogues": dict(sorted(self.dialogues.items())),
             "notes": list(self.notes),
         }
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(row, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(row, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_splits(path: Path, shares: SplitShares) -> Splits | None:

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from epo.data.chance import is_hardly_better
 from epo.emotions import EMOTIONS
+from epo.files import write_whole
 
 
 class ReportError(ValueError):
@@ -175,8 +176,8 @@ def write_report(output_dir: Path, report: Mapping[str, Any]) -> None:
     plain = _plain(report)
     _check(plain)
     output_dir.mkdir(parents=True, exist_ok=True)
-    _replace_text(output_dir / "report.json", json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    _replace_text(output_dir / "report.html", render_html(plain))
+    write_whole(output_dir / "report.json", json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(output_dir / "report.html", render_html(plain))
 
 
 def merge_report(output_dir: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,9 +298,3 @@ def _check(report: Mapping[str, Any]) -> None:
     for index, row in enumerate(rows):
         if not isinstance(row, dict) or not isinstance(row.get("name"), str):
             raise ReportError(f"report: row {index} has no 'name'")
-
-
-def _replace_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -10,6 +10,7 @@ from epo.data.corpora.importing import Card
 from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split, Turn, read_dialogues, write_dialogues
 from epo.data.splits import SplitShares, place_of
+from epo.files import write_whole
 from epo.preferences.pair import PreferencePair, read_pairs, write_pairs
 from epo.preferences.ranking_files import read_rows
 from epo.preferences.rankings import Ranking, RankingFormat
@@ -65,9 +66,7 @@ def import_rankings(
     of_splits = Counter(by_id[pair.dialogue_id].split for pair in read_pairs(out / "pairs.jsonl", by_id, report))
     content = {"rankings": file.name, "pairs": {split: of_splits[split] for split in SPLITS}, **card.as_json()}
     content["irregularities"] = report.as_json()
-    partial = out / "card.json.partial"
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(out / "card.json")
+    write_whole(out / "card.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return content
 
 

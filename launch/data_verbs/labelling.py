@@ -14,7 +14,7 @@ from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Turn, read_dialogues, write_dialogues
 from epo.data.label_sets import WORDS
 from epo.data.labels import LabelMap, read_label_file
-from epo.data.pages.page_files import write_whole
+from epo.files import write_whole
 from launch.recipe import RecipeError
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from epo.data.dialogue import SPLITS, DataError, Dialogue, read_dialogues, write
 from epo.data.split_draw import SplitDraw
 from epo.data.splits import Splits, SplitShares, read_splits
 from epo.emotions import EMOTIONS
+from epo.files import write_whole
 
 
 class Card:
@@ -106,9 +107,7 @@ def import_corpus(
     finally:
         draft.unlink(missing_ok=True)
     content = {**facts, **card.as_json(), "splits": list(splits.notes), "irregularities": report.as_json()}
-    partial = out / "card.json.partial"
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(out / "card.json")
+    write_whole(out / "card.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return content
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
-from epo.data.dialogue import DataError, Dialogue, Turn, scan_dialogues
+from epo.data.dialogue import DataError, Dialogue, Turn, scan_dialogues, with_halves
 
 
 def read_own(root: Path, media: MediaFolder, report: ImportReport) -> Iterator[Dialogue]:
@@ -29,9 +29,7 @@ def _with_media(turn: Turn, media: MediaFolder, where: str) -> Turn:
     if turn.clip is None:
         return turn
     audio, video = (None if path is None else media.place(path, where) for path in (turn.clip.audio, turn.clip.video))
-    if audio is None and video is None:
-        return replace(turn, clip=None)
-    return replace(turn, clip=replace(turn.clip, audio=audio, video=video))
+    return with_halves(turn, audio, video)
 
 
 CORPORA = (

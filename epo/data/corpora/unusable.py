@@ -1,15 +1,15 @@
 """Unusable: which clips of an import training could not use, or should not, found by reading each of them once."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compressor.progress import show_progress
-from epo.data.checking import LIMITS
+from epo.data.checking import LIMITS, count_clips
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.report import ImportReport
 from epo.data.decoding.source import Kind
-from epo.data.dialogue import Clip, Turn, read_dialogues
+from epo.data.dialogue import Clip, Turn, read_dialogues, with_halves
 from epo.data.examination import ClipReport
 from epo.data.examining import ExaminationRecord, examine_clips
 from epo.data.probe import probe_clip, probe_media
@@ -35,8 +35,7 @@ class Unusable:
             return turn
         audio = None if "audio" in dropped else turn.clip.audio
         video = None if "video" in dropped else turn.clip.video
-        is_left = audio is not None or video is not None
-        return replace(turn, clip=replace(turn.clip, audio=audio, video=video) if is_left else None)
+        return with_halves(turn, audio, video)
 
 
 def find_unusable(path: Path, media: MediaFolder, report: ImportReport, *, decode: bool, workers: int) -> Unusable:
@@ -53,8 +52,8 @@ def find_unusable(path: Path, media: MediaFolder, report: ImportReport, *, decod
         DataError: a clip is at fault, and `report` says to stop.
     """
     found = Unusable()
-    total = sum(1 for _ in _clips(path))
-    for place, clip, seen in show_progress(_examined(path, decode, workers), "reading clips", "clips", total=total):
+    examined = _examined(path, decode, workers)
+    for place, clip, seen in show_progress(examined, "reading clips", "clips", total=count_clips(path)):
         found.seconds += _clip_seconds(clip, seen)
         dropped = _judge(f"dialogue {place[0]}: turn {place[1]}", clip, seen, media, report)
         if dropped:

@@ -21,10 +21,11 @@ from compressor.progress import show_progress
 from epo.data.dialogue import Clip, Dialogue, Turn
 from epo.data.examining import ExaminationRecord
 from epo.data.isolation import Crash, isolated_map
-from epo.data.pages.page_files import page_template, write_whole
+from epo.data.pages.page_files import page_template
 from epo.data.pages.preview import is_playable
 from epo.data.pages.showing import write_page
 from epo.emotions import EMOTIONS
+from epo.files import write_whole
 
 # By the ends of file names, for the index; a dialogue's own page looks into the file.
 _PLAYABLE_ENDS = {".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".m4v", ".mov", ".webm", ".aac"}

@@ -7,8 +7,9 @@ from pathlib import Path
 from epo.data.clip_measures import ClipMeasures
 from epo.data.describing import SPEAKERS, Description, Spread
 from epo.data.pages.description_tables import Table
-from epo.data.pages.page_files import page_template, write_whole
+from epo.data.pages.page_files import page_template
 from epo.emotions import EMOTIONS
+from epo.files import write_whole
 
 _MAX_BINS = 24
 _MAX_BAR = 30.0

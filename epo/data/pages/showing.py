@@ -5,8 +5,9 @@ from pathlib import Path
 from epo.data.checking import dialogues_file
 from epo.data.dialogue import Clip, DataError, Dialogue, read_dialogues
 from epo.data.pages.clip_view import PlaceMedia, embed, format_span, view_clip
-from epo.data.pages.page_files import page_template, write_whole
+from epo.data.pages.page_files import page_template
 from epo.data.pages.waveform import HEIGHT, WIDTH
+from epo.files import write_whole
 
 
 def find_dialogue(path: Path, dialogue_id: str) -> Dialogue:
