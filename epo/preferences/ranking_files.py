@@ -1,12 +1,11 @@
 """Ranking files: rows of JSON lines, of a JSON array, of CSV, TSV and Parquet, one at a time."""
 
 import csv
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from epo.data.characters import is_encodable
+from epo.data.corpora.rows import sound_rows
 from epo.data.findings import DataError, Findings
 from epo.data.lines import decode_json, name_other_encoding, read_lines
 
@@ -53,25 +52,8 @@ def _read_separated(path: Path, delimiter: str, findings: Findings) -> Iterator[
     with path.open("rb") as file:
         if name_other_encoding(path, file.read(4096), findings):
             return
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a conversation may be longer than the 128 KiB that csv allows
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        rows = csv.DictReader(text, delimiter=delimiter, strict=True)
-        while True:
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                findings.fault("row is not CSV", f"{path}:{rows.line_num}: {error}", "mend the quotes")
-                continue
-            where = f"{path}:{rows.line_num}"
-            if None in row or None in row.values():
-                findings.fault("row has the wrong number of columns", where, "mend the quotes")
-            elif not is_encodable("".join(row.values())):
-                remedy = "convert the file, such as with `iconv -f WINDOWS-1252 -t UTF-8`"
-                findings.fault("row is not UTF-8", where, remedy)
-            else:
-                yield where, row
+        yield from sound_rows(csv.DictReader(text, delimiter=delimiter, strict=True), path, findings)
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

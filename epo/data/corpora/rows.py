@@ -4,6 +4,7 @@ import csv
 import gzip
 import itertools
 import json
+import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, TextIO, TypeVar
 from epo.data.characters import is_encodable
 from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import DataError
+from epo.data.findings import Findings
 
 Row = TypeVar("Row")
 _CHUNK_CHARS = 1 << 16
@@ -27,21 +29,28 @@ def read_csv(path: Path, columns: set[str], report: ImportReport) -> Iterator[tu
         missing = sorted(columns - set(_next_header(rows, path)))
         if missing:
             raise DataError(f"{path}: column {', '.join(missing)} is missing; is this the file as downloaded?")
-        while True:
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                report.fault("row is not CSV", f"{path}:{rows.line_num} ({error})", "mend the quotes")
-                continue
-            where = f"{path}:{rows.line_num}"
-            if None in row or None in row.values():
-                report.fault("row has the wrong number of columns", where, "mend the quotes")
-            elif not is_encodable("".join(row.values())):
-                report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
-            else:
-                yield where, row
+        yield from sound_rows(rows, path, report)
+
+
+def sound_rows(rows: "csv.DictReader[str]", path: Path, findings: Findings) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (`path:line`, row) of a CSV file opened with `surrogateescape`; rows that cannot be read are faults."""
+    csv.field_size_limit(sys.maxsize)  # a cell may be longer than the 128 KiB that csv allows
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            findings.fault("row is not CSV", f"{path}:{rows.line_num} ({error})", "mend the quotes")
+            continue
+        where = f"{path}:{rows.line_num}"
+        if None in row or None in row.values():
+            findings.fault("row has the wrong number of columns", where, "mend the quotes")
+        elif not is_encodable("".join(row.values())):
+            remedy = "convert the file, such as with `iconv -f WINDOWS-1252 -t UTF-8`"
+            findings.fault("row is not UTF-8", where, remedy)
+        else:
+            yield where, row
 
 
 def read_members(path: Path, report: ImportReport) -> Iterator[tuple[str, Any]]:
@@ -153,4 +162,4 @@ def _next_header(rows: "csv.DictReader[str]", path: Path) -> list[str]:
     return [] if header is None else list(header)
 
 
-__all__ = ["grouped", "read_csv", "read_members"]
+__all__ = ["grouped", "read_csv", "read_members", "sound_rows"]
