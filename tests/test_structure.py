@@ -19,7 +19,9 @@ FLOORS = {
     "epo.preferences": 3,
     "epo.data": 2,
     "epo.emotions": 1,
+    "epo.extras": 1,
     "epo.files": 1,
+    "epo.registry": 1,
     "epo.redaction": 1,
     "compressor": 0,
 }

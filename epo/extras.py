@@ -1,0 +1,29 @@
+"""Optional packages: which command installs what a thing asked for needs."""
+
+# Extras of pyproject.toml, by the module that each brings.
+_EXTRAS = {
+    "bert_score": "metrics",
+    "sentence_transformers": "embeddings",
+    "cv2": "faces",
+    "mamba_ssm": "cuda",
+    "causal_conv1d": "cuda",
+}
+
+
+class MissingExtraError(ValueError):
+    """An optional package that is not installed; the message holds the command that installs it."""
+
+
+def missing_extra(what: str, module: str) -> MissingExtraError:
+    """Return the error to raise where a module is not installed.
+
+    Args:
+        what: asked for it, such as "embedding_model" or "source 'parrot'".
+        module: as it is imported; one that is no extra of ours is named itself.
+    """
+    top = module.partition(".")[0]
+    wanted = f"'epo-trainer[{_EXTRAS[top]}]'" if top in _EXTRAS else top.replace("_", "-")
+    return MissingExtraError(f"{what} needs {top}, which is not installed: pip install {wanted}")
+
+
+__all__ = ["MissingExtraError", "missing_extra"]
