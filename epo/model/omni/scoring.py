@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.placeholders import fill_placeholders
+from compressor.placeholders import PlaceholderError, fill_placeholders
 from compressor.text import IGNORE
 from epo.model.shared_prompt import pack_pairs, pair_masks
 from epo.model.token_scores import TokenScores, token_scores
@@ -41,6 +41,9 @@ def encode_clips(thinker: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
 
     Returns:
         `positions` int64 (3, rows, T); `audio` (A, D) and `video` (N, D), the vectors of all clips that there are.
+
+    Raises:
+        PlaceholderError: placeholders and vectors differ in number.
     """
     context: dict[str, Tensor] = {}
     ids, times = batch["input_ids"], 2 if batch.get("prompt_lengths") is not None else 1
@@ -54,10 +57,22 @@ def encode_clips(thinker: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
         seen = thinker.get_video_features(batch["pixel_values_videos"], grids, return_dict=True)
         context["video"] = torch.cat(list(seen.pooler_output))
         grids = grids.repeat(times, 1)
+    _require_as_many(thinker.config, ids, context, times)
     positions, _ = thinker.get_rope_index(
         ids, None, grids, batch["attention_mask"], False, audio_seqlens=mel_frames, second_per_grids=seconds
     )
     return context | {"positions": positions.to(ids.device)}
+
+
+def _require_as_many(config: Any, input_ids: Tensor, context: dict[str, Tensor], times: int) -> None:
+    """Compare placeholders and vectors: the thinker's own search for positions fails on a mismatch without saying so."""
+    for name, token_id in (("audio", config.audio_token_id), ("video", config.video_token_id)):
+        num_places, num_vectors = int((input_ids == token_id).sum()), times * len(context.get(name, ()))
+        if num_places != num_vectors:
+            raise PlaceholderError(
+                f"{num_places} placeholders of id {token_id} but {num_vectors} vectors; prompt and features were made "
+                "with different settings, or truncation cut a placeholder"
+            )
 
 
 def prepare_scoring(thinker: Any) -> None:
