@@ -11,7 +11,7 @@ from compressor.seams import load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
-from epo.model.loading import load_model
+from epo.model.family import load_of_family
 from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
@@ -67,7 +67,7 @@ def _train(
     train, validation = (pairs_of_split(pairs, split) for split in ("train", "validation"))
     out = folder.path
     load_models_whole()
-    model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
+    model, processor = load_of_family(recipe.model, recipe.dtype, args.bf16)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     check_words(processor.tokenizer, placed_texts(recipe.data, by_id.values()))
     check_words(
