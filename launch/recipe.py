@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +14,10 @@ from compressor.fixed_settings import FIXED_IN_TRAINING, default_of, refuse_chan
 from launch.chosen_keys import ChosenBy, chosen_types, refuse_others
 from launch.credentials import receive_credentials, redact_mapping
 from launch.recipe_file import RecipeError, check_key, read_mapping
+from launch.recipe_pieces import StageRecipe
 from launch.recipe_values import check_seeds, check_values
+from launch.run_names import Names, names_beside, says_run
+from launch.shipped import find_shipped
 
 # What every stage needs of transformers' TrainingArguments, where its own default would not do.
 _TRAINING_DEFAULTS = {
@@ -49,22 +52,6 @@ _FIXED_IN_STAGES = {
     ),
 }  # fmt: skip
 """Keys of transformers that a stage decides by itself: why, and the remedy."""
-
-
-@dataclass(kw_only=True)
-class StageRecipe:
-    """The keys of every stage."""
-
-    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
-    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
-    fresh: bool = field(
-        default=False, metadata={"help": "start anew; what output_dir holds is kept in a folder beside it"}
-    )
-
-    @property
-    def reads_clips(self) -> bool:
-        """Whether recordings go into the result, and not only the words about them."""
-        return True
 
 
 def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
@@ -123,6 +110,18 @@ def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[d
             check_values(recipe, said.where)
         kept |= own
     return kept, defaults
+
+
+def said_output_dir(argv: Sequence[str]) -> str:
+    """Return the `output_dir` that a command line and its recipe say, as far as one can tell where they are faulty."""
+    where, flags = find_shipped(_config_name(argv)), _without_config(argv)
+    config = read_mapping(Path(where)) if "--config" in argv else {}
+    flag = flag_value(flags, "--output_dir")
+    said = config.get("output_dir") if flag is None else flag
+    try:
+        return str(_names(Path(where), config, flags, where).fill(said, where))
+    except RecipeError:
+        return str(said)
 
 
 def resolved_keys(recipes: Iterable[Any]) -> dict[str, Any]:
@@ -190,8 +189,8 @@ class _Said:
 
     Attributes:
         where: the recipe's path, or "command line"; for messages.
-        config: the recipe's keys.
-        flags: the command line without `--config FILE`.
+        config: the recipe's keys, and those that its run says for it; every `${name}` is filled in.
+        flags: the command line without `--config FILE`, filled in likewise.
         types: the dataclasses whose keys these are.
     """
 
@@ -203,8 +202,9 @@ class _Said:
 
 def _hear(types: Sequence[Any], argv: Sequence[str]) -> _Said:
     """Read the recipe that a command line names, and make sure that it and the flags say nothing unknown."""
-    where, flags = _config_name(argv), _without_config(argv)
-    config = read_mapping(Path(where)) if "--config" in argv else {}
+    where, flags = find_shipped(_config_name(argv)), _without_config(argv)
+    recipe = Path(where) if "--config" in argv else None
+    config = {} if recipe is None else read_mapping(recipe)
     choices = [type_.key for type_ in types if isinstance(type_, ChosenBy)]
     chosen = {key: text for key in choices if (text := flag_value(flags, f"--{key}")) is not None}
     concrete = chosen_types(types, config | chosen, where)
@@ -214,7 +214,24 @@ def _hear(types: Sequence[Any], argv: Sequence[str]) -> _Said:
             if key not in known:
                 refuse_others(key, types, config | chosen, place)
                 check_key(key, known, place)
-    return _Said(where, config, flags, concrete)
+    names = _names(recipe, config, flags, where)
+    filled = {key: names.fill(value, f"{where}: {key}") for key, value in config.items()}
+    return _Said(where, names.shared() | filled, [_fill_flag(flag, names) for flag in flags], concrete)
+
+
+def _names(recipe: Path | None, config: Mapping[str, Any], flags: Sequence[str], where: str) -> Names:
+    """Return what `${name}` stands for: a flag `--run` comes first, then the recipe's own `run`, then `run.yaml`."""
+    run = flag_value(flags, "--run")
+    if run is None:
+        return names_beside(recipe, config.get("run"), where)
+    if not says_run(config) and not says_run(flags):
+        raise RecipeError(f"--run {run}: would rename nothing, for no value of {where} says ${{run}}; write it there")
+    return names_beside(recipe, run)
+
+
+def _fill_flag(flag: str, names: Names) -> str:
+    name, equals, value = flag.partition("=") if flag.startswith("--") else ("", "", flag)
+    return f"{name}{equals}{names.fill(value, 'command line')}"
 
 
 def _parser(said: _Said, more_defaults: Mapping[str, Any]) -> "_Parser":
