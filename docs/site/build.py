@@ -1,7 +1,7 @@
 """Build the pages of the project and an API reference as a site, from the sources alone: nothing of ours is imported.
 
-Run by `make docs` with the environment `.venv-docs`. Pages are copied as they lie in the project, so that a link leads to the
-same place on a code host and in the site. Whatever the generator warns of, a link or a docstring, ends the build.
+Run by `make docs` with the environment `.venv-docs`. Pages are copied as they lie in the project, so that a link leads
+to the same place on a code host and in the site. Whatever the generator warns of, a link or a docstring, ends the build.
 """
 
 import argparse
@@ -16,7 +16,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("epo", "compressor", "launch")
-_TITLES = {"epo": "The library", "compressor": "MambaCompressor, which needs nothing of the library", "launch": "Stages"}
+_TITLES = {
+    "epo": "The library",
+    "compressor": "MambaCompressor, which needs nothing of the library",
+    "launch": "Stages",
+}
 _MENTION = re.compile(r"(?<!\]\()(?<![\w/\[`])docs/(\w+\.md)(?![\w\]`])")
 
 
@@ -55,20 +59,24 @@ def build(root: Path, work: Path, out: Path) -> int:
 
 def listed(nav: list) -> list[str]:
     """Return the paths of a navigation, in order."""
-    values = [value for entry in nav for value in entry.values()]
-    return [path for value in values for path in (listed(value) if isinstance(value, list) else [value])]
+    paths = []
+    for entry in nav:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            paths += listed(value) if isinstance(value, list) else [value]
+    return paths
 
 
 def copy_pages(root: Path, pages: Path, paths: list[str]) -> None:
     """Copy the listed pages, and what they show, to the places they have in the project.
 
     Raises:
-        SiteError: a page of docs/ is not listed, or a listed one does not exist.
+        SiteError: a page of docs/ is not listed or twice, or a listed one does not exist.
     """
     have = {path.relative_to(root).as_posix() for path in (*root.glob("*.md"), *root.glob("docs/*.md"))}
-    if set(paths) != have:
-        wrong = ", ".join(sorted(have ^ set(paths)))
-        raise SiteError(f"docs/site/site.yml: its nav does not list every page once; in one place only: {wrong}")
+    wrong = {"in one place only": have ^ set(paths), "twice": {path for path in paths if paths.count(path) > 1}}
+    faults = [f"{what}: {', '.join(sorted(names))}" for what, names in wrong.items() if names]
+    if faults:
+        raise SiteError(f"docs/site/site.yml: its nav does not list every page once; {'; '.join(faults)}")
     for path in paths:
         text = (root / path).read_text(encoding="utf-8")
         target = pages / path
@@ -137,9 +145,10 @@ def generate(work: Path) -> None:
     """
     command = [sys.executable, "-I", "-m", "zensical", "build", "--strict", "--clean", "-f", str(work / "mkdocs.yml")]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    warnings = [line for line in done.stdout.splitlines() if re.search(r"warning|griffe|error", line, re.IGNORECASE)]
-    if done.returncode != 0 or warnings:
-        raise SiteError("the site cannot be built:\n" + ("\n".join(warnings) or done.stdout))
+    output = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)  # without colours
+    if done.returncode != 0 or re.search(r"warning|griffe|error", output, re.IGNORECASE):
+        told = output.partition("Traceback (most recent call last)")[0].strip()
+        raise SiteError(f"the generator says:\n{told or output}")
 
 
 if __name__ == "__main__":
