@@ -29,13 +29,14 @@ from compressor.text import IGNORE
 from epo.data.cache import ClipCache
 from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply, write_builtin_corpus
 from epo.data.dialogue import read_dialogues
+from epo.data.replies import replies_of
 from epo.model.clip_reader import ClipReader
 from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration
 from epo.model.processing import EpoProcessor, add_placeholders
 from epo.model.token_scores import TokenScores, token_scores
+from epo.preferences.pair import PreferencePair
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
-from epo.training.examples import PairExample, reply_examples
 from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer
 from launch.parts import build_compressor, build_extractor, load_llm, load_tokenizer
@@ -112,21 +113,21 @@ def parse() -> SimpleNamespace:
     return SimpleNamespace(**vars(parser.parse_args()))
 
 
-def make_pairs(folder: Path, count: int) -> list[PairExample]:
+def make_pairs(folder: Path, count: int) -> list[PreferencePair]:
     write_builtin_corpus(
         folder, BuiltinCorpus(num_train=count, num_train_with_clips=count, num_validation=0, num_test=0)
     )
-    examples = reply_examples(read_dialogues(folder / "dialogues.jsonl"), "last", require_clip=True)
+    examples = replies_of(read_dialogues(folder / "dialogues.jsonl"), "last", require_clip=True)
     rng = random.Random(0)
-    counter = {example.dialogue_id: "happy" if example.reply_emotion != "happy" else "sad" for example in examples}
+    counter = {example.dialogue_id: "happy" if example.emotion != "happy" else "sad" for example in examples}
     return [
-        PairExample(e, rewrite_reply(e.reply, counter[e.dialogue_id], rng), counter[e.dialogue_id]) for e in examples
+        PreferencePair(e, rewrite_reply(e.text, counter[e.dialogue_id], rng), counter[e.dialogue_id]) for e in examples
     ]
 
 
 def run(
     folder: Path,
-    pairs: list[PairExample],
+    pairs: list[PreferencePair],
     options: SimpleNamespace,
     kind: type[EpoTrainer],
     model_kind: type[EpoForConditionalGeneration] = EpoForConditionalGeneration,
@@ -137,7 +138,7 @@ def run(
     model, processor = make_model(pairs, model_kind)
     build = PromptBuilder(processor, ClipCache(folder / "cache"))
     for pair in pairs:
-        build(pair.example)  # decode beforehand: both runs read the cache
+        build(pair.reply)  # decode beforehand: both runs read the cache
     times = StepTimes()
     args = EpoArguments(
         output_dir=str(folder / "out"),
@@ -168,9 +169,9 @@ def run(
 
 
 def make_model(
-    pairs: list[PairExample], kind: type[EpoForConditionalGeneration]
+    pairs: list[PreferencePair], kind: type[EpoForConditionalGeneration]
 ) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
-    texts = [turn.text for pair in pairs for turn in (*pair.example.history, pair.example.current)]
+    texts = [turn.text for pair in pairs for turn in (*pair.reply.history, pair.reply.current)]
     llm, tokenizer = load_llm(str(PARTS / "llm.json"), "float32"), load_tokenizer(str(PARTS / "llm.json"), texts)
     extractor, feature_extractor, image_processor = build_extractor(
         str(PARTS / "whisper.json"), str(PARTS / "siglip.json"), {"augmentation": 0.0, "dropout": 0.0}

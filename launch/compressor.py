@@ -14,10 +14,10 @@ from compressor.evaluation import memory_report
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 from epo.data.dialogue import Dialogue
-from epo.data.replies import ReplyChoice
+from epo.data.replies import Reply, ReplyChoice, replies_of
+from epo.data.selection import replies_of_split, with_history
 from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
-from epo.training.examples import Example, examples_of_split, reply_examples, with_history
 from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.precision import require_precision
 from launch.recipe import StageRecipe, read_recipe
@@ -76,7 +76,7 @@ def run() -> None:
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
-    replies = examples_of_split(dialogues, "train", recipe.data, recipe.replies)
+    replies = replies_of_split(dialogues, "train", recipe.data, recipe.replies)
     examples = with_history(replies, "train", recipe.data)
     if stage.rank() == 0 and len(examples) < len(replies):
         print(f"{len(replies) - len(examples)} of {len(replies)} training replies have no past turn: left out")
@@ -89,7 +89,7 @@ def _train(
     recipe: CompressorRecipe,
     args: TrainingArguments,
     dialogues: list[Dialogue],
-    examples: list[Example],
+    examples: list[Reply],
     num_samples: int,
     folder: StageFolder,
 ) -> None:
@@ -139,19 +139,19 @@ def _train(
             if stage.rank() == 0:
                 save_weights(compressor.config, state, out)
                 tokenizer.save_pretrained(out)
-                held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
+                held_out = replies_of((d for d in dialogues if d.split == "validation"), recipe.replies)
                 unseen = [_history(example, True) for example in held_out if example.history]
                 results |= named("validation", memory_report(compressor, llm, unseen, collator, memory_id))
                 tracked.log_metrics(results)
                 folder.finish(results)
 
 
-def _history(example: Example, named_emotion: bool) -> History:
+def _history(example: Reply, named_emotion: bool) -> History:
     """Write an example as the compressor and the language model read it."""
     return History(
         turns=tuple(Utterance(turn.speaker, turn.text) for turn in example.history),
         current=current_text(example, named_emotion),
-        reply=reply_text(example.reply, example.reply_emotion),
+        reply=reply_text(example.text, example.emotion),
     )
 
 

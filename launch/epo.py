@@ -11,10 +11,9 @@ from compressor.seams import load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
-from epo.preferences.pair import PreferencePair
+from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
-from epo.training.examples import PairExample, pair_examples, pairs_to_learn
 from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
@@ -51,7 +50,7 @@ def run() -> None:
     num_samples = plan_batches(args, recipe.global_batch_size)
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
     pairs = open_pairs(recipe.pairs, by_id)
-    pairs_to_learn(pairs, by_id, recipe.pairs, recipe.data)
+    pairs_to_learn(pairs, recipe.pairs, recipe.data)
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
             _train(recipe, args, pairs, by_id, num_samples, folder)
@@ -65,7 +64,7 @@ def _train(
     num_samples: int,
     folder: StageFolder,
 ) -> None:
-    train, validation = (pair_examples(pairs, by_id, split) for split in ("train", "validation"))
+    train, validation = (pairs_of_split(pairs, split) for split in ("train", "validation"))
     out = folder.path
     load_models_whole()
     model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
@@ -75,12 +74,12 @@ def _train(
         processor.tokenizer,
         ((f"{recipe.pairs}: rejected reply of dialogue {p.dialogue_id!r}", p.rejected) for p in pairs),
     )
-    read_clips_first((pair.example.current.clip for pair in (*train, *validation)), processor.clips, build.cache)
+    read_clips_first((pair.reply.current.clip for pair in (*train, *validation)), processor.clips, build.cache)
     with open_run("epo", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         trainer = EpoTrainer(
             model=model,
             args=args,
-            train_dataset=schedule([p.example for p in train], num_samples, args.seed, recipe.global_batch_size),
+            train_dataset=schedule([p.reply for p in train], num_samples, args.seed, recipe.global_batch_size),
             data_collator=PairCollator(train, build),
             processing_class=processor,
             callbacks=[tracked.callback()],
@@ -97,7 +96,7 @@ def _train(
                 folder.finish(results)
 
 
-def _validate(policy: PeftModel, pairs: list[PairExample], build: PromptBuilder, beta: float) -> dict[str, float]:
+def _validate(policy: PeftModel, pairs: list[PreferencePair], build: PromptBuilder, beta: float) -> dict[str, float]:
     """Score the validation pairs against the model without its LoRA."""
     return reward_report(*adapter_logps(policy, pairs, build), pairs, beta)
 

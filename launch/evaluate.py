@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ from launch import stage
 from epo.data.cache import ClipCache
 from epo.data.chance import chance_levels
 from epo.data.dialogue import Dialogue
-from epo.data.replies import ReplyChoice
+from epo.data.replies import Reply, ReplyChoice
+from epo.data.selection import dialogues_of_split, labelled_clips, labelled_replies, replies_of_split
 from epo.emotions import Emotion
 from epo.evaluation import variants
 from epo.evaluation.bert_score import BertEncoder
@@ -27,16 +28,8 @@ from epo.evaluation.report import Row, describe_hardware, format_table, write_re
 from epo.evaluation.rewards import adapter_logps, pair_logps, reward_margins, wins
 from epo.evaluation.scoring import ReplyScorer, scored
 from epo.model.processing import split_reply
+from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
-from epo.training.examples import (
-    Example,
-    PairExample,
-    dialogues_of_split,
-    examples_of_split,
-    labelled_clips,
-    labelled_replies,
-    pair_examples,
-)
 from launch.model import load_adapter, load_model
 from launch.ranks import gather_shares, join_ranks, share
 from launch.recipe import StageRecipe, read_recipe
@@ -94,8 +87,8 @@ class Task:
     """
 
     dialogues: list[Dialogue]
-    examples: list[Example]
-    pairs: list[PairExample]
+    examples: list[Reply]
+    pairs: list[PreferencePair]
     training: Labelled
     gold: Labelled
 
@@ -110,13 +103,11 @@ def run() -> None:
     dialogues = open_corpus(recipe.data)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     held_out = dialogues_of_split(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
-    examples = examples_of_split(held_out, recipe.split, recipe.data, recipe.replies)
-    learnt = examples_of_split(dialogues, "train", recipe.data, recipe.replies)
+    examples = replies_of_split(held_out, recipe.split, recipe.data, recipe.replies)
+    learnt = replies_of_split(dialogues, "train", recipe.data, recipe.replies)
     kept = {example.dialogue_id for example in examples}
     pairs = [
-        pair
-        for pair in pair_examples(open_pairs(recipe.pairs, by_id), by_id, recipe.split)
-        if pair.example.dialogue_id in kept
+        pair for pair in pairs_of_split(open_pairs(recipe.pairs, by_id), recipe.split) if pair.reply.dialogue_id in kept
     ]
     task = Task(
         held_out,
@@ -132,9 +123,9 @@ def run() -> None:
 
 
 def _evaluate(recipe: EvaluateRecipe, task: Task, device: torch.device, folder: StageFolder) -> None:
-    out, by_id = folder.path, {dialogue.id: dialogue for dialogue in task.dialogues}
+    out = folder.path
     judge = _judge(task.training)
-    scorer = ReplyScorer(task.examples, by_id, judge, _encoder(recipe))
+    scorer = ReplyScorer(task.examples, judge, _encoder(recipe))
     sft, processor = load_model(recipe.sft, recipe.dtype)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     contestants = [
@@ -183,8 +174,8 @@ def _contestants(recipe: EvaluateRecipe, sft: Any, device: torch.device) -> list
 def _row(
     contestant: Contestant,
     reference: Any,
-    examples: list[Example],
-    pairs: list[PairExample],
+    examples: list[Reply],
+    pairs: list[PreferencePair],
     scorer: ReplyScorer,
     build: PromptBuilder,
     recipe: EvaluateRecipe,
@@ -214,16 +205,16 @@ def _row(
 
 
 def _rewards(
-    contestant: Contestant, reference: Any, pairs: list[PairExample], build: PromptBuilder, recipe: EvaluateRecipe
+    contestant: Contestant, reference: Any, pairs: list[PreferencePair], build: PromptBuilder, recipe: EvaluateRecipe
 ) -> dict[str, Any]:
     """Return accuracy and margin of the held-out rewards, each pair's mean over the draws of the variant."""
-    examples = [pair.example for pair in pairs]
+    examples = [pair.reply for pair in pairs]
     if not pairs or not variants.can_vary(contestant.variant, examples):
         return {}
     draws = []
     for seed in range(recipe.seed, recipe.seed + contestant.num_draws):
         changed = contestant.variant(examples, seed)
-        drawn = [PairExample(e, p.rejected, p.rejected_emotion) for e, p in zip(changed, pairs, strict=True)]
+        drawn = [replace(pair, reply=reply) for reply, pair in zip(changed, pairs, strict=True)]
         draws.append(reward_margins(*_gathered_logps(contestant.model, reference, drawn, build)))
     margins_DN = torch.stack(draws)
     won_N = torch.tensor([wins(margins_N) for margins_N in margins_DN]).mean(dim=0)
@@ -234,7 +225,7 @@ def _rewards(
 
 
 def _gathered_logps(
-    model: Any, reference: Any, pairs: list[PairExample], build: PromptBuilder
+    model: Any, reference: Any, pairs: list[PreferencePair], build: PromptBuilder
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return what policy and reference make of chosen and rejected replies, each rank having done its share."""
     mine = share(pairs)
@@ -319,12 +310,12 @@ def _report(
     }
 
 
-def _example(example: Example, replies: dict[str, list[str]], index: int) -> dict[str, Any]:
+def _example(example: Reply, replies: dict[str, list[str]], index: int) -> dict[str, Any]:
     return {
         "dialogue_id": example.dialogue_id,
         "user_emotion": example.current.emotion,
         "transcript": example.current.text,
-        "gold": example.reply,
+        "gold": example.text,
         "replies": {name: split_reply(texts[index])[1] for name, texts in replies.items()},
     }
 

@@ -10,12 +10,12 @@ from compressor.curriculum import ScheduledDataset
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip
+from epo.data.selection import clips_of_split, labelled_clips
 from epo.emotions import Emotion
 from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.training.collate import ClipCollator
-from epo.training.examples import clips_of_split, labelled_clips
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
 from launch.parts import build_extractor

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split, read_dialogues
+from epo.data.replies import Reply
 from epo.preferences.gold import gold_of_splits
-from epo.preferences.pair import read_pairs
-from epo.training.examples import Example, example_of, pair_examples, pairs_to_learn
+from epo.preferences.pair import pairs_of_split, pairs_to_learn, read_pairs
 from launch.recipe import RecipeError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class StageFiles:
             raise found
         return found
 
-    def gold(self, recipe: Any) -> Mapping[Split, list[Example]] | None:
+    def gold(self, recipe: Any) -> Mapping[Split, list[Reply]] | None:
         """Return the replies that a preferences recipe builds pairs on, None where they are not known yet.
 
         Raises:
@@ -82,10 +82,9 @@ class StageFiles:
         dialogues = self.dialogues(recipe.data)
         if dialogues is None:
             return None
-        found = gold_of_splits(dialogues, recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
-        return {split: [example_of(gold.dialogue, gold.turn) for gold in replies] for split, replies in found.items()}
+        return gold_of_splits(dialogues, recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
 
-    def pairs(self, path: str, data: str, is_learnt: bool) -> Mapping[Split, list[Example]] | None:
+    def pairs(self, path: str, data: str, is_learnt: bool) -> Mapping[Split, list[Reply]] | None:
         """Return the example of each pair, by split; of pairs that have yet to be built, each that there can be.
 
         Args:
@@ -112,8 +111,8 @@ class StageFiles:
         by_id = {dialogue.id: dialogue for dialogue in dialogues}
         pairs = read_pairs(path, by_id)
         if is_learnt:
-            pairs_to_learn(pairs, by_id, path, data)
-        return {split: [pair.example for pair in pair_examples(pairs, by_id, split)] for split in SPLITS}
+            pairs_to_learn(pairs, path, data)
+        return {split: [pair.reply for pair in pairs_of_split(pairs, split)] for split in SPLITS}
 
     def require_part(self, part: str) -> None:
         """Refuse a part that is neither there nor made by a stage before; names on the hub are left alone.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from epo.emotions import Emotion
 from epo.preferences.builder import Source
-from epo.preferences.gold import GoldReply
 from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.policy import Writer
 from epo.preferences.scores import Examiner
@@ -150,22 +149,22 @@ def _writer(recipe: Any) -> Writer:
     from transformers import set_seed
 
     from epo.data.cache import ClipCache
+    from epo.data.replies import Reply
     from epo.evaluation.generate import generate_replies
     from epo.model.processing import split_reply
     from epo.training.collate import PromptBuilder
-    from epo.training.examples import example_of
     from launch.model import load_model
 
     model, processor = load_model(recipe.policy_model, recipe.policy_dtype)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
 
-    def write(gold: Sequence[GoldReply], emotions: Sequence[Emotion], seed: int) -> list[str]:
+    def write(gold: Sequence[Reply], emotions: Sequence[Emotion], seed: int) -> list[str]:
         set_seed(seed)
         replies = generate_replies(
             model,
             processor,
-            [build(example_of(reply.dialogue, reply.turn)) for reply in gold],
+            [build(reply) for reply in gold],
             len(gold),
             recipe.policy_max_new_tokens,
             recipe.policy_temperature,

@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from launch import stage
-from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
-from epo.data.replies import ReplyChoice
+from epo.data.dialogue import SPLITS, Split, read_dialogues
+from epo.data.replies import Reply, ReplyChoice
 from epo.files import write_whole
 from epo.preferences.builder import PairSet, Source, build_pairs
 from epo.preferences.classifier import CorpusReader, ModelReader, ReaderQuality, confusion_table, rate_reader
 from epo.preferences.coherence import CoherenceReader
 from epo.preferences.counter import Choice, Marginals, Strategy
-from epo.preferences.gold import GoldReply, gold_of_splits
+from epo.preferences.gold import gold_of_splits
 from epo.preferences.opposite_random import OppositeRandomSource
 from epo.preferences.page import render_page
 from epo.preferences.pair import write_pairs
@@ -106,8 +106,8 @@ def run(argv: Sequence[str] | None = None) -> None:
     (recipe,) = read_recipe(RECIPES, argv)
     _check(recipe)
     out, data = Path(recipe.output_dir), Path(recipe.data)
-    dialogues = {dialogue.id: dialogue for dialogue in read_dialogues(data)}
-    gold_of = gold_of_splits(dialogues.values(), recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
+    dialogues = list(read_dialogues(data))
+    gold_of = gold_of_splits(dialogues, recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
     with open_folder(out, [recipe], argv, rewritten=["pairs.jsonl"]) as folder:
         if folder.is_done:
             return
@@ -123,10 +123,10 @@ def run(argv: Sequence[str] | None = None) -> None:
         with open_run("preferences", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
             found = _build(recipe, gold_of, source, examiner, reader)
             pairs = [pair for split in found.values() for pair in split.pairs]
-            report = _report(recipe, found, gold_of, quality, examiner, reader, coherence, dialogues)
+            report = _report(recipe, found, gold_of, quality, examiner, reader, coherence)
             write_pairs(out / "pairs.jsonl", pairs)
             write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
-            write_whole(out / "pairs.html", render_page(report, pairs, dialogues, recipe.seed))
+            write_whole(out / "pairs.html", render_page(report, pairs, recipe.seed))
             tracked.log_metrics(metrics_of(report))
             for name in ("report.json", "pairs.html"):
                 tracked.log_artifact(out / name)
@@ -160,7 +160,7 @@ def _require_reader(recipe: PreferencesRecipe, quality: ReaderQuality) -> None:
 
 def _build(
     recipe: PreferencesRecipe,
-    gold_of: Mapping[Split, Sequence[GoldReply]],
+    gold_of: Mapping[Split, Sequence[Reply]],
     source: Source,
     examiner: Examiner,
     reader: EmotionReader,
@@ -183,19 +183,18 @@ def _build(
 def _report(
     recipe: PreferencesRecipe,
     found: Mapping[Split, PairSet],
-    gold_of: Mapping[Split, Sequence[GoldReply]],
+    gold_of: Mapping[Split, Sequence[Reply]],
     quality: ReaderQuality,
     examiner: Examiner,
     reader: EmotionReader,
     coherence: CoherenceReader | None,
-    dialogues: Mapping[str, Dialogue],
 ) -> dict[str, Any]:
     """Return what `report.json` holds."""
     splits = {
         split: pair_set.summary()
         | rate_reader(gold_of[split], reader).report()
-        | probe_report(pair_set.pairs, dialogues, coherence)
-        | {"opposite_random": _baseline(recipe, gold_of[split], examiner, dialogues)}
+        | probe_report(pair_set.pairs, coherence)
+        | {"opposite_random": _baseline(recipe, gold_of[split], examiner)}
         for split, pair_set in found.items()
     }
     names = (
@@ -215,7 +214,7 @@ def _limits(recipe: PreferencesRecipe) -> Thresholds:
     return Thresholds(**{name: value for name, value in asdict(recipe).items() if name in names})
 
 
-def _emotion_reader(recipe: PreferencesRecipe, gold: Sequence[GoldReply]) -> EmotionReader:
+def _emotion_reader(recipe: PreferencesRecipe, gold: Sequence[Reply]) -> EmotionReader:
     if recipe.emotion_classifier == "corpus":
         return CorpusReader(gold)
     return ModelReader(recipe.emotion_classifier)
@@ -233,15 +232,13 @@ def _coherence_reader(recipe: PreferencesRecipe) -> CoherenceReader | None:
     return CoherenceReader(model, load_tokenizer(recipe.coherence_model, ()))
 
 
-def _baseline(
-    recipe: PreferencesRecipe, gold: Sequence[GoldReply], examiner: Examiner, dialogues: Mapping[str, Dialogue]
-) -> dict[str, Any]:
+def _baseline(recipe: PreferencesRecipe, gold: Sequence[Reply], examiner: Examiner) -> dict[str, Any]:
     """Return what the probes find in EmPO's pairs for the same replies, to read ours against."""
     rng = np.random.default_rng(recipe.seed)
     pairs = build_pairs(
         gold, OppositeRandomSource(recipe.seed), Choice("opposite", marginals="free"), examiner, rng
     ).pairs
-    return {"pairs": len(pairs), **probe_report(pairs, dialogues, None)}
+    return {"pairs": len(pairs), **probe_report(pairs, None)}
 
 
 if __name__ == "__main__":

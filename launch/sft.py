@@ -14,11 +14,12 @@ from compressor.fixed_settings import default_of
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
-from epo.data.replies import ReplyChoice
+from epo.data.replies import Reply, ReplyChoice, replies_of
+from epo.data.selection import replies_of_split
 from epo.evaluation.text_recall import text_recall
 from epo.model.processing import reply_text
+from epo.preferences.pair import pairs_to_learn
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
-from epo.training.examples import Example, examples_of_split, pairs_to_learn, reply_examples
 from epo.training.lora import (
     finish_lora,
     freeze_all_but,
@@ -165,25 +166,25 @@ def run() -> None:
                 folder.finish(results)
 
 
-def _examples(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Example]:
+def _examples(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Reply]:
     if recipe.pairs is None:
-        return examples_of_split(dialogues, "train", recipe.data, recipe.replies, recipe.require_clip)
+        return replies_of_split(dialogues, "train", recipe.data, recipe.replies, recipe.require_clip)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     pairs = open_pairs(recipe.pairs, by_id)
-    return [pair.example for pair in pairs_to_learn(pairs, by_id, recipe.pairs, recipe.data)]
+    return [pair.reply for pair in pairs_to_learn(pairs, recipe.pairs, recipe.data)]
 
 
 def _tune_text(
     recipe: SftRecipe,
     args: TrainingArguments,
-    examples: list[Example],
+    examples: list[Reply],
     dataset: ScheduledDataset,
     dialogues: list[Dialogue],
     tracked: TrackedRun,
 ) -> dict[str, Any]:
     """Train all weights of a language model on whole dialogues and check that it can repeat facts."""
     assert recipe.llm is not None
-    held_out, facts = _held_out_facts(recipe, dialogues)
+    held_out = _held_out_facts(recipe, dialogues)
     # With their labels, so that emotion words become tokens too.
     texts = (reply_text(turn.text, turn.emotion) for d in dialogues if d.split == "train" for turn in d.turns)
     tokenizer = load_tokenizer(recipe.llm, texts)
@@ -207,27 +208,24 @@ def _tune_text(
         if stage.rank() == 0:
             save_weights(llm.config, state, Path(args.output_dir))
             tokenizer.save_pretrained(args.output_dir)
-            results |= named("validation", _fact_recall(recipe, llm, tokenizer, held_out, facts))
+            results |= named("validation", _fact_recall(recipe, llm, tokenizer, held_out))
     return results
 
 
-def _held_out_facts(recipe: SftRecipe, dialogues: list[Dialogue]) -> tuple[list[Example], list[tuple[str, ...]]]:
-    """Return the validation split's examples whose replies must repeat facts, and those facts.
+def _held_out_facts(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Reply]:
+    """Return the validation split's replies that must repeat facts.
 
     Raises:
         RecipeError: there are none, and `min_fact_recall` asks for them.
     """
-    facts = {d.id: d.facts for d in dialogues}
-    held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
-    found = [e for e in held_out if facts[e.dialogue_id].get(e.turn)]
+    held_out = replies_of((d for d in dialogues if d.split == "validation"), recipe.replies)
+    found = [reply for reply in held_out if reply.facts]
     if recipe.min_fact_recall is not None and not found:
         raise RecipeError(f"min_fact_recall: no validation reply of {recipe.data} has facts; leave the key out")
-    return found, [facts[e.dialogue_id][e.turn] for e in found]
+    return found
 
 
-def _fact_recall(
-    recipe: SftRecipe, llm: Any, tokenizer: Any, held_out: list[Example], facts: list[tuple[str, ...]]
-) -> dict[str, float]:
+def _fact_recall(recipe: SftRecipe, llm: Any, tokenizer: Any, held_out: list[Reply]) -> dict[str, float]:
     """Return the share of facts repeated, nothing where there are none.
 
     Raises:
@@ -239,7 +237,7 @@ def _fact_recall(
         llm,
         tokenizer,
         held_out,
-        facts,
+        [reply.facts for reply in held_out],
         system_prompt=recipe.system_prompt,
         max_prompt_tokens=recipe.max_prompt_tokens,
     )
@@ -254,7 +252,7 @@ def _fact_recall(
 def _tune_model(
     recipe: SftRecipe,
     args: TrainingArguments,
-    examples: list[Example],
+    examples: list[Reply],
     dataset: ScheduledDataset,
     dialogues: list[Dialogue],
     tracked: TrackedRun,

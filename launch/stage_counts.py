@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from epo.data.dialogue import SPLITS, Dialogue, Turn
-from epo.training.examples import (
+from epo.data.replies import replies_of
+from epo.data.selection import (
     clips_of_split,
     dialogues_of_split,
-    examples_of_split,
     labelled_clips,
     labelled_replies,
-    reply_examples,
+    replies_of_split,
     with_history,
 )
 from launch.ends import explain
@@ -192,12 +192,12 @@ def _count_sft(check: StageCheck, recipe: Any, files: StageFiles) -> None:
         train = None if pairs is None else pairs["train"]
     elif dialogues is not None:
         choice = (recipe.replies, recipe.require_clip)
-        train = check.attempt(examples_of_split, dialogues, "train", recipe.data, *choice, key="data")
+        train = check.attempt(replies_of_split, dialogues, "train", recipe.data, *choice, key="data")
     if dialogues is None or train is None:
         return
     check.training = len(train)
     if recipe.input == "text":
-        check.labels = sum(example.reply_emotion is not None for example in train)
+        check.labels = sum(example.emotion is not None for example in train)
         _count_facts(check, recipe, dialogues)
         return
     labelled = [e for e in train if e.current.clip is not None and e.current.emotion is not None]
@@ -211,7 +211,7 @@ def _count_sft(check: StageCheck, recipe: Any, files: StageFiles) -> None:
 def _count_facts(check: StageCheck, recipe: Any, dialogues: Sequence[Dialogue]) -> None:
     """Count the validation replies that a language model's recall of facts is measured on."""
     facts = {dialogue.id: dialogue.facts for dialogue in dialogues}
-    held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
+    held_out = replies_of((d for d in dialogues if d.split == "validation"), recipe.replies)
     check.validation = sum(bool(facts[example.dialogue_id].get(example.turn)) for example in held_out)
     if recipe.min_fact_recall is not None and check.validation == 0:
         check.errors.append(f"min_fact_recall: no validation reply of {recipe.data} has facts; leave the key out")
@@ -222,12 +222,12 @@ def _count_compressor(check: StageCheck, recipe: Any, files: StageFiles) -> None
     dialogues = _dialogues(check, recipe.data, files)
     if dialogues is None:
         return
-    replies = check.attempt(examples_of_split, dialogues, "train", recipe.data, recipe.replies, key="data")
+    replies = check.attempt(replies_of_split, dialogues, "train", recipe.data, recipe.replies, key="data")
     train = None if replies is None else check.attempt(with_history, replies, "train", recipe.data, key="data")
     if replies is not None and train is not None:
         check.training, check.left_out = len(train), len(replies) - len(train)
-        check.labels = sum(example.reply_emotion is not None for example in train)
-        held_out = reply_examples((d for d in dialogues if d.split == "validation"), recipe.replies)
+        check.labels = sum(example.emotion is not None for example in train)
+        held_out = replies_of((d for d in dialogues if d.split == "validation"), recipe.replies)
         check.validation = sum(bool(example.history) for example in held_out)
         _warn_without_validation(check)
 
@@ -261,7 +261,7 @@ def _count_epo(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     if pairs is not None:
         train = pairs["train"]
         check.training, check.validation = len(train), len(pairs.get("validation", ()))
-        check.tally((example.current for example in train), sum(example.reply_emotion is not None for example in train))
+        check.tally((example.current for example in train), sum(example.emotion is not None for example in train))
         _warn_without_validation(check)
 
 
@@ -273,17 +273,17 @@ def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     if dialogues is None:
         return
     pairs = check.attempt(files.pairs, recipe.pairs, data, False, key="pairs")
-    learnt = check.attempt(examples_of_split, dialogues, "train", data, recipe.replies, key="data")
+    learnt = check.attempt(replies_of_split, dialogues, "train", data, recipe.replies, key="data")
     if learnt is not None:  # by the judge of emotions
         check.attempt(labelled_replies, learnt, "train", data, 2, key="data")
     held_out = check.attempt(dialogues_of_split, dialogues, split, data, key="data")
     if held_out is None:
         return
-    tested = check.attempt(examples_of_split, held_out[: recipe.max_dialogues], split, data, recipe.replies, key="data")
+    tested = check.attempt(replies_of_split, held_out[: recipe.max_dialogues], split, data, recipe.replies, key="data")
     if tested is None or check.attempt(labelled_replies, tested, split, data, 1, key="data") is None:
         return
     setattr(check, split, len(tested))
-    check.tally((e.current for e in tested), sum(e.reply_emotion is not None for e in tested))
+    check.tally((e.current for e in tested), sum(e.emotion is not None for e in tested))
     if pairs is not None and not pairs.get(split):
         check.warnings.append(f"{recipe.pairs} has no pair of split {split!r}: no reward accuracy")
     if len(tested) < _FEW_TEST_REPLIES:

@@ -1,8 +1,9 @@
 """What each stage would find in a dialogue, by the very rules that the stages count by."""
 
 from epo.data.dialogue import Dialogue
+from epo.data.replies import replies_of
+from epo.data.selection import labelled_clips
 from epo.preferences.gold import collect_gold
-from epo.training.examples import labelled_clips, reply_examples
 
 # In the order in which they are shown; {emotion} is filled in.
 USES = {
@@ -19,7 +20,7 @@ USES = {
 
 def count_uses(dialogue: Dialogue) -> dict[str, int]:
     """Return how much of each kind in `USES` a dialogue holds, and `extractor EMOTION` for the clips of each label."""
-    replies = reply_examples([dialogue], "all")
+    replies = replies_of([dialogue], "all")
     clips = labelled_clips([dialogue])
     uses = {
         "extractor": len(clips),
@@ -27,7 +28,7 @@ def count_uses(dialogue: Dialogue) -> dict[str, int]:
         "sft_last": bool(replies),
         "sft_clip": sum(example.current.clip is not None for example in replies),
         "compressor": sum(bool(example.history) for example in replies),
-        "evaluate": sum(example.reply_emotion is not None for example in replies),
+        "evaluate": sum(example.emotion is not None for example in replies),
     }
     if dialogue.split is not None:
         for key, require_clip in (("pairs", False), ("pairs_clip", True)):

@@ -15,9 +15,9 @@ from compressor.fitting import PromptTooLong, memory_prompt
 from compressor.seams import gather_together
 from epo.data.dialogue import DataError, Dialogue, read_dialogues
 from epo.data.findings import StopAtFault
+from epo.data.replies import Reply
 from epo.model.processing import refuse_tokens, special_tokens
 from epo.preferences.pair import PreferencePair, read_pairs
-from epo.training.examples import Example
 from launch.progress import show_own_progress
 from launch.recipe import RecipeError, accumulation_steps, require_max_steps
 from launch.space import require_space
@@ -41,7 +41,7 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
     return args.max_steps * global_batch_size
 
 
-def schedule(examples: Sequence[Example], num_samples: int, seed: int, global_batch_size: int) -> ScheduledDataset:
+def schedule(examples: Sequence[Reply], num_samples: int, seed: int, global_batch_size: int) -> ScheduledDataset:
     """Return the order of training on replies, those with histories of like length together."""
     lengths = [sum(len(turn.text) for turn in example.history) for example in examples]
     return ScheduledDataset(len(examples), num_samples, seed, lengths, global_batch_size)
@@ -121,7 +121,7 @@ def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, s
 
 
 def check_lengths(
-    path: str, examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, system_prompt: str, limit: int
+    path: str, examples: Iterable[Reply], tokenizer: PreTrainedTokenizerBase, system_prompt: str, limit: int
 ) -> None:
     """Refuse turns to answer that alone exceed the limit, before training starts; only long ones are encoded.
 

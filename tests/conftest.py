@@ -89,19 +89,18 @@ def dialogues(corpus: Path) -> list[Any]:
 @pytest.fixture(scope="session")
 def examples(dialogues: list[Any]) -> list[Any]:
     """The last reply of each dialogue of `corpus`."""
-    from epo.training.examples import reply_examples
+    from epo.data.replies import replies_of
 
-    return reply_examples(dialogues, "last")
+    return replies_of(dialogues, "last")
 
 
 @pytest.fixture(scope="session")
 def pairs(corpus: Path, dialogues: list[Any]) -> list[Any]:
     """The training pairs of `corpus`; chosen and rejected replies differ in length."""
-    from epo.preferences.pair import read_pairs
-    from epo.training.examples import pair_examples
+    from epo.preferences.pair import pairs_of_split, read_pairs
 
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
-    return pair_examples(read_pairs(corpus / "pairs.jsonl", by_id), by_id, "train")
+    return pairs_of_split(read_pairs(corpus / "pairs.jsonl", by_id), "train")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from torch import Tensor
 from compressor.text import IGNORE
 from epo.model.modeling import encode_once
 from epo.model.shared_prompt import prove_sharing
+from epo.preferences.pair import PreferencePair
 from epo.training.collate import PairCollator, PromptBuilder
-from epo.training.examples import PairExample
 from epo.training.losses import implicit_reward
 
 Logps = tuple[Tensor, Tensor]
@@ -20,7 +20,7 @@ Logps = tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
-def pair_logps(model: Any, pairs: Sequence[PairExample], build: PromptBuilder, batch_size: int = 25) -> Logps:
+def pair_logps(model: Any, pairs: Sequence[PreferencePair], build: PromptBuilder, batch_size: int = 25) -> Logps:
     """Return the log-probabilities of the replies of pairs under one model."""
     model.eval()
     return _joined([_logps(model, *batch) for batch in _batches(model, pairs, build, batch_size)])
@@ -28,7 +28,7 @@ def pair_logps(model: Any, pairs: Sequence[PairExample], build: PromptBuilder, b
 
 @torch.no_grad()
 def adapter_logps(
-    policy: PeftModel, pairs: Sequence[PairExample], build: PromptBuilder, batch_size: int = 25
+    policy: PeftModel, pairs: Sequence[PreferencePair], build: PromptBuilder, batch_size: int = 25
 ) -> tuple[Logps, Logps]:
     """Return the log-probabilities under a policy, and under the policy without its LoRA, its reference.
 
@@ -45,7 +45,7 @@ def adapter_logps(
 
 
 def _batches(
-    model: Any, pairs: Sequence[PairExample], build: PromptBuilder, batch_size: int
+    model: Any, pairs: Sequence[PreferencePair], build: PromptBuilder, batch_size: int
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Yield the model's inputs and the labels of the replies."""
     collate = PairCollator(pairs, build)
@@ -83,7 +83,7 @@ def wins(margins_N: Tensor) -> list[float]:
     return ((margins_N > 0).float() + 0.5 * (margins_N == 0).float()).tolist()
 
 
-def reward_report(policy: Logps, reference: Logps, pairs: Sequence[PairExample], beta: float) -> dict[str, float]:
+def reward_report(policy: Logps, reference: Logps, pairs: Sequence[PreferencePair], beta: float) -> dict[str, float]:
     """Summarise rewards on held-out pairs.
 
     Args:
@@ -103,7 +103,7 @@ def reward_report(policy: Logps, reference: Logps, pairs: Sequence[PairExample],
     won = wins(margins)
     by_emotion: dict[str, list[float]] = defaultdict(list)
     for pair, win in zip(pairs, won, strict=True):
-        by_emotion[str(pair.example.current.emotion)].append(win)
+        by_emotion[str(pair.reply.current.emotion)].append(win)
     return {
         "reward_accuracy": sum(won) / len(won),
         "reward_margin": beta * margins.mean().item(),

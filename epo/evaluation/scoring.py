@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from epo.data.dialogue import Dialogue
+from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.evaluation.bert_score import BertEncoder
 from epo.evaluation.degenerate import is_degenerate
@@ -20,7 +20,6 @@ from epo.evaluation.metrics import (
 )
 from epo.evaluation.report import Cell, Row
 from epo.model.processing import split_reply
-from epo.training.examples import Example
 
 
 class ReplyScorer:
@@ -32,17 +31,16 @@ class ReplyScorer:
 
     def __init__(
         self,
-        examples: Sequence[Example],
-        dialogues: dict[str, Dialogue],
+        examples: Sequence[Reply],
         judge: WordJudge,
         bert: BertEncoder | None = None,
     ) -> None:
         """Take what is answered, and what reads the replies; `bert` None leaves BERTScore out."""
-        self._golds = [example.reply for example in examples]
-        self._wanted: list[Emotion | None] = [example.reply_emotion for example in examples]
+        self._golds = [example.text for example in examples]
+        self._wanted: list[Emotion | None] = [example.emotion for example in examples]
         self._users = [example.current.emotion for example in examples]
         self._dialogue_ids = [example.dialogue_id for example in examples]
-        self._facts = [dialogues[example.dialogue_id].facts.get(example.turn, ()) for example in examples]
+        self._facts = [example.facts for example in examples]
         self._judge, self._bert = judge, bert
 
     def row(self, name: str, replies: Sequence[str], **values: Any) -> Row:

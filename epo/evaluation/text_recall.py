@@ -8,17 +8,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from compressor.chat import chat_format
 from compressor.decoding import plain_decoding
 from compressor.text import PAD, pad_left
+from epo.data.replies import Reply
 from epo.evaluation.metrics import fact_recall
 from epo.model.generation import generate
 from epo.training.collate import text_prompt
-from epo.training.examples import Example
 
 
 @torch.no_grad()
 def text_recall(
     llm: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
+    examples: Sequence[Reply],
     facts: Sequence[Sequence[str]],
     batch_size: int = 50,
     max_new_tokens: int = 48,

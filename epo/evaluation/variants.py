@@ -7,44 +7,44 @@ from dataclasses import replace
 import numpy as np
 
 from epo.data.dialogue import Clip
-from epo.training.examples import Example
+from epo.data.replies import Reply
 
-Variant = Callable[[Sequence[Example], int], list[Example]]
+Variant = Callable[[Sequence[Reply], int], list[Reply]]
 
 
-def unchanged(examples: Sequence[Example], seed: int) -> list[Example]:
+def unchanged(examples: Sequence[Reply], seed: int) -> list[Reply]:
     """Every dialogue with its own clip and memory."""
     return list(examples)
 
 
-def clips_shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
+def clips_shuffled(examples: Sequence[Reply], seed: int) -> list[Reply]:
     """Every dialogue with the clip of another one; the words stay."""
     others = _others(examples, seed)
     return [_with_clip(example, examples[i].current.clip) for example, i in zip(examples, others, strict=True)]
 
 
-def audio_only(examples: Sequence[Example], seed: int) -> list[Example]:
+def audio_only(examples: Sequence[Reply], seed: int) -> list[Reply]:
     """Clips without their video."""
     return [_with_clip(example, _half(example.current.clip, video=False)) for example in examples]
 
 
-def video_only(examples: Sequence[Example], seed: int) -> list[Example]:
+def video_only(examples: Sequence[Reply], seed: int) -> list[Reply]:
     """Clips without their audio."""
     return [_with_clip(example, _half(example.current.clip, video=True)) for example in examples]
 
 
-def no_clip(examples: Sequence[Example], seed: int) -> list[Example]:
+def no_clip(examples: Sequence[Reply], seed: int) -> list[Reply]:
     """Only the words of the current turn."""
     return [_with_clip(example, None) for example in examples]
 
 
-def memory_shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
+def memory_shuffled(examples: Sequence[Reply], seed: int) -> list[Reply]:
     """Every dialogue with the history of another one; clip and words stay."""
     others = _others(examples, seed)
     return [replace(example, history=examples[i].history) for example, i in zip(examples, others, strict=True)]
 
 
-def _with_clip(example: Example, clip: Clip | None) -> Example:
+def _with_clip(example: Reply, clip: Clip | None) -> Reply:
     return replace(example, current=replace(example.current, clip=clip))
 
 
@@ -54,12 +54,12 @@ def _half(clip: Clip | None, video: bool) -> Clip | None:
     return replace(clip, audio=None) if video else replace(clip, video=None)
 
 
-def can_vary(variant: Variant, examples: Sequence[Example]) -> bool:
+def can_vary(variant: Variant, examples: Sequence[Reply]) -> bool:
     """Tell whether a variant can be made of these examples: what is shuffled between dialogues takes two of them."""
     return variant not in (clips_shuffled, memory_shuffled) or len({e.dialogue_id for e in examples}) > 1
 
 
-def _others(examples: Sequence[Example], seed: int) -> list[int]:
+def _others(examples: Sequence[Reply], seed: int) -> list[int]:
     """Return, for each example, the place of one of another dialogue, at random.
 
     It is a permutation, so each is used once; only where one dialogue has more than half of the examples there is

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.preferences.counter import Choice, LeftOut, draw_counter_emotions, num_left_out_for_equal
-from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import Counts, total_variation
 from epo.preferences.pair import PreferencePair
 from epo.preferences.scores import Examiner
@@ -23,11 +23,11 @@ class Source(Protocol):
 
     name: str
 
-    def available(self, gold: Sequence[GoldReply]) -> frozenset[Emotion]:
+    def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
         """Return the emotions the source can supply for these replies."""
         ...
 
-    def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
+    def propose(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return, for each gold reply and its counter emotion, candidates for the rejected reply, best first."""
         ...
 
@@ -70,7 +70,7 @@ class PairSet:
 
 
 def build_pairs(
-    gold: Sequence[GoldReply],
+    gold: Sequence[Reply],
     source: Source,
     choice: Choice,
     examiner: Examiner,
@@ -102,7 +102,7 @@ def build_pairs(
 
 
 def _first_fit(
-    gold: GoldReply, emotion: Emotion, candidates: Sequence[str], source: str, examiner: Examiner
+    gold: Reply, emotion: Emotion, candidates: Sequence[str], source: str, examiner: Examiner
 ) -> tuple[PreferencePair | None, str]:
     """Return the pair of the first candidate the examiner accepts, or why the best one is not accepted."""
     reasons = []
@@ -110,10 +110,7 @@ def _first_fit(
         scores = examiner.score(gold, text, emotion)
         reason = examiner.reason_to_drop(gold, text, scores)
         if reason is None:
-            pair = PreferencePair(
-                gold.dialogue.id, gold.turn, gold.text, gold.emotion, text.strip(), emotion, source, scores
-            )
-            return pair, ""
+            return PreferencePair(gold, text.strip(), emotion, source, scores), ""
         reasons.append(reason)
     return None, _NOT_ACCEPTED + reasons[0] if reasons else _NO_CANDIDATE
 

@@ -10,8 +10,8 @@ import numpy as np
 from epo.data.chance import chance_levels, is_hardly_better, share_interval
 from epo.data.dialogue import DataError
 from epo.data.label_sets import WORDS
+from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, UnknownEmotionError
-from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import Floats
 from epo.preferences.scores import EmotionReader, words_or_mark
 
@@ -28,21 +28,21 @@ class CorpusReader:
     classifier that has not seen that reply's dialogue. A retrieved reply may come from a dialogue it has seen.
     """
 
-    def __init__(self, gold: Sequence[GoldReply]) -> None:
+    def __init__(self, gold: Sequence[Reply]) -> None:
         """Fit the five classifiers, and let each read every reply: retrieved ones stand in others' places."""
-        ids = sorted({reply.dialogue.id for reply in gold})
+        ids = sorted({reply.dialogue_id for reply in gold})
         self._fold_of = {dialogue_id: place % _FOLDS for place, dialogue_id in enumerate(ids)}
         self._classifiers = [
-            _fit([reply for reply in gold if self._fold_of[reply.dialogue.id] != fold]) for fold in range(_FOLDS)
+            _fit([reply for reply in gold if self._fold_of[reply.dialogue_id] != fold]) for fold in range(_FOLDS)
         ]
         texts = list({reply.text for reply in gold})
         self._known = [
             dict(zip(texts, _distributions(classifier, texts), strict=True)) for classifier in self._classifiers
         ]
 
-    def read(self, gold: GoldReply, text: str) -> Floats:
+    def read(self, gold: Reply, text: str) -> Floats:
         """See `EmotionReader`."""
-        fold = self._fold_of[gold.dialogue.id]
+        fold = self._fold_of[gold.dialogue_id]
         if text not in self._known[fold]:
             self._known[fold][text] = _distributions(self._classifiers[fold], [text])[0]
         return self._known[fold][text]
@@ -64,7 +64,7 @@ class ModelReader:
         self._place_of = {label: _place(label, labels, model) for label in labels}
         self._read = lru_cache(maxsize=100_000)(self._classify)
 
-    def read(self, gold: GoldReply, text: str) -> Floats:
+    def read(self, gold: Reply, text: str) -> Floats:
         """See `EmotionReader`."""
         return self._read(text)
 
@@ -113,7 +113,7 @@ class ReaderQuality:
         }
 
 
-def rate_reader(gold: Sequence[GoldReply], reader: EmotionReader) -> ReaderQuality:
+def rate_reader(gold: Sequence[Reply], reader: EmotionReader) -> ReaderQuality:
     """Let a reader read gold replies and compare with their labels.
 
     `CorpusReader` reads each by the classifier that was fitted without its dialogue, so they are held out.
@@ -121,20 +121,20 @@ def rate_reader(gold: Sequence[GoldReply], reader: EmotionReader) -> ReaderQuali
     if not gold:
         return ReaderQuality(None, None, 0)
     hits = [EMOTIONS[int(reader.read(reply, reply.text).argmax())] == reply.emotion for reply in gold]
-    majority, _ = chance_levels([reply.emotion for reply in gold])
+    majority, _ = chance_levels([reply.known_emotion for reply in gold])
     return ReaderQuality(sum(hits) / len(hits), majority, len(hits))
 
 
-def confusion_table(gold: Sequence[GoldReply], reader: EmotionReader) -> Floats:
+def confusion_table(gold: Sequence[Reply], reader: EmotionReader) -> Floats:
     """Return how a reader takes each emotion on average: float64 (E, E), rows true, each summing to 1 or empty."""
     table = np.zeros((len(EMOTIONS), len(EMOTIONS)))
     for reply in gold:
-        table[EMOTIONS.index(reply.emotion)] += reader.read(reply, reply.text)
+        table[EMOTIONS.index(reply.known_emotion)] += reader.read(reply, reply.text)
     sums = table.sum(axis=1, keepdims=True)
     return np.divide(table, sums, out=np.zeros_like(table), where=sums > 0)
 
 
-def _fit(gold: Sequence[GoldReply]) -> "Pipeline":
+def _fit(gold: Sequence[Reply]) -> "Pipeline":
     """Fit one classifier; where fewer than two emotions occur there is nothing to learn, and it says so."""
     from sklearn.dummy import DummyClassifier
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -142,7 +142,7 @@ def _fit(gold: Sequence[GoldReply]) -> "Pipeline":
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
 
-    labels = [reply.emotion for reply in gold]
+    labels = [reply.known_emotion for reply in gold]
     words = TfidfVectorizer(tokenizer=words_or_mark, token_pattern=None, lowercase=False, sublinear_tf=True)
     if len(set(labels)) < 2:
         return make_pipeline(words, DummyClassifier(strategy="uniform")).fit([""] * len(EMOTIONS), EMOTIONS)

@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from epo.data.replies import Reply
 from epo.emotions import APPROPRIATENESS, EMOTIONS, VALENCE_AROUSAL, Emotion, emotional_distance
-from epo.preferences.gold import GoldReply
+from epo.preferences.gold import forbidden_emotions
 from epo.preferences.marginals import Counts, Floats, kept_within, largest_matched, plan_marginals
 
 Strategy = Literal["opposite", "inappropriate", "confusable", "random"]
@@ -48,7 +49,7 @@ class LeftOut(Enum):
 
 
 def draw_counter_emotions(
-    gold: Sequence[GoldReply], choice: Choice, available: frozenset[Emotion], rng: np.random.Generator
+    gold: Sequence[Reply], choice: Choice, available: frozenset[Emotion], rng: np.random.Generator
 ) -> list[Emotion | LeftOut]:
     """Draw the emotion of every rejected reply.
 
@@ -78,7 +79,7 @@ def draw_counter_emotions(
     return drawn
 
 
-def num_left_out_for_equal(gold: Sequence[GoldReply], choice: Choice, available: frozenset[Emotion]) -> int:
+def num_left_out_for_equal(gold: Sequence[Reply], choice: Choice, available: frozenset[Emotion]) -> int:
     """Return how many replies equal marginals would leave out, of those that may have a counter emotion."""
     groups = _Groups.of(gold, choice, available)
     if not groups.keys:
@@ -86,7 +87,7 @@ def num_left_out_for_equal(gold: Sequence[GoldReply], choice: Choice, available:
     return int((groups.counts_G - largest_matched(groups.weights_GE > 0, groups.counts_G, groups.own_G)).sum())
 
 
-def counter_weights(reply: GoldReply, choice: Choice, available: frozenset[Emotion]) -> Floats:
+def counter_weights(reply: Reply, choice: Choice, available: frozenset[Emotion]) -> Floats:
     """Say how good each emotion is as the counter emotion of one reply.
 
     - opposite: emotions of the other valence, by distance; neutral has no opposite, so by distance alone.
@@ -105,13 +106,13 @@ def counter_weights(reply: GoldReply, choice: Choice, available: frozenset[Emoti
 
     Source: the valence flip stands for Plutchik's opposites in EmPO (arXiv 2406.19071); the weights are our choice.
     """
-    allowed = [emotion for emotion in EMOTIONS if emotion in available - reply.forbidden]
+    allowed = [emotion for emotion in EMOTIONS if emotion in available - forbidden_emotions(reply)]
     if not allowed:
         return np.zeros(len(EMOTIONS))
     if choice.strategy == "opposite":
-        liked = {emotion: _opposition(reply.emotion, emotion) for emotion in allowed}
+        liked = {emotion: _opposition(reply.known_emotion, emotion) for emotion in allowed}
     elif choice.strategy == "inappropriate":
-        row = APPROPRIATENESS[reply.emotion if reply.user_emotion is None else reply.user_emotion]
+        row = APPROPRIATENESS[reply.known_emotion if reply.current.emotion is None else reply.current.emotion]
         lowest = min(row[emotion] for emotion in allowed)
         liked = {emotion: float(row[emotion] == lowest) for emotion in allowed}
     elif choice.strategy == "confusable":
@@ -136,7 +137,7 @@ class _Groups:
     own_G: Counts
 
     @classmethod
-    def of(cls, gold: Sequence[GoldReply], choice: Choice, available: frozenset[Emotion]) -> "_Groups":
+    def of(cls, gold: Sequence[Reply], choice: Choice, available: frozenset[Emotion]) -> "_Groups":
         weights_of = {_key(reply): counter_weights(reply, choice, available) for reply in gold}
         keys = sorted((key for key, weights in weights_of.items() if weights.any()), key=str)
         sizes = Counter(map(_key, gold))
@@ -160,10 +161,10 @@ def _plan(groups: _Groups, choice: Choice, rng: np.random.Generator) -> Counts:
     return plan_marginals(weights_GE, kept_G, wanted_E)
 
 
-def _why_none(reply: GoldReply, available: frozenset[Emotion]) -> LeftOut:
+def _why_none(reply: Reply, available: frozenset[Emotion]) -> LeftOut:
     if not available - {reply.emotion}:
         return LeftOut.NO_OTHER_EMOTION
-    return LeftOut.MARGINALS if available - reply.forbidden else LeftOut.FORBIDDEN
+    return LeftOut.MARGINALS if available - forbidden_emotions(reply) else LeftOut.FORBIDDEN
 
 
 def _shuffled(plan_E: Counts, size: int, rng: np.random.Generator) -> list[Emotion | None]:
@@ -180,5 +181,5 @@ def _opposition(chosen: Emotion, other: Emotion) -> float:
     return emotional_distance(chosen, other) if flips or chosen == "neutral" else 0.0
 
 
-def _key(reply: GoldReply) -> _Key:
-    return reply.user_emotion, reply.emotion
+def _key(reply: Reply) -> _Key:
+    return reply.current.emotion, reply.known_emotion

@@ -1,53 +1,20 @@
-"""GoldReply: a reply of the corpus that a preference pair can be built on."""
+"""Gold: the replies of a corpus that a preference pair can be built on, each the chosen one as it stands."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split
-from epo.data.replies import ReplyChoice, replies_of
+from epo.data.replies import Reply, ReplyChoice, replies_of
 from epo.emotions import Emotion, fitting_emotion
 
 
-@dataclass(frozen=True)
-class GoldReply:
-    """An assistant turn after a user turn whose emotion is known; it becomes the chosen reply as it stands."""
-
-    dialogue: Dialogue
-    turn: int
-
-    @property
-    def text(self) -> str:
-        """The reply's words."""
-        return self.dialogue.turns[self.turn].text
-
-    @property
-    def emotion(self) -> Emotion:
-        """The emotion the reply is written in."""
-        emotion = self.dialogue.turns[self.turn].emotion
-        assert emotion is not None  # collect_gold admits no other
-        return emotion
-
-    @property
-    def user_text(self) -> str:
-        """The words of the user's current turn."""
-        return self.dialogue.turns[self.turn - 1].text
-
-    @property
-    def user_emotion(self) -> Emotion | None:
-        """The emotion of the user's current turn, if known."""
-        return self.dialogue.turns[self.turn - 1].emotion
-
-    @property
-    def forbidden(self) -> frozenset[Emotion]:
-        """Emotions that may not be rejected here: the reply's own, and the one that fits the user's."""
-        if self.user_emotion is None:
-            return frozenset({self.emotion})
-        return frozenset({self.emotion, fitting_emotion(self.user_emotion)})
+def forbidden_emotions(reply: Reply) -> frozenset[Emotion]:
+    """Return what may not be rejected in a reply's place: its own emotion, and the one that fits the user's."""
+    own = reply.known_emotion
+    user = reply.current.emotion
+    return frozenset({own} if user is None else {own, fitting_emotion(user)})
 
 
-def collect_gold(
-    dialogues: Iterable[Dialogue], split: Split, replies: ReplyChoice, require_clip: bool
-) -> list[GoldReply]:
+def collect_gold(dialogues: Iterable[Dialogue], split: Split, replies: ReplyChoice, require_clip: bool) -> list[Reply]:
     """Return the replies of one split that pairs can be built on, in corpus order.
 
     Args:
@@ -56,17 +23,13 @@ def collect_gold(
         replies: only the last reply of each dialogue, or all of them; one without an emotion is passed over.
         require_clip: pass over replies to user turns that can be neither heard nor seen.
     """
-    found: list[GoldReply] = []
-    for dialogue in dialogues:
-        if dialogue.split == split:
-            turns = replies_of(dialogue, replies)
-            found += [GoldReply(dialogue, turn) for turn in turns if _is_eligible(dialogue, turn, require_clip)]
-    return found
+    ours = (dialogue for dialogue in dialogues if dialogue.split == split)
+    return [reply for reply in replies_of(ours, replies, require_clip) if reply.emotion is not None]
 
 
 def gold_of_splits(
     dialogues: Collection[Dialogue], splits: Collection[str], replies: ReplyChoice, require_clip: bool, path: str
-) -> dict[Split, list[GoldReply]]:
+) -> dict[Split, list[Reply]]:
     """Return the replies of each split that pairs can be built on.
 
     Args:
@@ -88,8 +51,3 @@ def gold_of_splits(
             + (" with a clip, as require_clip asks" if require_clip else "")
         )
     return found
-
-
-def _is_eligible(dialogue: Dialogue, turn: int, require_clip: bool) -> bool:
-    has_emotion = dialogue.turns[turn].emotion is not None
-    return has_emotion and (not require_clip or dialogue.turns[turn - 1].clip is not None)

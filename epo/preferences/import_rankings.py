@@ -3,12 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from epo.data.corpora.importing import Card
 from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split, Turn, read_dialogues, write_dialogues
+from epo.data.replies import reply_at
 from epo.data.splits import SplitShares, place_of
 from epo.files import write_whole
 from epo.preferences.pair import PreferencePair, read_pairs, write_pairs
@@ -51,9 +53,9 @@ def import_rankings(
         name = ranking.dialogue_id
         if name not in dialogues:
             dialogues[name] = _dialogue(ranking, _split(ranking.group, shares), language)
-        turn = len(dialogues[name].turns) - 1
-        chosen, rejected = ranking.chosen.text, ranking.rejected.text
-        pairs.append(PreferencePair(name, turn, chosen, None, rejected, None, source, ranking.scores))
+        place = reply_at(dialogues[name], len(dialogues[name].turns) - 1)
+        chosen = replace(place, text=ranking.chosen.text)
+        pairs.append(PreferencePair(chosen, ranking.rejected.text, None, source, ranking.scores))
     if not pairs:
         raise DataError(f"{file}: not one usable ranking; " + "; ".join(report.summary()))
     write_dialogues(out / "dialogues.jsonl", dialogues.values())
@@ -63,7 +65,7 @@ def import_rankings(
     card = Card(seconds=0.0)
     for dialogue in by_id.values():
         card.add(dialogue)
-    of_splits = Counter(by_id[pair.dialogue_id].split for pair in read_pairs(out / "pairs.jsonl", by_id, report))
+    of_splits = Counter(pair.reply.split for pair in read_pairs(out / "pairs.jsonl", by_id, report))
     content = {"rankings": file.name, "pairs": {split: of_splits[split] for split in SPLITS}, **card.as_json()}
     content["irregularities"] = report.as_json()
     write_whole(out / "card.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")

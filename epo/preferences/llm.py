@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from compressor.progress import show_progress
+from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.preferences.answer_cache import AnswerCache, question_key
 from epo.preferences.endpoint import EndpointError, UnusableAnswer
-from epo.preferences.gold import GoldReply
 
 _PROMPT = "llm_prompt_v1.j2"
 _ASKS = 3  # how often a question is asked that is answered with nonsense
@@ -70,11 +70,11 @@ class LlmSource:
             loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False
         ).get_template(_PROMPT)
 
-    def available(self, gold: Sequence[GoldReply]) -> frozenset[Emotion]:
+    def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
         """Every emotion can be asked for."""
         return frozenset(EMOTIONS)
 
-    def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
+    def propose(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return one rewritten reply each; none where the endpoint answered with nothing usable three times.
 
         Raises:
@@ -136,8 +136,8 @@ class LlmSource:
                     f"held {problem}; is it an OpenAI-compatible chat endpoint?"
                 ) from None
 
-    def _prompt(self, reply: GoldReply, emotion: Emotion) -> str:
-        turns = reply.dialogue.turns[max(0, reply.turn - self._context_turns) : reply.turn]
+    def _prompt(self, reply: Reply, emotion: Emotion) -> str:
+        turns = reply.last_turns(self._context_turns)
         return self._template.render(gold=reply, turns=turns, emotion=emotion).strip()
 
     def _key(self, prompt: str) -> str:

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Sequence
 
+from epo.data.replies import Reply
 from epo.emotions import Emotion
-from epo.preferences.gold import GoldReply
 
 _TRIES = 5
 
@@ -20,21 +20,21 @@ class OppositeRandomSource:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def available(self, gold: Sequence[GoldReply]) -> frozenset[Emotion]:
+    def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
         """Return the emotions some reply of the pool has."""
-        return frozenset(reply.emotion for reply in gold)
+        return frozenset(reply.known_emotion for reply in gold)
 
-    def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
+    def propose(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return up to five replies of other dialogues in the counter emotion, at random."""
-        pool: dict[tuple[str, Emotion], list[GoldReply]] = {}
+        pool: dict[tuple[str, Emotion], list[Reply]] = {}
         for reply in gold:
-            pool.setdefault((reply.dialogue.language, reply.emotion), []).append(reply)
+            pool.setdefault((reply.language, reply.known_emotion), []).append(reply)
         return [
-            self._draw(reply, pool.get((reply.dialogue.language, emotion), []))
+            self._draw(reply, pool.get((reply.language, emotion), []))
             for reply, emotion in zip(gold, emotions, strict=True)
         ]
 
-    def _draw(self, reply: GoldReply, pool: Sequence[GoldReply]) -> list[str]:
-        rng = random.Random(f"{self._seed}/{reply.dialogue.id}/{reply.turn}")
+    def _draw(self, reply: Reply, pool: Sequence[Reply]) -> list[str]:
+        rng = random.Random(f"{self._seed}/{reply.dialogue_id}/{reply.turn}")
         drawn = rng.sample(pool, min(2 * _TRIES, len(pool)))
-        return [other.text for other in drawn if other.dialogue.id != reply.dialogue.id][:_TRIES]
+        return [other.text for other in drawn if other.dialogue_id != reply.dialogue_id][:_TRIES]

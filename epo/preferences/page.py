@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from epo.data.dialogue import Dialogue
 from epo.emotions import EMOTIONS
 from epo.preferences.pair import PreferencePair
 
@@ -26,15 +25,12 @@ _PROBES = {
 }
 
 
-def render_page(
-    report: Mapping[str, Any], pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue], seed: int
-) -> str:
+def render_page(report: Mapping[str, Any], pairs: Sequence[PreferencePair], seed: int) -> str:
     """Return the page as HTML that loads nothing from elsewhere.
 
     Args:
         report: what `report.json` holds.
         pairs: all pairs, with emotions or without; twenty of them, drawn by the seed, are shown side by side.
-        dialogues: the dialogues they point into, by id.
         seed: decides which pairs are shown.
     """
     loader = FileSystemLoader(Path(__file__).parent)
@@ -47,7 +43,7 @@ def render_page(
         probes=_PROBES,
         emotions={split: _emotion_rows(summary) for split, summary in report["splits"].items()},
         histograms=[_histogram(name, pairs) for name in _score_names(pairs)],
-        examples=[(pair, _context(pair, dialogues)) for pair in shown],
+        examples=[(pair, _context(pair)) for pair in shown],
     )
 
 
@@ -78,6 +74,5 @@ def _histogram(name: str, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
     return found | {"bars": [count / tallest for count in counts.tolist()], "tallest": tallest}
 
 
-def _context(pair: PreferencePair, dialogues: Mapping[str, Dialogue]) -> list[tuple[str, str | None, str]]:
-    turns = dialogues[pair.dialogue_id].turns[max(0, pair.turn - _CONTEXT_TURNS) : pair.turn]
-    return [(turn.speaker, turn.emotion, turn.text) for turn in turns]
+def _context(pair: PreferencePair) -> list[tuple[str, str | None, str]]:
+    return [(turn.speaker, turn.emotion, turn.text) for turn in pair.reply.last_turns(_CONTEXT_TURNS)]

@@ -1,35 +1,51 @@
 """PreferencePair: a reply and one that is worse in the same place, read from and written to JSONL."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from epo.data.characters import comparison_form
-from epo.data.dialogue import DataError, Dialogue
+from epo.data.dialogue import DataError, Dialogue, Split
 from epo.data.findings import Findings, StopAtFault
 from epo.data.lines import read_lines
+from epo.data.replies import Reply, reply_at
 from epo.emotions import Emotion
 from epo.preferences.pair_format import PairFormat
 
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two replies to the same dialogue history and the same clip, one preferred: by its emotion, or by people.
+    """Two replies to the same history and the same clip, one preferred: by its emotion, or by people.
 
-    The pair points into a dialogue: the history is `dialogue.turns[:turn]` and the user's current turn is
-    `turn - 1`. The emotions are None where nobody said them, as in human rankings. `source` says where the rejected
-    reply or the ranking came from; `scores` holds what the filters measured.
+    Attributes:
+        reply: the chosen one, with what leads to both.
+        rejected: the words of the other.
+        rejected_emotion: None where nobody said it, as in human rankings.
+        source: where the rejected reply or the ranking came from.
+        scores: what the filters measured.
     """
 
-    dialogue_id: str
-    turn: int
-    chosen: str
-    chosen_emotion: Emotion | None
+    reply: Reply
     rejected: str
     rejected_emotion: Emotion | None
     source: str = "unnamed"
     scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def dialogue_id(self) -> str:
+        """The dialogue that both replies belong to."""
+        return self.reply.dialogue_id
+
+    @property
+    def chosen(self) -> str:
+        """The words of the chosen reply."""
+        return self.reply.text
+
+    @property
+    def chosen_emotion(self) -> Emotion | None:
+        """The emotion of the chosen reply, None where nobody said it."""
+        return self.reply.emotion
 
 
 def read_pairs(
@@ -72,7 +88,9 @@ def scan_pairs(
     for where, row in read_lines(path, findings):
         sound = form.read(row, where)
         if sound is not None:
-            yield where, PreferencePair(**sound)
+            place = reply_at(dialogues[sound.pop("dialogue_id")], sound.pop("turn"))
+            chosen = replace(place, text=sound.pop("chosen"), emotion=sound.pop("chosen_emotion"))
+            yield where, PreferencePair(chosen, **sound)
     form.finish()
 
 
@@ -84,11 +102,50 @@ def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> int:
     count = 0
     with partial.open("w", encoding="utf-8") as out:
         for pair in pairs:
-            row = {key: value for key, value in asdict(pair).items() if value is not None}
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            row = {
+                "dialogue_id": pair.dialogue_id,
+                "turn": pair.reply.turn,
+                "chosen": pair.chosen,
+                "chosen_emotion": pair.chosen_emotion,
+                "rejected": pair.rejected,
+                "rejected_emotion": pair.rejected_emotion,
+                "source": pair.source,
+                "scores": pair.scores,
+            }
+            known = {key: value for key, value in row.items() if value is not None}
+            out.write(json.dumps(known, ensure_ascii=False) + "\n")
             count += 1
     partial.replace(path)
     return count
+
+
+def pairs_of_split(pairs: Iterable[PreferencePair], split: Split) -> list[PreferencePair]:
+    """Return the pairs of one split as they are learnt.
+
+    A pair without an emotion on both sides, as in human rankings, is learnt without labels: a label on one side only
+    would tell the sides apart. (Our choice.)
+    """
+    return [_both_or_neither_labelled(pair) for pair in pairs if pair.reply.split == split]
+
+
+def pairs_to_learn(pairs: Collection[PreferencePair], path: str, data: str) -> list[PreferencePair]:
+    """Return the training pairs.
+
+    Args:
+        pairs: of all splits.
+        path: the pairs' file, for the message.
+        data: the dialogues' file, for the message.
+
+    Raises:
+        DataError: no pair belongs to a training dialogue.
+    """
+    found = pairs_of_split(pairs, "train")
+    if not found:
+        raise DataError(
+            f"{path}: none of its {len(pairs)} pairs belongs to a dialogue of split 'train' in {data}; let "
+            "launch/preferences.py build pairs on that split"
+        )
+    return found
 
 
 def is_same_text(first: str, second: str) -> bool:
@@ -99,4 +156,18 @@ def is_same_text(first: str, second: str) -> bool:
     return comparison_form(first) == comparison_form(second)
 
 
-__all__ = ["PreferencePair", "is_same_text", "read_pairs", "scan_pairs", "write_pairs"]
+def _both_or_neither_labelled(pair: PreferencePair) -> PreferencePair:
+    if pair.chosen_emotion is not None and pair.rejected_emotion is not None:
+        return pair
+    return replace(pair, reply=replace(pair.reply, emotion=None), rejected_emotion=None)
+
+
+__all__ = [
+    "PreferencePair",
+    "is_same_text",
+    "pairs_of_split",
+    "pairs_to_learn",
+    "read_pairs",
+    "scan_pairs",
+    "write_pairs",
+]

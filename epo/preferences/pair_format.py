@@ -33,7 +33,7 @@ class PairFormat:
         self._seen: dict[tuple[str, int, str, str], str] = {}
 
     def read(self, row: dict[str, Any], where: str) -> dict[str, Any] | None:
-        """Return the keyword arguments of a `PreferencePair`, or None where the pair cannot be used."""
+        """Return the fields of a line, each sound, or None where the pair cannot be used."""
         self._num_rows += 1
         unknown, missing = sorted(row.keys() - PAIR_KEYS), [key for key in _REQUIRED if row.get(key) is None]
         if unknown:

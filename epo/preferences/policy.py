@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from compressor.progress import Progress
+from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.preferences.answer_cache import AnswerCache, question_key
-from epo.preferences.gold import GoldReply
 
-Writer = Callable[[Sequence[GoldReply], Sequence[Emotion], int], list[str]]
+Writer = Callable[[Sequence[Reply], Sequence[Emotion], int], list[str]]
 """(gold replies, emotions to begin with, seed) -> the words written in their places, without the label."""
 
 
@@ -36,11 +36,11 @@ class PolicySource:
         self._batch_size = batch_size
         self._seed = seed
 
-    def available(self, gold: Sequence[GoldReply]) -> frozenset[Emotion]:
+    def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
         """Every emotion can be asked for."""
         return frozenset(EMOTIONS)
 
-    def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
+    def propose(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return one reply for each gold reply and counter emotion; none where the model wrote nothing."""
         found: list[list[str]] = []
         progress = Progress("policy", len(gold), "replies")
@@ -51,9 +51,9 @@ class PolicySource:
         progress.close()
         return found
 
-    def _batch(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[str]:
+    def _batch(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[str]:
         """Return the words of one batch, all from the cache or all written anew: sampling depends on the batch."""
-        rows = [[reply.dialogue.id, reply.turn, emotion] for reply, emotion in zip(gold, emotions, strict=True)]
+        rows = [[reply.dialogue_id, reply.turn, emotion] for reply, emotion in zip(gold, emotions, strict=True)]
         # The batch is part of each key, or a run with another batch size would mix its words with these.
         keys = [question_key(identity=self._identity, seed=self._seed, batch=rows, place=i) for i in range(len(rows))]
         known = [text for key in keys if (text := self._cache.get(key)) is not None]

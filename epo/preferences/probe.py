@@ -1,6 +1,6 @@
 """Probes: how well the chosen reply can be told from the rejected one without the clip; 0.5 is the goal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from compressor.words import split_words
 from epo.data.chance import share_interval
-from epo.data.dialogue import Dialogue, Turn
+from epo.data.dialogue import Turn
 from epo.preferences.coherence import CoherenceReader
 from epo.preferences.pair import PreferencePair
 from epo.preferences.scores import words_or_mark
@@ -47,7 +47,7 @@ class Coherence:
         return {name: value for name, value in asdict(self).items() if not name.startswith("coherence")}
 
 
-def probe_pairs(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue]) -> dict[str, float]:
+def probe_pairs(pairs: Sequence[PreferencePair]) -> dict[str, float]:
     """Measure in how many pairs the chosen reply is found without looking at the clip.
 
     Each is a share of pairs in [0, 1], ties counting one half:
@@ -64,25 +64,22 @@ def probe_pairs(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogu
     if not pairs:
         return {}
     sample = _sample(pairs, _MAX_PAIRS)
-    found = {"topic": _topic(sample, dialogues), "length": _length(sample)}
+    found = {"topic": _topic(sample), "length": _length(sample)}
     if len({pair.dialogue_id for pair in sample}) >= 2 * _FOLDS:
         found["words"] = _words(sample)
     return found
 
 
-def probe_report(
-    pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue], reader: CoherenceReader | None
-) -> dict[str, Any]:
+def probe_report(pairs: Sequence[PreferencePair], reader: CoherenceReader | None) -> dict[str, Any]:
     """Return what a report says of all probes: `probes`, `probe_intervals` (95 %), and `coherence` where measured.
 
     Args:
         pairs: of one split, with emotions or without.
-        dialogues: the dialogues they point into, by id.
         reader: the language model of the probe of coherence; None leaves it out.
     """
-    shares = probe_pairs(pairs, dialogues)
+    shares = probe_pairs(pairs)
     num_pairs = dict.fromkeys(shares, min(len(pairs), _MAX_PAIRS))
-    coherence = None if reader is None else probe_coherence(pairs, dialogues, reader)
+    coherence = None if reader is None else probe_coherence(pairs, reader)
     if coherence is not None:
         for name, share in (("coherence", coherence.coherence), ("coherence_pmi", coherence.coherence_pmi)):
             shares[name], num_pairs[name] = share, coherence.num_pairs
@@ -93,9 +90,7 @@ def probe_report(
     }
 
 
-def probe_coherence(
-    pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue], reader: CoherenceReader
-) -> Coherence | None:
+def probe_coherence(pairs: Sequence[PreferencePair], reader: CoherenceReader) -> Coherence | None:
     """Let a language model that only reads compare the replies of pairs after the last three turns before them.
 
     Of many pairs an even sample is read. Ties count one half, and so does a pair with a reply that has no token.
@@ -106,7 +101,7 @@ def probe_coherence(
     if not pairs:
         return None
     sample = _sample(pairs, _MAX_COHERENCE_PAIRS)
-    contexts = [_context(pair, dialogues) for pair in sample] * 2
+    contexts = [pair.reply.last_turns(_CONTEXT_TURNS) for pair in sample] * 2
     nothing: list[Sequence[Turn]] = [()] * len(contexts)
     replies = [pair.chosen for pair in sample] + [pair.rejected for pair in sample]
     found = reader.read([*contexts, *nothing], [*replies, *replies])
@@ -142,8 +137,8 @@ def _words(pairs: Sequence[PreferencePair]) -> float:
     return _share_won(gaps)
 
 
-def _topic(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue]) -> float:
-    contexts = [" ".join(turn.text for turn in _context(pair, dialogues)) for pair in pairs]
+def _topic(pairs: Sequence[PreferencePair]) -> float:
+    contexts = [" ".join(turn.text for turn in pair.reply.last_turns(_CONTEXT_TURNS)) for pair in pairs]
     texts = contexts + [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     rows = _tfidf().fit_transform(texts)
     size = len(pairs)
@@ -154,10 +149,6 @@ def _topic(pairs: Sequence[PreferencePair], dialogues: Mapping[str, Dialogue]) -
 
 def _length(pairs: Sequence[PreferencePair]) -> float:
     return _share_won(np.array([len(split_words(pair.chosen)) - len(split_words(pair.rejected)) for pair in pairs]))
-
-
-def _context(pair: PreferencePair, dialogues: Mapping[str, Dialogue]) -> Sequence[Turn]:
-    return dialogues[pair.dialogue_id].turns[max(0, pair.turn - _CONTEXT_TURNS) : pair.turn]
 
 
 def _sample(pairs: Sequence[PreferencePair], most: int) -> list[PreferencePair]:

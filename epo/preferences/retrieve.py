@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.progress import show_progress
+from epo.data.replies import Reply
 from epo.emotions import Emotion
 from epo.preferences.bm25 import Bm25Index
 from epo.preferences.embedding import EmbeddingIndex
-from epo.preferences.gold import GoldReply
 from epo.preferences.scores import Examiner
 
 _BLOCK = 512  # queries scored at a time: bounds memory at 512 x pool size
@@ -51,11 +51,11 @@ class RetrieveSource:
         self._examiner = examiner
         self._context_turns = context_turns
 
-    def available(self, gold: Sequence[GoldReply]) -> frozenset[Emotion]:
+    def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
         """Return the emotions some reply of the pool has."""
-        return frozenset(reply.emotion for reply in gold)
+        return frozenset(reply.known_emotion for reply in gold)
 
-    def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
+    def propose(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return one reply of another dialogue for each gold reply; where none fits, the nearest, or none."""
         index = self._index([context_text(reply, self._context_turns) for reply in gold], gold)
         found: list[list[str]] = [[] for _ in gold]
@@ -68,7 +68,7 @@ class RetrieveSource:
                 found[query] = [gold[document].text]
         return found
 
-    def _index(self, contexts: Sequence[str], gold: Sequence[GoldReply]) -> ContextIndex:
+    def _index(self, contexts: Sequence[str], gold: Sequence[Reply]) -> ContextIndex:
         # A context is looked for in contexts with their replies, so that the reply too is about the same things.
         exchanges = [f"{context}\n{reply.text}" for context, reply in zip(contexts, gold, strict=True)]
         if self._embedding_model is None:
@@ -76,7 +76,7 @@ class RetrieveSource:
         return EmbeddingIndex(contexts, exchanges, self._embedding_model)
 
     def _deal(
-        self, gold: Sequence[GoldReply], emotion: Emotion, asking: Indices, pool: Indices, index: ContextIndex
+        self, gold: Sequence[Reply], emotion: Emotion, asking: Indices, pool: Indices, index: ContextIndex
     ) -> dict[int, int]:
         """Match replies that ask for one emotion with replies that have it, in rounds of the nearest still free."""
         most_uses = math.ceil(len(asking) / len(pool))
@@ -99,7 +99,7 @@ class RetrieveSource:
 
 
 def nearest_pairs(
-    gold: Sequence[GoldReply], queries: Indices, documents: Indices, index: ContextIndex
+    gold: Sequence[Reply], queries: Indices, documents: Indices, index: ContextIndex
 ) -> list[tuple[int, int]]:
     """Return (query, document) for the nearest contexts of each query, the most similar pairs first.
 
@@ -107,8 +107,8 @@ def nearest_pairs(
     """
     if documents.size == 0:
         return []
-    dialogue_ids = np.array([reply.dialogue.id for reply in gold])
-    languages = np.array([reply.dialogue.language for reply in gold])
+    dialogue_ids = np.array([reply.dialogue_id for reply in gold])
+    languages = np.array([reply.language for reply in gold])
     edges = []
     for start in range(0, len(queries), _BLOCK):
         block = queries[start : start + _BLOCK]
@@ -122,6 +122,6 @@ def nearest_pairs(
     return [(query, document) for _, query, document in ranked]
 
 
-def context_text(reply: GoldReply, turns: int) -> str:
+def context_text(reply: Reply, turns: int) -> str:
     """Return the words of the last `turns` turns before a reply."""
-    return "\n".join(turn.text for turn in reply.dialogue.turns[max(0, reply.turn - turns) : reply.turn])
+    return "\n".join(turn.text for turn in reply.last_turns(turns))

@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 
 from epo.data.corpora.builtin.replies import rewrite_reply
+from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
-from epo.preferences.gold import GoldReply
 
 
 class RewriteSource:
@@ -16,11 +16,11 @@ class RewriteSource:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def available(self, gold: Sequence[GoldReply]) -> frozenset[Emotion]:
+    def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
         """Every emotion can be written."""
         return frozenset(EMOTIONS)
 
-    def propose(self, gold: Sequence[GoldReply], emotions: Sequence[Emotion]) -> list[list[str]]:
+    def propose(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return one rejected reply for each gold reply and counter emotion.
 
         Raises:
@@ -28,7 +28,7 @@ class RewriteSource:
         """
         return [[self._rewrite(reply, emotion)] for reply, emotion in zip(gold, emotions, strict=True)]
 
-    def _rewrite(self, reply: GoldReply, emotion: Emotion) -> str:
+    def _rewrite(self, reply: Reply, emotion: Emotion) -> str:
         # A generator for each reply: what is drawn for one does not hang on which others are asked for.
-        rng = random.Random(f"{self._seed}/{reply.dialogue.id}/{reply.turn}")
+        rng = random.Random(f"{self._seed}/{reply.dialogue_id}/{reply.turn}")
         return rewrite_reply(reply.text, emotion, rng)

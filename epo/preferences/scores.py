@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from compressor.words import split_words
+from epo.data.replies import Reply
 from epo.emotions import Emotion, emotional_distance
-from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import Floats
 from epo.preferences.pair import is_same_text
 
@@ -33,7 +33,7 @@ class Thresholds:
 class EmotionReader(Protocol):
     """Gives the emotion distribution of a text that stands, or might stand, in a gold reply's place."""
 
-    def read(self, gold: GoldReply, text: str) -> Floats:
+    def read(self, gold: Reply, text: str) -> Floats:
         """Return float64 (E,) in the order of `EMOTIONS`, summing to 1."""
         ...
 
@@ -46,11 +46,11 @@ class Examiner:
         self._limits = limits
         self._reader = reader
 
-    def accepts(self, gold: GoldReply, rejected: str, rejected_emotion: Emotion) -> bool:
+    def accepts(self, gold: Reply, rejected: str, rejected_emotion: Emotion) -> bool:
         """Tell whether a candidate may become a pair."""
         return self.reason_to_drop(gold, rejected, self.score(gold, rejected, rejected_emotion)) is None
 
-    def score(self, gold: GoldReply, rejected: str, rejected_emotion: Emotion) -> dict[str, float]:
+    def score(self, gold: Reply, rejected: str, rejected_emotion: Emotion) -> dict[str, float]:
         """Measure a rejected reply against the gold one.
 
         Returns:
@@ -66,14 +66,14 @@ class Examiner:
         gold_tokens, tokens = split_words(gold.text), split_words(rejected)
         read = [self._reader.read(gold, text) for text in (gold.text, rejected)]
         return {
-            "emotion_distance": emotional_distance(gold.emotion, rejected_emotion),
+            "emotion_distance": emotional_distance(gold.known_emotion, rejected_emotion),
             "emotion_divergence": float(np.abs(read[0] - read[1]).sum() / 2),
             "similarity": token_f1(gold_tokens, tokens),
             "length_ratio": len(tokens) / max(1, len(gold_tokens)),
             "script_share": _script_share(gold.text, rejected),
         }
 
-    def reason_to_drop(self, gold: GoldReply, rejected: str, scores: dict[str, float]) -> str | None:
+    def reason_to_drop(self, gold: Reply, rejected: str, scores: dict[str, float]) -> str | None:
         """Say why a candidate may not become a pair, in a few words that can be counted, or None if it may."""
         limits = self._limits
         if rejected.strip() == "":

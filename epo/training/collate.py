@@ -16,10 +16,11 @@ from compressor.curriculum import Curriculum, RelevantTurns
 from compressor.text import IGNORE, pad_right
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
+from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.model.clip_reader import ClipFeatures, ClipReader
 from epo.model.processing import EpoProcessor, Prompt, reply_text
-from epo.training.examples import Example, PairExample
+from epo.preferences.pair import PreferencePair
 
 
 def drop_modality(clip: ClipFeatures, rng: np.random.Generator, chance: float) -> ClipFeatures:
@@ -67,17 +68,17 @@ class TextCollator:
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        replies: Sequence[Reply],
         tokenizer: PreTrainedTokenizerBase,
         curriculum: Curriculum,
         history_weight: float,
         system_prompt: str = "",
         max_prompt_tokens: int = 4096,
     ) -> None:
-        self._examples, self._tokenizer, self._curriculum = examples, tokenizer, curriculum
+        self._replies, self._tokenizer, self._curriculum = replies, tokenizer, curriculum
         self._history_weight = history_weight
         self._system_prompt, self._max_prompt_tokens = system_prompt, max_prompt_tokens
-        self._relevant = RelevantTurns(turn.text for example in examples for turn in example.history)
+        self._relevant = RelevantTurns(turn.text for reply in replies for turn in reply.history)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build `input_ids`, `labels`, `loss_weights`, each (B, T), from schedule rows."""
@@ -91,25 +92,25 @@ class TextCollator:
         return {"input_ids": inputs, "labels": labels, "loss_weights": weights}
 
     def _encode(self, row: dict[str, Any]) -> tuple[list[int], list[int]]:
-        example = self._examples[row["index"]]
+        reply = self._replies[row["index"]]
         num_turns = self._curriculum.num_turns(row["progress"])
-        kept = self._relevant.pick([turn.text for turn in example.history], example.reply, num_turns)
+        kept = self._relevant.pick([turn.text for turn in reply.history], reply.text, num_turns)
         named_emotion, limit = row["seed"] % 2 == 0, self._max_prompt_tokens
-        return text_prompt(example, kept, self._tokenizer, named_emotion, self._system_prompt, limit)
+        return text_prompt(reply, kept, self._tokenizer, named_emotion, self._system_prompt, limit)
 
 
 def text_prompt(
-    example: Example,
+    reply: Reply,
     kept: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
     named_emotion: bool,
     system_prompt: str = "",
     max_prompt_tokens: int = 4096,
 ) -> tuple[list[int], list[int]]:
-    """Return prompt and reply ids of an example with its history written out.
+    """Return prompt and reply ids of a reply with its history written out.
 
     Args:
-        example: the reply and what leads to it.
+        reply: with what leads to it.
         kept: indices of the history's turns to show.
         tokenizer: with a chat template.
         named_emotion: whether the user's emotion, if known, is written before the current words.
@@ -120,24 +121,24 @@ def text_prompt(
         DataError: the current turn alone is longer; names the dialogue.
     """
     chat = chat_format(tokenizer)
-    past = [{"role": example.history[i].speaker, "content": example.history[i].text} for i in kept]
-    current = current_text(example, named_emotion)
+    past = [{"role": reply.history[i].speaker, "content": reply.history[i].text} for i in kept]
+    current = current_text(reply, named_emotion)
     try:
         _, prompt = fitting.text_prompt(chat, system_prompt, past, current, max_prompt_tokens)
     except fitting.PromptTooLong as error:
-        raise DataError(f"dialogue {example.dialogue_id!r}, turn {example.turn - 1}: {error}") from error
-    return prompt, chat.encode_reply(reply_text(example.reply, example.reply_emotion))
+        raise DataError(f"dialogue {reply.dialogue_id!r}, turn {reply.turn - 1}: {error}") from error
+    return prompt, chat.encode_reply(reply_text(reply.text, reply.emotion))
 
 
-def current_text(example: Example, named_emotion: bool) -> str:
+def current_text(reply: Reply, named_emotion: bool) -> str:
     """Return the current words, preceded by the user's emotion where it is known and wanted."""
-    emotion = example.current.emotion
-    return f"({emotion}) {example.current.text}" if named_emotion and emotion is not None else example.current.text
+    emotion = reply.current.emotion
+    return f"({emotion}) {reply.current.text}" if named_emotion and emotion is not None else reply.current.text
 
 
 @dataclass(frozen=True)
 class PromptBuilder:
-    """Makes the prompt of an example, its clip decoded through the cache."""
+    """Makes the prompt of a reply, its clip decoded through the cache."""
 
     processor: EpoProcessor
     cache: ClipCache
@@ -146,18 +147,18 @@ class PromptBuilder:
     def _reader(self) -> ClipReader:
         return self.processor.clips
 
-    def __call__(self, example: Example, drop: float = 0.0, seed: int = 0) -> Prompt:
+    def __call__(self, reply: Reply, drop: float = 0.0, seed: int = 0) -> Prompt:
         """Return the prompt, hiding one modality with chance `drop`.
 
         Raises:
             DataError: the current turn does not fit, or its clip cannot be read; names the dialogue.
         """
         try:
-            clip = self._reader.read(example.current.clip, self.cache)
+            clip = self._reader.read(reply.current.clip, self.cache)
             clip = drop_modality(clip, np.random.default_rng(seed), drop)
-            return self.processor.encode_prompt(example.history, example.current, clip)
+            return self.processor.encode_prompt(reply.history, reply.current, clip)
         except DataError as error:
-            raise DataError(f"dialogue {example.dialogue_id!r}, turn {example.turn - 1}: {error}") from error
+            raise DataError(f"dialogue {reply.dialogue_id!r}, turn {reply.turn - 1}: {error}") from error
 
 
 class SftCollator:
@@ -165,31 +166,31 @@ class SftCollator:
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        replies: Sequence[Reply],
         build: PromptBuilder,
         modality_dropout: float = 0.0,
         clip_dropout: float = 0.0,
     ) -> None:
-        self._examples, self._build = examples, build
+        self._replies, self._build = replies, build
         self._modality_dropout, self._clip_dropout = modality_dropout, clip_dropout
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build the model's inputs, `labels` (B, T) and `emotions` (B,) from schedule rows."""
-        examples = [self._example(row) for row in rows]
-        prompts = [self._build(e, self._modality_dropout, r["seed"]) for e, r in zip(examples, rows, strict=True)]
+        replies = [self._reply(row) for row in rows]
+        prompts = [self._build(e, self._modality_dropout, r["seed"]) for e, r in zip(replies, rows, strict=True)]
         processor = self._build.processor
-        replies = [processor.encode_reply(example.reply, example.reply_emotion) for example in examples]
-        batch = pad_rows([p.input_ids for p in prompts], replies)
-        emotions = emotion_labels([e.current.emotion if e.current.clip is not None else None for e in examples])
+        said = [processor.encode_reply(reply.text, reply.emotion) for reply in replies]
+        batch = pad_rows([p.input_ids for p in prompts], said)
+        emotions = emotion_labels([e.current.emotion if e.current.clip is not None else None for e in replies])
         labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
         return batch | processor.batch_context(prompts) | {"labels": labels, "emotions": emotions}
 
-    def _example(self, row: dict[str, Any]) -> Example:
+    def _reply(self, row: dict[str, Any]) -> Reply:
         """Leave out the whole clip now and then, so that the model can also answer without one."""
-        example = self._examples[row["index"]]
+        reply = self._replies[row["index"]]
         if np.random.default_rng((row["seed"], 1)).random() < self._clip_dropout:
-            return replace(example, current=replace(example.current, clip=None))
-        return example
+            return replace(reply, current=replace(reply.current, clip=None))
+        return reply
 
 
 def pad_rows(prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> dict[str, Tensor]:
@@ -205,7 +206,7 @@ def pad_rows(prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> dict
 class PairCollator:
     """Batches of preference pairs in TRL's layout: B rows with the chosen, then B rows with the rejected reply."""
 
-    def __init__(self, pairs: Sequence[PairExample], build: PromptBuilder) -> None:
+    def __init__(self, pairs: Sequence[PreferencePair], build: PromptBuilder) -> None:
         """Collate pairs.
 
         Args:
@@ -216,16 +217,16 @@ class PairCollator:
 
     def longest(self, count: int) -> list[dict[str, Any]]:
         """Return the rows of the pairs with most text before their replies."""
-        lengths = [sum(len(turn.text) for turn in (*p.example.history, p.example.current)) for p in self._pairs]
+        lengths = [sum(len(turn.text) for turn in (*p.reply.history, p.reply.current)) for p in self._pairs]
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
         return [{"index": i} for i in order[:count]]
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build a batch from `{"index": i}` rows; memories and clips come once a pair, as `prompt_lengths` says."""
         pairs = [self._pairs[row["index"]] for row in rows]
-        prompts = [self._build(pair.example) for pair in pairs]
+        prompts = [self._build(pair.reply) for pair in pairs]
         processor = self._build.processor
-        chosen = [processor.encode_reply(pair.example.reply, pair.example.reply_emotion) for pair in pairs]
+        chosen = [processor.encode_reply(pair.chosen, pair.chosen_emotion) for pair in pairs]
         rejected = [processor.encode_reply(pair.rejected, pair.rejected_emotion) for pair in pairs]
         ids = [prompt.input_ids for prompt in prompts]
         batch = pad_rows(ids + ids, chosen + rejected)

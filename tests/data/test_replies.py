@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from epo.data.dialogue import Dialogue, Turn, write_dialogues
-from epo.data.replies import replies_of
+from epo.data.replies import replies_of, reply_at, reply_turns
+from epo.data.selection import replies_of_split, with_history
 from epo.preferences.gold import collect_gold
-from epo.training.examples import example_of, examples_of_split, reply_examples, with_history
 from epo.training.losses import sequence_logps
 from launch.pipeline_files import StageFiles, Writer
 from launch.preferences import PreferencesRecipe
@@ -43,16 +43,16 @@ def talks():
 
 @pytest.mark.parametrize(("speakers", "turns"), TALKS.items())
 def test_replies_are_assistant_turns_right_after_a_user_turn(speakers, turns):
-    assert replies_of(dialogue(speakers)) == turns
-    assert replies_of(dialogue(speakers), "last") == turns[-1:]
+    assert reply_turns(dialogue(speakers)) == turns
+    assert reply_turns(dialogue(speakers), "last") == turns[-1:]
 
 
 @pytest.mark.parametrize("choice", ["all", "last"])
 def test_training_evaluation_and_pairs_take_the_same_replies(talks, choice):
     for split in ("train", "validation", "test"):
-        wanted = [(d.id, turn) for d in talks if d.split == split for turn in replies_of(d, choice)]
-        assert [(e.dialogue_id, e.turn) for e in examples_of_split(talks, split, "x", choice)] == wanted
-        assert [(g.dialogue.id, g.turn) for g in collect_gold(talks, split, choice, False)] == wanted
+        wanted = [(d.id, turn) for d in talks if d.split == split for turn in reply_turns(d, choice)]
+        assert [(e.dialogue_id, e.turn) for e in replies_of_split(talks, split, "x", choice)] == wanted
+        assert [(g.dialogue_id, g.turn) for g in collect_gold(talks, split, choice, False)] == wanted
     assert len(wanted) == (10 if choice == "all" else 7)
 
 
@@ -62,16 +62,16 @@ def test_the_last_reply_is_the_last_one_also_where_it_cannot_be_used():
     unlabelled = Dialogue("d", turns, split="train")
     assert collect_gold([unlabelled], "train", "last", False) == []
     assert [reply.turn for reply in collect_gold([unlabelled], "train", "all", False)] == [1]
-    assert [example.turn for example in reply_examples([unlabelled], "last")] == [3]
+    assert [example.turn for example in replies_of([unlabelled], "last")] == [3]
 
 
 def test_the_compressor_leaves_out_what_has_no_past_turn(talks):
-    replies = examples_of_split(talks, "train", "x", "all")
+    replies = replies_of_split(talks, "train", "x", "all")
     kept = with_history(replies, "train", "x")
     assert [(e.dialogue_id, e.turn) for e in kept] == [
         ("train2", 3), ("train3", 3), ("train4", 4), ("train5", 2), ("train6", 2),
     ]  # fmt: skip
-    assert example_of(talks[0], 1).history == ()
+    assert reply_at(talks[0], 1).history == ()
     with pytest.raises(ValueError, match="none of the 1 replies of split 'train' has a turn before the one it answers"):
         with_history(replies[:1], "train", "x")
 

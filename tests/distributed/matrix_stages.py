@@ -17,13 +17,14 @@ from compressor.evaluation import memory_report
 from compressor.objectives import reply_nll
 from epo.data.cache import ClipCache
 from epo.data.dialogue import read_dialogues
+from epo.data.replies import replies_of
+from epo.data.selection import labelled_clips
 from epo.evaluation.rewards import pair_logps
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import emotion_loss
 from epo.model.processing import EpoProcessor, add_placeholders
-from epo.preferences.pair import read_pairs
+from epo.preferences.pair import pairs_of_split, read_pairs
 from epo.training.collate import ClipCollator, PromptBuilder, SftCollator, TextCollator
-from epo.training.examples import labelled_clips, pair_examples, reply_examples
 from launch.model import load_model
 from launch.parts import DTYPES, load_llm, load_tokenizer
 
@@ -93,7 +94,7 @@ def _loss_of_sft(model: Any, folder: Path, before: Path, corpus: Path) -> torch.
 
 def _loss_of_epo(model: Any, folder: Path, before: Path, corpus: Path) -> torch.Tensor:
     by_id = {dialogue.id: dialogue for dialogue in read_dialogues(corpus / "dialogues.jsonl")}
-    pairs = pair_examples(read_pairs(corpus / "pairs.jsonl", by_id), by_id, "validation")
+    pairs = pairs_of_split(read_pairs(corpus / "pairs.jsonl", by_id), "validation")
     build = PromptBuilder(EpoProcessor.from_pretrained(before / "sft"), ClipCache(None))
     chosen, rejected = pair_logps(model, pairs, build)
     return (rejected - chosen).float().mean()  # minus the margin, which is what falls
@@ -104,7 +105,7 @@ def _held_out(corpus: Path) -> list[Any]:
 
 
 def _examples(corpus: Path) -> list[Any]:
-    return reply_examples(_held_out(corpus), "last")
+    return replies_of(_held_out(corpus), "last")
 
 
 def _load_adapter(folder: Path, before: Path, dtype: str) -> Any:

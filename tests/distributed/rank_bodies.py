@@ -17,12 +17,12 @@ from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import LossTerms, NonFiniteError, require_finite
 from epo.data.cache import ClipCache
 from epo.data.dialogue import read_dialogues
+from epo.data.replies import replies_of
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.processing import EpoProcessor
-from epo.preferences.pair import read_pairs
+from epo.preferences.pair import pairs_of_split, read_pairs
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, SftCollator
-from epo.training.examples import pair_examples, reply_examples
 from epo.training.lora import lora_config
 from epo.training.sft import SftTrainer
 from epo.training.trainer import EpoTrainer
@@ -90,7 +90,7 @@ def settings(out: str, accumulation: int) -> dict[str, Any]:
 def train_sft(folder: str, corpus: str, out: str, accumulation: int) -> None:
     """Train all weights on replies, some of whose turns have half a clip or none."""
     model, build = load(folder)
-    examples = reply_examples(read_dialogues(f"{corpus}/dialogues.jsonl"), "last")
+    examples = replies_of(read_dialogues(f"{corpus}/dialogues.jsonl"), "last")
     args = TrainingArguments(**settings(out, accumulation))
     trainer = SftTrainer(
         model=model, args=args, train_dataset=ScheduledDataset(8, 4 * STEPS, seed=0),
@@ -106,7 +106,7 @@ def train_epo(folder: str, corpus: str, out: str, accumulation: int) -> None:
     """Train a LoRA on pairs."""
     model, build = load(folder)
     by_id = {dialogue.id: dialogue for dialogue in read_dialogues(f"{corpus}/dialogues.jsonl")}
-    pairs = pair_examples(read_pairs(f"{corpus}/pairs.jsonl", by_id), by_id, "train")
+    pairs = pairs_of_split(read_pairs(f"{corpus}/pairs.jsonl", by_id), "train")
     own = {"alpha": 0.5, "bf16": False, "gradient_checkpointing": False}
     lora: LoraConfig = lora_config(model, 4, 8, 0.0)
     trainer = EpoTrainer(

@@ -17,9 +17,9 @@ def test_log_probabilities_are_those_of_each_reply_alone(model_and_processor, cl
     chosen, rejected = pair_logps(model, pairs, build, batch_size=3)
     assert chosen.shape == rejected.shape == (8,)
     for i, pair in enumerate(pairs[:3]):
-        prompt = build(pair.example)
+        prompt = build(pair.reply)
         for logps, reply in (
-            (chosen, processor.encode_reply(pair.example.reply, pair.example.reply_emotion)),
+            (chosen, processor.encode_reply(pair.chosen, pair.chosen_emotion)),
             (rejected, processor.encode_reply(pair.rejected, pair.rejected_emotion)),
         ):
             ids = torch.tensor([prompt.input_ids + reply])

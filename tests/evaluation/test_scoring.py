@@ -4,18 +4,19 @@ from dataclasses import replace
 
 import pytest
 
+from epo.data.replies import replies_of
+from epo.data.selection import labelled_clips
 from epo.evaluation.judge import WordJudge
 from epo.evaluation.recognition import predict_emotions, recognise
 from epo.evaluation.report import Cell
 from epo.evaluation.scoring import ReplyScorer
 from epo.evaluation.text_recall import text_recall
-from epo.training.examples import labelled_clips, reply_examples
 
 
 @pytest.fixture
-def scorer(examples, dialogues):
+def scorer(examples):
     judge = WordJudge.fit(["I am glad", "so glad", "I am sorry", "sorry indeed"], ["happy", "happy", "sad", "sad"])
-    return ReplyScorer(examples[4:7], {dialogue.id: dialogue for dialogue in dialogues}, judge)
+    return ReplyScorer(examples[4:7], judge)
 
 
 def test_a_row_scores_words_and_facts(scorer):
@@ -35,7 +36,7 @@ def test_a_row_scores_words_and_facts(scorer):
 
 
 def test_gold_replies_score_in_full(scorer, examples):
-    row = scorer.row("gold", [f"({e.reply_emotion}) {e.reply}" for e in examples[4:7]])
+    row = scorer.row("gold", [f"({e.emotion}) {e.text}" for e in examples[4:7]])
     assert (row.emotion_score, row.fact_recall, row.token_f1) == (1.0, 1.0, 1.0)
 
 
@@ -59,23 +60,21 @@ def test_degenerate_replies_score_nothing_and_are_counted(scorer):
     assert scorer.sampled([""] * 3)["degenerate_sampled"] == 1.0
 
 
-def test_a_reply_to_a_gold_without_words_gains_nothing_by_silence(examples, dialogues, scorer):
+def test_a_reply_to_a_gold_without_words_gains_nothing_by_silence(examples, scorer):
     """Two empty texts have the same words, but nothing was said."""
-    wordless = ReplyScorer(
-        [replace(examples[4], reply="...")], {dialogue.id: dialogue for dialogue in dialogues}, scorer._judge
-    )
+    wordless = ReplyScorer([replace(examples[4], text="...")], scorer._judge)
     assert wordless.row("x", ["(happy)"]).token_f1 == 0.0
 
 
 def test_intervals_are_over_dialogues(dialogues, scorer):
     """Replies 4 of one dialogue all hit, 4 of another all miss: no draw of dialogues is certain, one of replies is."""
-    first, second = reply_examples(dialogues[5:7], "last")
-    many = ReplyScorer([first] * 4 + [second] * 4, {dialogue.id: dialogue for dialogue in dialogues}, scorer._judge)
+    first, second = replies_of(dialogues[5:7], "last")
+    many = ReplyScorer([first] * 4 + [second] * 4, scorer._judge)
     row = many.row("x", ["(sad) I am sorry about Otto."] * 4 + ["(sad) I am glad about Lena."] * 4)
     assert row.emotion_score == 0.5 and row.emotion_score_interval == (0.0, 1.0)
     assert row.by_gold_emotion == {"sad": Cell(0.5, (0.0, 1.0), 8, 2)}
     assert row.fact_recall_interval == (1.0, 1.0)
-    alone = ReplyScorer([first] * 4, {dialogue.id: dialogue for dialogue in dialogues}, scorer._judge)
+    alone = ReplyScorer([first] * 4, scorer._judge)
     assert alone.row("x", ["(sad) I am sorry."] * 4).emotion_score_interval is None  # one dialogue tells of no other
 
 

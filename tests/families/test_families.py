@@ -94,7 +94,7 @@ class Trial:
         found = []
         for row in range(2 * count):
             real = batch["attention_mask"][row].bool()
-            context = self.build.processor.batch_context([self.build(self.pairs[row % count].example)])
+            context = self.build.processor.batch_context([self.build(self.pairs[row % count].reply)])
             with torch.no_grad():
                 logits = model(input_ids=batch["input_ids"][row, real].unsqueeze(0), **context).logits
             found.append(sequence_logps(logits, labels[row, real].unsqueeze(0)))

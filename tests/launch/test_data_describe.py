@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from epo.data.dialogue import SPLITS, read_dialogues
+from epo.data.replies import replies_of
+from epo.data.selection import clips_of_split, labelled_replies, replies_of_split, with_history
 from epo.preferences.gold import collect_gold
-from epo.training.examples import clips_of_split, examples_of_split, labelled_replies, reply_examples, with_history
 from launch.data_verbs import describing
 from launch.stage_uses import USES, count_uses
 
@@ -17,12 +18,12 @@ def test_the_uses_are_what_the_stages_count(corpus):
     for split in SPLITS:
         ours = [dialogue for dialogue in dialogues if dialogue.split == split]
         uses = {key: sum(count_uses(dialogue).get(key, 0) for dialogue in ours) for key in USES}
-        examples = examples_of_split(dialogues, split, "f", "all")
+        examples = replies_of_split(dialogues, split, "f", "all")
         assert uses == {
             "extractor": len(clips_of_split(dialogues, split, "f")),
             "sft": len(examples),
-            "sft_last": len(reply_examples(ours, "last")),
-            "sft_clip": len(reply_examples(ours, "all", require_clip=True)),
+            "sft_last": len(replies_of(ours, "last")),
+            "sft_clip": len(replies_of(ours, "all", require_clip=True)),
             "compressor": len(with_history(examples, split, "f")),
             "pairs": len(collect_gold(dialogues, split, "all", False)),
             "pairs_clip": len(collect_gold(dialogues, split, "all", True)),

@@ -92,8 +92,8 @@ def test_every_part_of_a_whole_model_has_its_dtype(saved, pairs, clip_cache, dty
     assert dtypes(model) == {getattr(torch, dtype)}
     build = PromptBuilder(processor, clip_cache)  # and it computes
     assert torch.isfinite(pair_logps(model.eval(), pairs[:2], build)[0]).all()
-    assert len(generate_replies(model, processor, [build(pair.example) for pair in pairs[:2]], 2, 3)) == 2
-    clips = [pair.example.current.clip for pair in pairs[:2]]
+    assert len(generate_replies(model, processor, [build(pair.reply) for pair in pairs[:2]], 2, 3)) == 2
+    clips = [pair.reply.current.clip for pair in pairs[:2]]
     assert recognise(model.extractor, clips, ["sad", "happy"], processor.clips, clip_cache)
 
 

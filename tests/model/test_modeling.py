@@ -27,7 +27,7 @@ def model(model_and_processor):
 def inputs(build, examples, extra_padding=0):
     """Prompts and replies of examples as the model's inputs."""
     prompts = [build(example) for example in examples]
-    replies = [build.processor.encode_reply(example.reply, example.reply_emotion) for example in examples]
+    replies = [build.processor.encode_reply(example.text, example.emotion) for example in examples]
     batch = pad_rows([prompt.input_ids for prompt in prompts], replies) | build.processor.batch_context(prompts)
     del batch["completion_mask"]
     if extra_padding:

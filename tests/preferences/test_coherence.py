@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from epo.data.dialogue import Dialogue, Turn
+from epo.data.dialogue import Turn
+from epo.data.replies import Reply
 from epo.model.tokenizer import train_tokenizer
 from epo.preferences import coherence
 from epo.preferences.coherence import CoherenceReader
@@ -95,42 +96,37 @@ class _Bigrams:
 
 
 def pairs_of(*sides):
-    dialogues = {
-        f"d{i}": Dialogue(f"d{i}", (Turn("user", "I have a dog"), Turn("assistant", chosen)), split="test")
-        for i, (chosen, _) in enumerate(sides)
-    }
-    pairs = [PreferencePair(f"d{i}", 1, *side, "x") for i, side in enumerate(_with_emotions(sides))]
-    return pairs, dialogues
-
-
-def _with_emotions(sides):
-    return [(chosen, "sad", rejected, "happy") for chosen, rejected in sides]
+    user = Turn("user", "I have a dog")
+    return [
+        PreferencePair(Reply(f"d{i}", 1, (), user, chosen, "sad"), rejected, "happy", "x")
+        for i, (chosen, rejected) in enumerate(sides)
+    ]
 
 
 def test_shares_by_hand():
     # With "dog" 1 is won, each letter costs 0.1. dog/cat: won. "a dog and all of it"/"no": 1 - 1.9 < -0.2, lost;
     # without what each is in itself 1 > 0, won. cat/dog: lost twice. cat/cow: a tie twice.
-    pairs, dialogues = pairs_of(("dog", "cat"), ("a dog and all of it", "no"), ("cat", "dog"), ("cat", "cow"))
-    found = probe_coherence(pairs, dialogues, _Bigrams())
+    pairs = pairs_of(("dog", "cat"), ("a dog and all of it", "no"), ("cat", "dog"), ("cat", "cow"))
+    found = probe_coherence(pairs, _Bigrams())
     assert (found.coherence, found.coherence_pmi, found.num_pairs) == (1.5 / 4, 2.5 / 4, 4)
     assert found.chosen_nats == pytest.approx((0.7 - 0.9 - 0.3 - 0.3) / 4)
-    report = probe_report(pairs, dialogues, _Bigrams())
+    report = probe_report(pairs, _Bigrams())
     assert report["probes"]["coherence"] == 1.5 / 4 and report["probe_intervals"]["coherence"][0] < 0.2
     assert report["coherence"] == {
         "chosen_nats": found.chosen_nats, "rejected_nats": found.rejected_nats, "num_pairs": 4,
     }  # fmt: skip
-    assert probe_coherence([], dialogues, _Bigrams()) is None
-    assert set(probe_report(pairs, dialogues, None)["probes"]) == {"topic", "length"}
+    assert probe_coherence([], _Bigrams()) is None
+    assert set(probe_report(pairs, None)["probes"]) == {"topic", "length"}
 
 
 def test_no_more_pairs_are_read_than_are_said(monkeypatch):
     monkeypatch.setattr("epo.preferences.probe._MAX_COHERENCE_PAIRS", 3)
-    pairs, dialogues = pairs_of(*[("dog", "cat")] * 10)
-    assert probe_coherence(pairs, dialogues, _Bigrams()).num_pairs == 3
+    pairs = pairs_of(*[("dog", "cat")] * 10)
+    assert probe_coherence(pairs, _Bigrams()).num_pairs == 3
 
 
 def test_pairs_without_emotions_are_probed(model, tokenizer):
-    _, dialogues = pairs_of(("dog", "cat"), ("cow", "cat"))
-    pairs = [PreferencePair(f"d{i}", 1, "dog", None, "cat", None, "people") for i in range(2)]
-    report = probe_report(pairs, dialogues, CoherenceReader(model, tokenizer))
+    user = Turn("user", "I have a dog")
+    pairs = [PreferencePair(Reply(f"d{i}", 1, (), user, "dog", None), "cat", None, "people") for i in range(2)]
+    report = probe_report(pairs, CoherenceReader(model, tokenizer))
     assert set(report["probes"]) == {"topic", "length", "coherence", "coherence_pmi"}

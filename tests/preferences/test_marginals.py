@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epo.data.dialogue import Dialogue, Turn
+from epo.data.dialogue import Turn
+from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, fitting_emotion
 from epo.preferences.counter import Choice, LeftOut, counter_weights, draw_counter_emotions, num_left_out_for_equal
-from epo.preferences.gold import GoldReply
 from epo.preferences.marginals import (
     fit_proportions,
     kept_within,
@@ -26,7 +26,7 @@ def ints(values):
 
 
 def reply(user, chosen, index=0):
-    return GoldReply(Dialogue(f"d{index}", (Turn("user", "Oh.", user), Turn("assistant", "Yes.", chosen))), 1)
+    return Reply(f"d{index}", 1, (), Turn("user", "Oh.", user), "Yes.", chosen)
 
 
 def draw(gold, strategy="random", marginals="near", seed=0, available=frozenset(EMOTIONS), share=0.0):
@@ -140,7 +140,7 @@ def test_neither_own_nor_fitting_emotion_is_ever_rejected(cells, strategy, margi
     drawn = draw(gold, strategy, marginals, share=0.3)
     for one, emotion in zip(gold, drawn, strict=True):
         assert emotion != one.emotion
-        assert one.user_emotion is None or emotion != fitting_emotion(one.user_emotion)
+        assert one.current.emotion is None or emotion != fitting_emotion(one.current.emotion)
 
 
 @pytest.mark.parametrize("strategy", ["opposite", "inappropriate", "random"])
@@ -169,7 +169,7 @@ def test_random_rejects_several_emotions_for_each_user_emotion():
     gold = [reply(user, fitting_emotion(user), index) for index, user in enumerate(EMOTIONS * 10)]
     drawn = draw(gold)
     for user in EMOTIONS:
-        assert len({emotion for one, emotion in zip(gold, drawn, strict=True) if one.user_emotion == user}) >= 3
+        assert len({emotion for one, emotion in zip(gold, drawn, strict=True) if one.current.emotion == user}) >= 3
 
 
 def test_random_matched_on_clean_gold_leaves_no_ranking_that_wins():

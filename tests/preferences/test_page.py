@@ -4,20 +4,18 @@ import re
 
 import pytest
 
-from epo.data.dialogue import Dialogue, Turn
+from epo.data.dialogue import Turn
+from epo.data.replies import Reply
 from epo.emotions import EMOTIONS
 from epo.preferences.page import render_page
 from epo.preferences.pair import PreferencePair
 from epo.preferences.verdict import judge_pairs
 
-DIALOGUES = {
-    f"d{i}": Dialogue(f"d{i}", (Turn("user", "Oh & <b>.", "sad"), Turn("assistant", "Yes.", "neutral")))
-    for i in range(40)
-}
-
 
 def pair(index, chosen="a", rejected="b", emotions=("neutral", "angry"), **scores):
-    return PreferencePair(f"d{index}", 1, chosen, emotions[0], rejected, emotions[1], "test", scores)
+    user = Turn("user", "Oh & <b>.", "sad")
+    said = Reply(f"d{index}", 1, (), user, chosen, emotions[0])
+    return PreferencePair(said, rejected, emotions[1], "test", scores)
 
 
 def counts(**known):
@@ -51,34 +49,34 @@ def text_of(page):
 
 def test_page_shows_twenty_pairs_and_escapes_them():
     pairs = [pair(i, f"<script>{i}</script>", similarity=i / 40) for i in range(40)]
-    page = render_page(report(), pairs, DIALOGUES, seed=0)
+    page = render_page(report(), pairs, seed=0)
     assert page.count("&lt;script&gt;") == 20 and "<script" not in page and "Oh &amp; &lt;b&gt;." in page
     assert "empty &lt;reply&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert page == render_page(report(), pairs, DIALOGUES, seed=0) != render_page(report(), pairs, DIALOGUES, seed=1)
+    assert page == render_page(report(), pairs, seed=0) != render_page(report(), pairs, seed=1)
 
 
 def test_the_reader_stands_wherever_emotion_divergence_does():
     pairs = [pair(i, emotion_divergence=i / 40) for i in range(40)]
-    page = text_of(render_page(report(), pairs, DIALOGUES, seed=0))
+    page = text_of(render_page(report(), pairs, seed=0))
     right = "right on 0.434 (0.33 to 0.54) of the 90 gold replies; always the commonest label: 0.419"
     assert page.count(right) == 2, "above the scores, and below the histogram"
     assert "<b>That is hardly better: on this corpus emotion_divergence says little" in page
     assert "hardly better: says little" in page and "<td>0.40 to 0.60</td>" in page
-    better = text_of(render_page(report(reader_says_little=False), pairs, DIALOGUES, seed=0))
+    better = text_of(render_page(report(reader_says_little=False), pairs, seed=0))
     assert "says little" not in better
 
 
 def test_a_score_that_is_the_same_in_all_pairs_is_not_drawn_over_a_range():
     pairs = [pair(i, similarity=0.5, length_ratio=i / 40) for i in range(40)]
-    page = render_page(report(), pairs, DIALOGUES, seed=0)
+    page = render_page(report(), pairs, seed=0)
     assert "histogram of length_ratio" in page and "histogram of similarity" not in page
     assert "0.50 in all of them" in page
     assert page.index("<b>similarity</b>") < page.index("<b>length_ratio</b>"), "what says most comes first"
 
 
 def test_the_verdict_stands_on_top_with_number_threshold_and_remedy():
-    page = text_of(render_page(report(), [pair(0)], DIALOGUES, seed=0))
+    page = text_of(render_page(report(), [pair(0)], seed=0))
     assert page.index("Verdict: not fit to train on") < page.index("Can the pairs be told apart")
     assert "<td>40 pairs</td><td>at least 100</td><td>more dialogues" in page
     assert "Coherence was not measured" in page and "too few dialogues" in page
@@ -89,13 +87,13 @@ def test_no_chart_is_drawn_of_nothing():
         pairs=0, distinct_rejected=0, probes={}, probe_intervals={},
         chosen_emotions=counts(), rejected_emotions=counts(),
     )  # fmt: skip
-    page = render_page(report(splits={"train": summary(), "test": empty}), [pair(0)], DIALOGUES, seed=0)
+    page = render_page(report(splits={"train": summary(), "test": empty}), [pair(0)], seed=0)
     assert page.count("share of pairs in which") == page.count("emotions of chosen and rejected replies") == 1
     assert "test: no pairs." in page
 
 
 def test_pairs_without_emotions_are_shown_as_such():
-    page = text_of(render_page(report(), [pair(0, emotions=(None, None))], DIALOGUES, seed=0))
+    page = text_of(render_page(report(), [pair(0, emotions=(None, None))], seed=0))
     assert page.count("emotion not known") == 2 and "None" not in page
 
 

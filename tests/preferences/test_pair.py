@@ -1,13 +1,15 @@
 """Pairs: the round trip, and every fault named with file and line."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from epo.data.checking import check_file
 from epo.data.dialogue import DataError, Dialogue, Turn, write_dialogues
 from epo.data.findings import CollectFaults, StopAtFault
-from epo.preferences.gold import collect_gold
+from epo.data.replies import reply_at
+from epo.preferences.gold import collect_gold, forbidden_emotions
 from epo.preferences.pair import PreferencePair, is_same_text, read_pairs, write_pairs
 from epo.preferences.pair_check import check_pairs
 
@@ -22,6 +24,14 @@ TALK = Dialogue(
     ),
     split="train",
 )
+
+
+def made(turn, chosen, chosen_emotion, rejected, rejected_emotion, *rest):
+    """Return a pair in the place of a turn of TALK."""
+    said = replace(reply_at(TALK, turn), text=chosen, emotion=chosen_emotion)
+    return PreferencePair(said, rejected, rejected_emotion, *rest)
+
+
 ROW = {
     "dialogue_id": "d1",
     "turn": 1,
@@ -32,6 +42,7 @@ ROW = {
     "source": "rewrite",
     "scores": {"similarity": 0.0},
 }
+PAIR = made(1, "I am sorry to hear it.", "sad", "Hooray!", "happy", "rewrite", {"similarity": 0.0})
 
 
 def write(tmp_path, **changes):
@@ -42,7 +53,7 @@ def write(tmp_path, **changes):
 
 
 def test_round_trip_keeps_every_field(tmp_path):
-    pairs = [PreferencePair(**ROW), PreferencePair("d1", 4, "Let us see.", "neutral", "Não!", "angry", "llm")]
+    pairs = [PAIR, made(4, "Let us see.", "neutral", "Não!", "angry", "llm")]
     assert write_pairs(tmp_path / "new" / "pairs.jsonl", pairs) == 2
     assert read_pairs(tmp_path / "new" / "pairs.jsonl", {"d1": TALK}) == pairs
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["pairs.jsonl"]
@@ -50,10 +61,10 @@ def test_round_trip_keeps_every_field(tmp_path):
 
 def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "pairs.jsonl"
-    write_pairs(path, [PreferencePair(**ROW)])
+    write_pairs(path, [PAIR])
 
     def broken():
-        yield PreferencePair(**ROW)
+        yield PAIR
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
@@ -121,8 +132,8 @@ def test_people_name_no_emotions(tmp_path):
     path = write_rows(tmp_path, human(), human(rejected="Ha!", chosen_emotion=None, scores=None, source="raters"))
     pairs = read_pairs(path, {"d1": TALK})
     assert pairs == [
-        PreferencePair("d1", 1, "I am sorry.", None, "Hooray!", None, "unnamed"),
-        PreferencePair("d1", 1, "I am sorry.", None, "Ha!", None, "raters"),
+        made(1, "I am sorry.", None, "Hooray!", None, "unnamed"),
+        made(1, "I am sorry.", None, "Ha!", None, "raters"),
     ]
     write_pairs(tmp_path / "again.jsonl", pairs)
     assert read_pairs(tmp_path / "again.jsonl", {"d1": TALK}) == pairs
@@ -161,7 +172,7 @@ def test_what_a_pair_can_do_without_is_left_out_where_faults_are_collected(tmp_p
     path = write_rows(tmp_path, sound, human(turn=2), human(chosen="\u200b"), human(rejected=...), human(turn=None))
     findings = CollectFaults()
     assert read_pairs(path, {"d1": TALK}, findings) == [
-        PreferencePair("d1", 1, "I am sorry.", None, "Hooray!", "sad", "unnamed", {"good": 0.5})
+        made(1, "I am sorry.", None, "Hooray!", "sad", "unnamed", {"good": 0.5})
     ]
     assert [fault.removeprefix(f"{path}:")[:50] for fault in findings.faults] == [
         "1: unknown key 'mood'; known are chosen, chosen_em",
@@ -196,10 +207,10 @@ def test_gold_replies_follow_a_user_and_have_an_emotion():
 
 def test_forbidden_emotions_are_the_replys_own_and_the_fitting_one():
     sad, angry = collect_gold([TALK], "train", "all", False)
-    assert sad.forbidden == {"sad"}
-    assert angry.forbidden == {"neutral"}
+    assert forbidden_emotions(sad) == {"sad"}
+    assert forbidden_emotions(angry) == {"neutral"}
     careless = Dialogue("d2", (Turn("user", "Oh.", "sad"), Turn("assistant", "Yes.", "happy")), split="train")
-    assert collect_gold([careless], "train", "last", False)[0].forbidden == {"happy", "sad"}
+    assert forbidden_emotions(collect_gold([careless], "train", "last", False)[0]) == {"happy", "sad"}
 
 
 def test_check_lists_every_fault_of_pairs(tmp_path):

@@ -68,7 +68,7 @@ def test_every_way_to_write_a_ranking_gives_the_same(name, tmp_path):
         ("user", "I lost my job."), ("assistant", "Oh no."), ("user", "What now?"), ("assistant", "Rest."),
     ]  # fmt: skip
     (pair,) = pairs
-    assert (pair.turn, pair.chosen, pair.rejected) == (3, "Rest.", "Work.")
+    assert (pair.reply.turn, pair.chosen, pair.rejected) == (3, "Rest.", "Work.")
     assert pair.chosen_emotion is pair.rejected_emotion is None and pair.source == "unnamed"
     assert dialogue.id == "prompt-" + dialogue.id[-16:]
     assert dialogue.split in ("train", "validation", "test") and dialogue.background is None
@@ -181,7 +181,7 @@ def test_every_kind_of_file_gives_the_same(tmp_path, name):
 
 def test_parquet_holds_messages(tmp_path):
     _, (pair,), _ = load(write_kind(tmp_path / "a.parquet", [ALIKE["messages"]]))
-    assert (pair.turn, pair.chosen) == (3, "Rest.")
+    assert (pair.reply.turn, pair.chosen) == (3, "Rest.")
 
 
 def test_files_of_no_use_are_named(tmp_path):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from epo.data.dialogue import DataError, Dialogue, Turn
+from epo.data.replies import reply_at
 from epo.emotions import EMOTIONS
 from epo.preferences.classifier import CorpusReader, ModelReader, ReaderQuality, confusion_table, rate_reader
-from epo.preferences.gold import GoldReply, collect_gold
 from epo.preferences.pair import PreferencePair
 from epo.preferences.probe import probe_pairs
 from epo.preferences.scores import Examiner, Thresholds, token_f1
@@ -14,7 +14,7 @@ from epo.preferences.scores import Examiner, Thresholds, token_f1
 
 def reply(text, emotion="neutral", index=0):
     turns = (Turn("user", "What about the train?"), Turn("assistant", text, emotion))
-    return GoldReply(Dialogue(f"d{index}", turns, split="train"), 1)
+    return reply_at(Dialogue(f"d{index}", turns, split="train"), 1)
 
 
 GOLD = [reply(f"{'Hooray' if i % 2 else 'Alas'}, the train {i}.", "happy" if i % 2 else "sad", i) for i in range(20)]
@@ -22,7 +22,7 @@ GOLD = [reply(f"{'Hooray' if i % 2 else 'Alas'}, the train {i}.", "happy" if i %
 
 def examine(gold, rejected, emotion="sad", **limits):
     examiner = Examiner(Thresholds(**limits), CorpusReader(GOLD))
-    scores = examiner.score(GoldReply(GOLD[0].dialogue, 1) if gold is None else gold, rejected, emotion)
+    scores = examiner.score(GOLD[0] if gold is None else gold, rejected, emotion)
     return scores, examiner.reason_to_drop(gold, rejected, scores)
 
 
@@ -110,34 +110,31 @@ def test_a_model_with_other_labels_is_refused(make_classifier):
 
 
 def pair(index, chosen, rejected):
-    return PreferencePair(f"d{index}", 1, chosen, "neutral", rejected, "angry", "test", {"similarity": 0.5})
-
-
-DIALOGUES = {f"d{i}": reply("x", index=i).dialogue for i in range(40)}
+    return PreferencePair(reply(chosen, index=index), rejected, "angry", "test", {"similarity": 0.5})
 
 
 def test_probes_find_what_gives_a_pair_away():
     told = [pair(i, f"Fine, the train number {i}.", f"Grr {i}.") for i in range(40)]
-    assert probe_pairs(told, DIALOGUES) == {"topic": 1.0, "length": 1.0, "words": 1.0}
+    assert probe_pairs(told) == {"topic": 1.0, "length": 1.0, "words": 1.0}
 
 
 def test_probes_are_at_chance_where_the_sides_are_dealt_alike():
     words = ("Fine", "Grr")
     even = [pair(i, f"{words[i % 2]} {i} so", f"{words[1 - i % 2]} {i} so") for i in range(40)]
-    probes = probe_pairs(even, DIALOGUES)
+    probes = probe_pairs(even)
     assert probes["topic"] == probes["length"] == 0.5 and probes["words"] <= 0.6
 
 
 def test_words_probe_does_not_know_texts_by_heart():
     # Every text is chosen once and rejected once: by heart, each held-out pair would be judged wrongly.
     ring = [pair(i, f"w{i} w{i + 100}", f"w{(i + 1) % 40} w{(i + 1) % 40 + 100}") for i in range(40)]
-    assert probe_pairs(ring, DIALOGUES)["words"] == pytest.approx(0.5, abs=0.2)
+    assert probe_pairs(ring)["words"] == pytest.approx(0.5, abs=0.2)
 
 
 def test_probes_of_few_pairs_or_wordless_ones():
-    assert probe_pairs([], DIALOGUES) == {}
-    assert probe_pairs([pair(0, "!", "?")], DIALOGUES) == {"topic": 0.5, "length": 0.5}
-    assert probe_pairs([pair(i, "!", "?") for i in range(12)], DIALOGUES)["words"] == 0.5
+    assert probe_pairs([]) == {}
+    assert probe_pairs([pair(0, "!", "?")]) == {"topic": 0.5, "length": 0.5}
+    assert probe_pairs([pair(i, "!", "?") for i in range(12)])["words"] == 0.5
 
 
 class _Fixed:
@@ -181,4 +178,4 @@ def test_gold_of_another_corpus_cannot_be_rewritten():
     from epo.preferences.rewrite import RewriteSource
 
     with pytest.raises(DataError, match="was not written by the built-in corpus"):
-        RewriteSource(0).propose(collect_gold([GOLD[0].dialogue], "train", "all", False), ["happy"])
+        RewriteSource(0).propose(GOLD[:1], ["happy"])

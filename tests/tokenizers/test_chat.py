@@ -254,13 +254,13 @@ def test_a_reply_that_the_tokenizer_would_join_to_the_prompt_is_encoded_by_itsel
 def test_the_same_system_prompt_is_read_everywhere(rows, make_llm):
     """A default system prompt stands once, whether the prompt is of memories, of text or of one turn to rebuild."""
     from compressor.data import CompressionCollator, History, Utterance
+    from epo.data.replies import Reply
     from epo.model.processing import add_placeholders
     from epo.training.collate import text_prompt
-    from epo.training.examples import Example
 
     words = rows["ChatML with a default system prompt"]()
     add_placeholders(words)
-    example = Example("d", 2, (Turn("user", "I met Mira."),), Turn("user", "And?"), "Fine.", None)
+    example = Reply("d", 2, (Turn("user", "I met Mira."),), Turn("user", "And?"), "Fine.", None)
     history = History((Utterance("user", "I met Mira."),), "And?", "Fine.")
     for given, wanted in (("", "You help."), ("Be kind.", "Be kind.")):
         batch = CompressionCollator(rows["trims"](), words, 1000, 2, given)([{"history": history, "target_turn": 0}])

@@ -15,10 +15,10 @@ from compressor.placeholders import MEMORY_TOKEN
 from compressor.text import CompressorDataError
 from compressor.trainer import CurriculumCollator
 from epo.data.dialogue import DataError, Turn
+from epo.data.replies import Reply
 from epo.evaluation.text_recall import text_recall
 from epo.model.clip_reader import ClipFeatures
 from epo.training.collate import TextCollator
-from epo.training.examples import Example
 
 WORDS = ("lake", "Mira", "windy", "tiring", "we walked for hours and hours", "ok", "7")
 
@@ -232,7 +232,7 @@ def test_a_current_turn_too_long_for_the_compressor_stage_is_refused(collator):
             next(iter(batches))
 
 
-EXAMPLE = Example("d9", 2001, TURNS, Turn("user", "And now?", "sad"), "Mira.", "sad")
+EXAMPLE = Reply("d9", 2001, TURNS, Turn("user", "And now?", "sad"), "Mira.", "sad")
 
 
 def test_text_tuning_and_its_gate_keep_the_newest_turns_that_fit(tokenizer, make_llm):

@@ -11,11 +11,11 @@ from compressor.trainer import CurriculumCollator
 from epo.data.corpora.builtin import BuiltinCorpus
 from epo.data.corpora.builtin.script import write_script
 from epo.data.dialogue import Turn
+from epo.data.replies import replies_of
 from epo.model.clip_reader import ClipFeatures
 from epo.model.processing import add_placeholders, reply_text
 from epo.model.tokenizer import train_tokenizer
 from epo.training.collate import TextCollator, current_text
-from epo.training.examples import reply_examples
 
 TURNS = (Turn("user", "I met Mira."), Turn("assistant", "Where?"))
 
@@ -40,7 +40,7 @@ def test_prompts_and_replies_are_spelled_as_ever(make_model):
 @pytest.fixture(scope="module")
 def builtin():
     dialogues = [write_script(BuiltinCorpus(), "train", index) for index in range(40)]
-    return dialogues, [example for example in reply_examples(dialogues, "all") if example.history]
+    return dialogues, [example for example in replies_of(dialogues, "all") if example.history]
 
 
 def digest(rows):
@@ -67,7 +67,7 @@ def test_training_batches_are_those_of_the_first_figures(builtin):
         History(
             tuple(Utterance(turn.speaker, turn.text) for turn in example.history),
             current_text(example, i % 2 == 0),
-            reply_text(example.reply, example.reply_emotion),
+            reply_text(example.text, example.emotion),
         )
         for i, example in enumerate(examples)
     ]

@@ -1,13 +1,18 @@
 """Collators: what reaches the loss is the reply, in full, and a row's randomness is its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from compressor.curriculum import Curriculum
 from compressor.text import IGNORE
 from epo.data.dialogue import DataError
+from epo.data.replies import replies_of, reply_at
+from epo.data.selection import labelled_clips
 from epo.emotions import EMOTIONS
 from epo.model.clip_reader import ClipFeatures
+from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import (
     ClipCollator,
     PairCollator,
@@ -18,7 +23,6 @@ from epo.training.collate import (
     emotion_labels,
     pad_rows,
 )
-from epo.training.examples import labelled_clips, pair_examples, reply_examples
 
 
 @pytest.fixture
@@ -134,12 +138,12 @@ def test_a_broken_clip_names_its_dialogue(build, examples, tmp_path):
 
 
 def test_replies_to_learn_answer_a_user_the_first_one_included(dialogues):
-    every = reply_examples(dialogues, "all")
-    last = reply_examples(dialogues, "last")
+    every = replies_of(dialogues, "all")
+    last = replies_of(dialogues, "last")
     assert len(last) == 12 and all(e.current.speaker == "user" for e in every)
     assert [e.turn for e in every if e.dialogue_id == "d1"] == [1, 3, 5]
     assert [e.turn for e in last if e.dialogue_id == "d1"] == [5]
-    assert len(reply_examples(dialogues, "last", require_clip=True)) == 11
+    assert len(replies_of(dialogues, "last", require_clip=True)) == 11
 
 
 def test_pairs_are_looked_up_by_split(corpus, dialogues):
@@ -147,20 +151,17 @@ def test_pairs_are_looked_up_by_split(corpus, dialogues):
 
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     everything = read_pairs(corpus / "pairs.jsonl", by_id)
-    counts = {split: len(pair_examples(everything, by_id, split)) for split in ("train", "validation", "test")}
+    counts = {split: len(pairs_of_split(everything, split)) for split in ("train", "validation", "test")}
     assert counts == {"train": 8, "validation": 2, "test": 2}
 
 
 def test_a_label_on_one_side_is_on_neither(dialogues):
     """It would tell the sides apart; with both, or with none, there is nothing to tell."""
-    from epo.preferences.pair import PreferencePair
-
-    by_id = {dialogue.id: dialogue for dialogue in dialogues}
 
     def emotions(chosen, rejected):
-        pair = PreferencePair("d0", 3, "Good.", chosen, "Bad.", rejected)
-        (example,) = pair_examples([pair], by_id, "train")
-        return example.example.reply, example.example.reply_emotion, example.rejected_emotion
+        said = replace(reply_at(dialogues[0], 3), text="Good.", emotion=chosen)
+        (pair,) = pairs_of_split([PreferencePair(said, "Bad.", rejected)], "train")
+        return pair.chosen, pair.chosen_emotion, pair.rejected_emotion
 
     assert emotions("happy", "angry") == ("Good.", "happy", "angry")
     assert emotions("happy", None) == emotions(None, "angry") == emotions(None, None) == ("Good.", None, None)

@@ -53,7 +53,7 @@ def test_with_pairs_nothing_is_hidden_unless_the_recipe_asks():
 @pytest.fixture
 def runs(make_model, pairs, clip_cache, tmp_path):
     """The trainers of both, as their stages make them."""
-    chosen = [pair.example for pair in pairs]
+    chosen = [pair.reply for pair in pairs]
     settings = {
         "output_dir": str(tmp_path), "max_steps": 3, "per_device_train_batch_size": 4, "report_to": "none",
         "use_cpu": True, "remove_unused_columns": False, "bf16": False, "gradient_checkpointing": False,

@@ -12,9 +12,9 @@ from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import NonFiniteError
 from compressor.text import IGNORE
 from epo.evaluation.rewards import adapter_logps, pair_logps, reward_report
+from epo.preferences.pair import PreferencePair
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
-from epo.training.examples import PairExample
 from epo.training.lora import lora_config
 from epo.training.losses import epo_loss, implicit_reward, sequence_logps
 from epo.training.trainer import EpoTrainer, NotEpoError, ReferenceDriftError, schedule_rows
@@ -100,11 +100,11 @@ def test_the_reference_stands_still_while_the_policy_moves(make_trainer, pairs, 
 
 def test_pairs_that_people_ranked_are_learnt_without_labels(make_trainer, pairs, build):
     """Neither side begins with a label; the loss is that of the words alone, and it trains."""
-    bare = [replace(p, example=replace(p.example, reply_emotion=None), rejected_emotion=None) for p in pairs]
+    bare = [replace(p, reply=replace(p.reply, emotion=None), rejected_emotion=None) for p in pairs]
     batch = PairCollator(bare, build)([{"index": i} for i in range(4)])
     for row, (ids, mask) in enumerate(zip(batch["input_ids"], batch["completion_mask"], strict=True)):
         said = build.processor.tokenizer.decode(ids[mask.bool()])
-        assert said.startswith(bare[row % 4].example.reply if row < 4 else bare[row % 4].rejected)
+        assert said.startswith(bare[row % 4].chosen if row < 4 else bare[row % 4].rejected)
     trainer = make_trainer(train_pairs=bare)
     _, nll = reference_loss(trainer.model, batch)
     assert trainer.compute_loss(trainer.model, dict(batch)).item() == pytest.approx(math.log(2) + ALPHA * nll, abs=1e-5)
@@ -166,7 +166,7 @@ def test_both_rows_of_a_pair_see_the_same_clip(make_trainer, model_and_processor
         if isinstance(module, torch.nn.MultiheadAttention):
             module.dropout = 0.5
     trainer = make_trainer()
-    same = [PairExample(pair.example, pair.example.reply, pair.example.reply_emotion) for pair in pairs]
+    same = [PreferencePair(pair.reply, pair.chosen, pair.chosen_emotion) for pair in pairs]
     trainer.model.get_base_model().shares_prompts = False
     batch = PairCollator(same, build)([{"index": i} for i in range(4)])
     trainer.model.train()

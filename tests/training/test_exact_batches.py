@@ -8,9 +8,9 @@ from compressor.curriculum import Curriculum, ScheduledDataset
 from compressor.data import CompressionCollator, History, Utterance
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
+from epo.data.selection import labelled_clips
 from epo.training.arguments import EpoArguments
 from epo.training.collate import ClipCollator, PairCollator, PromptBuilder, SftCollator, TextCollator
-from epo.training.examples import labelled_clips
 from epo.training.lora import freeze_all_but, inject_lora, lora_config
 from epo.training.sft import ExtractorTrainer, SftTrainer, TextTrainer
 from epo.training.trainer import EpoTrainer
@@ -81,7 +81,7 @@ def stages(
         words = make_tokenizer()
         words.add_tokens([MEMORY_TOKEN], special_tokens=True)
         histories = [
-            History(tuple(Utterance(t.speaker, t.text) for t in e.history), e.current.text, e.reply) for e in examples
+            History(tuple(Utterance(t.speaker, t.text) for t in e.history), e.current.text, e.text) for e in examples
         ]
         return CompressorTrainer(
             model=make_compressor(), args=arguments(micro), train_dataset=ScheduledDataset(12, GLOBAL, seed=0),

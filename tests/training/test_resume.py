@@ -7,9 +7,9 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from compressor.curriculum import ScheduledDataset
+from epo.data.selection import labelled_clips
 from epo.training.arguments import EpoArguments
 from epo.training.collate import ClipCollator, PairCollator, PromptBuilder, SftCollator
-from epo.training.examples import labelled_clips
 from epo.training.lora import lora_config
 from epo.training.sft import ExtractorTrainer, SftTrainer
 from epo.training.trainer import EpoTrainer

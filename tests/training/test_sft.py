@@ -5,8 +5,8 @@ import torch
 from transformers import TrainingArguments
 
 from compressor.curriculum import Curriculum, ScheduledDataset
+from epo.data.selection import labelled_clips
 from epo.training.collate import ClipCollator, PromptBuilder, SftCollator, TextCollator
-from epo.training.examples import labelled_clips
 from epo.training.lora import (
     freeze_all_but,
     inject_lora,

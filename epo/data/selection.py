@@ -1,0 +1,115 @@
+"""What a stage takes from dialogues and cannot do without: a split's dialogues, replies, histories, labels, clips."""
+
+from collections.abc import Iterable, Sequence
+
+from epo.data.dialogue import Clip, DataError, Dialogue, Split
+from epo.data.replies import Reply, ReplyChoice, replies_of
+from epo.emotions import Emotion
+
+
+def dialogues_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> list[Dialogue]:
+    """Return the dialogues of a split.
+
+    Args:
+        dialogues: of any split.
+        split: those of other splits are passed over.
+        path: the file they come from, for the message.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = [dialogue for dialogue in dialogues if dialogue.split == split]
+    if not found:
+        raise DataError(
+            f"{path}: no dialogue has split {split!r}; write `split` into the file, or let `python launch/data.py "
+            "import` assign splits, with higher validation_share and test_share where dialogues are few"
+        )
+    return found
+
+
+def replies_of_split(
+    dialogues: Iterable[Dialogue], split: Split, path: str, choice: ReplyChoice, require_clip: bool = False
+) -> list[Reply]:
+    """Collect the replies of one split, as `replies_of` does, for a stage that cannot do without.
+
+    Raises:
+        DataError: there is not one; the message says how many dialogues were looked at, and for what.
+    """
+    ours = dialogues_of_split(dialogues, split, path)
+    found = replies_of(ours, choice, require_clip)
+    if not found and require_clip and replies_of(ours, choice):
+        place = "whose last reply" if choice == "last" else "in which a reply"
+        raise DataError(
+            f"{path}: of its {len(ours)} dialogues of split {split!r} there is none {place} answers a turn with a "
+            "clip, as require_clip asks; leave require_clip out, or import the corpus with its media"
+        )
+    if not found:
+        raise DataError(
+            f"{path}: none of its {len(ours)} dialogues of split {split!r} has a reply, that is an assistant turn "
+            "right after a user turn; check `speaker` of the turns, or give the other party the role of the assistant"
+        )
+    return found
+
+
+def with_history(replies: Sequence[Reply], split: Split, path: str) -> list[Reply]:
+    """Return the replies with at least one past turn, which is what a compressor learns from.
+
+    Raises:
+        DataError: there is not one.
+    """
+    found = [reply for reply in replies if reply.history]
+    if replies and not found:
+        raise DataError(
+            f"{path}: none of the {len(replies)} replies of split {split!r} has a turn before the one it answers, so "
+            "there is no history to compress; a compressor needs dialogues of three turns and more"
+        )
+    return found
+
+
+def labelled_replies(replies: Iterable[Reply], split: Split, path: str, min_emotions: int) -> list[tuple[str, Emotion]]:
+    """Return the replies whose emotion is known, with it.
+
+    Args:
+        replies: of one split.
+        split: theirs, for the message.
+        path: the file they come from, for the message.
+        min_emotions: how many different ones are needed: two to train a judge on, one to score by.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    found = [(reply.text, reply.emotion) for reply in replies if reply.emotion is not None]
+    emotions = sorted({emotion for _, emotion in found})
+    if len(emotions) < min_emotions:
+        labels = ", ".join(emotions) if emotions else "no emotion"
+        raise DataError(
+            f"{path}: the replies of split {split!r} are labelled with {labels}; to score emotions, "
+            f"{min_emotions} or more must occur there: label the assistant turns"
+        )
+    return found
+
+
+def clips_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> list[tuple[Clip, Emotion]]:
+    """Return the labelled clips of one split, for a stage that cannot do without.
+
+    Raises:
+        DataError: there is not one.
+    """
+    ours = dialogues_of_split(dialogues, split, path)
+    found = labelled_clips(ours)
+    if not found:
+        raise DataError(
+            f"{path}: none of its {len(ours)} dialogues of split {split!r} has a user turn with both a clip and an "
+            "emotion, so there is nothing to learn; import the corpus with its media and labels"
+        )
+    return found
+
+
+def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:
+    """Return the clips of user turns whose emotion is known, with it."""
+    return [
+        (turn.clip, turn.emotion)
+        for dialogue in dialogues
+        for turn in dialogue.turns
+        if turn.clip is not None and turn.emotion is not None and turn.speaker == "user"
+    ]
