@@ -65,7 +65,18 @@ def installed(wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", "--without-pip", str(folder), cwd=folder)
     python = folder / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", str(python), "install", "--no-index", "--no-deps", str(wheel), cwd=folder)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--no-index",
+        "--no-deps",
+        str(wheel),
+        cwd=folder,
+    )
     packages = next(folder.glob("lib/python*/site-packages"))
     # A folder named in a .pth file is searched, but its own .pth files, such as an editable install's, are not read.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
