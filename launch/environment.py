@@ -261,7 +261,7 @@ def _install(kind: str, arguments: list[str], what: str) -> None:
     log = folder / "install.log"
     (folder / STAMP).unlink(missing_ok=True)
     python = _make_venv(folder, log)
-    print(f"{folder.name}: installing {what}; this may take minutes, {log.relative_to(ROOT)} has the details", flush=True)
+    print(f"{folder.name}: installing {what}; this may take minutes; see {log.relative_to(ROOT)}", flush=True)
     locked = read_lock(LOCK)
     # First, because the pip that comes with Python knows no --build-constraint, which fixes the build backend too.
     _pip(python, log, "install", *(f"{name}=={locked[name]}" for name in ("pip", "setuptools")))

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that an environment in which it alone is installed runs the method from another folder."""
+"""The wheel: what is in it, and that an environment that has only it runs the method from another folder."""
 
 import os
 import shutil
