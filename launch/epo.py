@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from peft import PeftModel
 
@@ -19,24 +18,18 @@ from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
 from launch.precision import require_precision
-from launch.recipe import StageRecipe, read_recipe
+from launch.recipe import read_recipe
+from launch.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, PairsKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import check_words, fit, named, open_corpus, open_pairs, placed_texts, plan_batches, schedule
 
 
 @dataclass(kw_only=True)
-class EpoRecipe(StageRecipe):
+class EpoRecipe(DataKeys, PairsKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, StageRecipe):
     """Prefer the gold reply over the counter-emotional one: sigmoid DPO loss plus weighted NLL of the gold reply."""
 
-    data: str = field(metadata={"help": "dialogues.jsonl"})
-    pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
     model: str = field(metadata={"help": "folder written by launch/sft.py; also the reference"})
-    lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA on the language model"})
-    lora_alpha: int = field(default=32, metadata={"help": "LoRA's alpha (not the loss's)"})
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
-    global_batch_size: int = field(default=8, metadata={"help": "pairs an optimizer step, over all ranks"})
-    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
 
 
 RECIPES = [EpoRecipe, EpoArguments]

@@ -14,16 +14,16 @@ from epo.data.corpora.importing import import_corpus, missing_splits
 from epo.data.corpora.listing import corpora, option_types
 from epo.data.corpora.report import ImportReport, OnError
 from epo.data.splits import SplitBy, SplitShares
-from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.recipe import RecipeError, read_recipe
+from launch.recipe_pieces import OutputKeys, StageRecipe
 from launch.stage_folder import open_folder
 from launch.tracking import open_run
 
 
 @dataclass(kw_only=True)
-class ImportRecipe(StageRecipe):
+class ImportRecipe(OutputKeys, StageRecipe):
     """Read a corpus as downloaded, or write the built-in one, into a folder with `dialogues.jsonl` and `media/`."""
 
-    output_dir: str = field(metadata={"help": "folder to write; --out for short"})
     corpus: str = field(
         default="builtin",
         metadata={"help": "which corpus, of those listed above; docs/corpora.md shows how each must lie"},

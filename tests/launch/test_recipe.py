@@ -23,6 +23,7 @@ from launch.recipe import (
     resolved_keys,
 )
 from launch.roles import ROLES, role_of
+from launch.run_names import RUN_FILE
 
 ROOT = Path(__file__).parents[2]
 # A stage's own dataclass, and what it reads beside it.
@@ -35,7 +36,7 @@ _STAGES = {
     "epo": ("EpoRecipe", EpoArguments),
     "evaluate": ("EvaluateRecipe", None),
 }
-RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
+RECIPES = sorted(path for path in ROOT.glob("recipes/**/*.yaml") if path.name != RUN_FILE)
 
 
 @dataclass
@@ -263,8 +264,8 @@ def test_every_recipe_is_read_strictly(path, monkeypatch):
 
 @pytest.mark.parametrize("path", RECIPES, ids=[str(path.relative_to(ROOT / "recipes")) for path in RECIPES])
 def test_a_pipeline_names_files_that_exist(path):
-    stages = read_mapping(path).get("stages", [])
-    for entry in stages:
+    recipe = read_mapping(path)
+    for entry in [recipe, *recipe.get("stages", [])]:
         for key in ("script", "config", "accelerate_config"):
             assert (ROOT / entry.get(key, "launch")).exists(), f"{path}: {entry[key]}"
 
