@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,23 +14,10 @@ from epo.preferences.counter import Choice, LeftOut, draw_counter_emotions, num_
 from epo.preferences.marginals import Counts, total_variation
 from epo.preferences.pair import PreferencePair
 from epo.preferences.scores import Examiner, Thresholds
+from epo.preferences.source import Source
 
 _NO_CANDIDATE = "no candidate: the source offered none"
 _NOT_ACCEPTED = "no candidate accepted: "
-
-
-class Source(Protocol):
-    """Where rejected replies come from."""
-
-    name: str
-
-    def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
-        """Return the emotions the source can supply for these replies."""
-        ...
-
-    def propose(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[list[str]]:
-        """Return, for each gold reply and its counter emotion, candidates for the rejected reply, best first."""
-        ...
 
 
 @dataclass(frozen=True)
