@@ -1,0 +1,23 @@
+"""Recognition: how well the extractor tells the emotion of held-out clips; a table of its own beside the rows."""
+
+from typing import TYPE_CHECKING, Any
+
+from epo.evaluation.suite import Suite, Task
+
+if TYPE_CHECKING:
+    from epo.evaluation.contestants import Contestant
+
+
+def summarise(task: Task, contestant: "Contestant | None") -> dict[str, Any]:
+    """Score the extractor of the first model tested."""
+    if contestant is None:
+        return {}
+    from epo.evaluation.recognition import recognise
+
+    clips, emotions = [clip for clip, _ in task.clips], [emotion for _, emotion in task.clips]
+    build = contestant.build
+    found = recognise(contestant.base.extractor, clips, emotions, build.processor.clips, build.cache)
+    return {"emotion_recognition": found}
+
+
+SUITE = Suite(place=80, needs=("model", "clips"), summarise=summarise)
