@@ -22,8 +22,9 @@ from epo.evaluation.suite import Answers, Kind, Task
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
 from launch.model import load_adapter, load_model
+from launch.pipeline_files import require_something_tested
 from launch.ranks import join_ranks
-from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import open_corpus, open_pairs
@@ -108,8 +109,7 @@ def systems_of(recipe: EvaluateRecipe) -> list[System]:
         RecipeError: nothing is tested.
         FolderError: a folder of `models` holds nothing to test, is named twice, or an adapter's model is not there.
     """
-    if not recipe.reads_clips and recipe.answers is None:
-        raise RecipeError("name what to test: models (folders), answers (a file of replies), or sft, control and epo")
+    require_something_tested(recipe)
     found = []
     if recipe.sft is not None:
         found.append(System("sft", recipe.sft, None, "base"))

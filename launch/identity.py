@@ -44,7 +44,8 @@ def identify(values: Mapping[str, Any], defaults: Mapping[str, Any], num_ranks: 
     Raises:
         OSError: an input that exists cannot be read.
     """
-    settings, layout, inputs = {}, {"num_ranks": str(num_ranks)}, {}
+    settings: dict[str, str] = {}
+    layout, inputs = {"num_ranks": str(num_ranks)}, dict[str, dict[str, str]]()
     shown = redact_mapping(values)  # an identity is stored: the same recipe with another password is the same
     for key, value in values.items():
         role = role_of(key)
