@@ -32,6 +32,7 @@ from epo.data.dialogue import read_dialogues
 from epo.data.replies import replies_of
 from epo.model.clip_reader import ClipReader
 from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration
+from epo.model.parts import build_compressor, build_extractor, load_llm, load_tokenizer
 from epo.model.processing import EpoProcessor, add_placeholders
 from epo.model.token_scores import TokenScores, token_scores
 from epo.preferences.pair import PreferencePair
@@ -39,7 +40,6 @@ from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer
-from launch.parts import build_compressor, build_extractor, load_llm, load_tokenizer
 
 PARTS = Path(__file__).parents[1] / "recipes" / "quickstart" / "parts"
 

@@ -119,7 +119,7 @@ SEAMS = {
         "transformers", "CLIP and SigLIP towers give the patches last, row by row", "epo.model.extractor"
     ),
     "tower_weights": Seam(
-        "transformers", "CLIP and SigLIP models hold their tower, with its own names, as vision_model", "launch.parts"
+        "transformers", "CLIP and SigLIP models hold their tower, with its own names, as vision_model", "epo.model.parts"
     ),
     "pil_processors": Seam(
         "transformers",

@@ -16,9 +16,9 @@ from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveW
 from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply, ReplyChoice, replies_of
 from epo.data.selection import replies_of_split, with_history
+from epo.model.parts import build_compressor, load_llm, load_tokenizer
 from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
-from launch.parts import build_compressor, load_llm, load_tokenizer
 from launch.precision import require_precision
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder

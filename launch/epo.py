@@ -11,13 +11,13 @@ from compressor.seams import load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
+from epo.model.loading import load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
-from launch.model import load_model
 from launch.precision import require_precision
 from launch.recipe import StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder

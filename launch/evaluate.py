@@ -19,9 +19,9 @@ from epo.evaluation.evaluating import Chosen, choose_suites, compare, prepare
 from epo.evaluation.folders import base_folder, is_adapter, row_names
 from epo.evaluation.report import describe_hardware, format_table, write_report
 from epo.evaluation.suite import Answers, Kind, Task
+from epo.model.loading import load_adapter, load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
-from launch.model import load_adapter, load_model
 from launch.pipeline_files import require_something_tested
 from launch.ranks import join_ranks
 from launch.recipe import StageRecipe, read_recipe

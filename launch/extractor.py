@@ -15,10 +15,10 @@ from epo.emotions import Emotion
 from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
+from epo.model.parts import build_extractor
 from epo.training.collate import ClipCollator
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
-from launch.parts import build_extractor
 from launch.precision import require_precision
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import StageFolder, open_folder

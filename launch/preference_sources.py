@@ -103,8 +103,8 @@ def _local_chat(recipe: Any) -> "LocalChat":
     """Load the model that rewrites replies in this process."""
     import torch
 
+    from epo.model.parts import load_llm, load_tokenizer
     from epo.preferences.local_chat import LocalChat
-    from launch.parts import load_llm, load_tokenizer
 
     model = load_llm(recipe.llm_model, recipe.llm_dtype)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -151,9 +151,9 @@ def _writer(recipe: Any) -> Writer:
     from epo.data.cache import ClipCache
     from epo.data.replies import Reply
     from epo.evaluation.generate import generate_replies
+    from epo.model.loading import load_model
     from epo.model.processing import split_reply
     from epo.training.collate import PromptBuilder
-    from launch.model import load_model
 
     model, processor = load_model(recipe.policy_model, recipe.policy_dtype)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

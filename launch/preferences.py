@@ -225,7 +225,7 @@ def _coherence_reader(recipe: PreferencesRecipe) -> CoherenceReader | None:
         return None
     import torch
 
-    from launch.parts import load_llm, load_tokenizer
+    from epo.model.parts import load_llm, load_tokenizer
 
     model = load_llm(recipe.coherence_model, recipe.coherence_dtype)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

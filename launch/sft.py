@@ -17,6 +17,8 @@ from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply, ReplyChoice, replies_of
 from epo.data.selection import replies_of_split
 from epo.evaluation.text_recall import text_recall
+from epo.model.loading import join_parts, load_model
+from epo.model.parts import load_llm, load_tokenizer
 from epo.model.processing import reply_text
 from epo.preferences.pair import pairs_to_learn
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
@@ -31,8 +33,6 @@ from epo.training.lora import (
 )
 from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
-from launch.model import join_parts, load_model
-from launch.parts import load_llm, load_tokenizer
 from launch.pipeline_files import require_parts_named
 from launch.precision import require_precision
 from launch.recipe import RecipeError, StageRecipe, read_recipe
@@ -261,7 +261,15 @@ def _tune_model(
     if recipe.model is not None:
         model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
     else:
-        model, processor = join_parts(recipe)
+        assert recipe.llm is not None and recipe.extractor is not None and recipe.compressor is not None
+        model, processor = join_parts(
+            recipe.llm,
+            recipe.extractor,
+            recipe.compressor,
+            dtype=recipe.dtype,
+            max_prompt_tokens=recipe.max_prompt_tokens,
+            system_prompt=recipe.system_prompt,
+        )
     check_words(processor.tokenizer, placed_texts(recipe.data, dialogues))
     check_lengths(recipe.data, examples, processor.tokenizer, processor.system_prompt, processor.max_prompt_tokens)
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))

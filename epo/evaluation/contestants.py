@@ -10,6 +10,7 @@ from transformers import set_seed
 from epo.evaluation import variants
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.suite import Answers, Kind, Task
+from epo.model.family import bare
 from epo.ranks import gather_shares, rank, share
 from epo.training.collate import PromptBuilder
 
@@ -55,7 +56,7 @@ class Contestant:
     @property
     def base(self) -> Any:
         """The whole model, without its LoRA around it."""
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return bare(self.model)
 
     @property
     def has_reference(self) -> bool:

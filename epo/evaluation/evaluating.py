@@ -116,7 +116,8 @@ def compare(
     report = {"rows": rows, "columns": columns, "breakdowns": breakdowns, "notes": notes, "seed": task.seed}
     if rank() > 0:
         return report
-    return report | {"examples": _examples(task, replies)} | _summaries(task, chosen, first)
+    beside = _summaries(task, chosen, first)
+    return report | {"examples": _examples(task, replies), "notes": [*notes, *beside.pop("notes")]} | beside
 
 
 def evaluate(
@@ -199,32 +200,29 @@ def _row(answers: Answers, task: Task, suites: Mapping[str, Suite]) -> dict[str,
 
 
 def _gaps(answers: Answers, row: Mapping[str, Any], suites: Mapping[str, Suite]) -> list[str]:
-    """Return a note for each suite that was given and yet measured nothing of a contestant."""
+    """Return a note for each suite that asked a model and yet has no number for it."""
+    if answers.contestant is None:
+        return []
+    why = "its pairs are of one dialogue" if answers.contestant.has_reference else "it has no reference"
     return [
-        f"Suite {name} has no number for {answers.name}: {_reason(answers)}."
+        f"Suite {name} has no number for {answers.name}: {why}."
         for name, suite in suites.items()
-        if "reference" in suite.needs
-        and answers.contestant is not None
-        and all(row[column.key] is None for column in suite.columns)
+        if "reference" in suite.needs and all(row[column.key] is None for column in suite.columns)
     ]
 
 
-def _reason(answers: Answers) -> str:
-    has_one = answers.contestant is not None and answers.contestant.has_reference
-    return "the pairs are of one dialogue" if has_one else "it has no reference to compare with"
-
-
 def _summaries(task: Task, chosen: Chosen, first: "Contestant | None") -> dict[str, Any]:
-    """Return what the suites add beside the rows, and what each one's numbers rest on."""
+    """Return what the suites add beside the rows, what each one's numbers rest on, and their notes."""
     found: dict[str, Any] = {}
-    bases = {}
+    bases, notes = {}, []
     for name, suite in chosen.suites.items():
         if suite.summarise is not None:
             summary = suite.summarise(task, first)
             if "basis" in summary:
                 bases[name] = summary.pop("basis")
+            notes += summary.pop("notes", [])
             found |= summary
-    return found | {"basis": bases}
+    return found | {"basis": bases, "notes": notes}
 
 
 def _examples(task: Task, replies: Mapping[str, Answers]) -> list[dict[str, Any]]:

@@ -8,14 +8,14 @@ import torch
 from compressor.decoding import plain_decoding
 from compressor.progress import Progress
 from compressor.text import PAD, pad_left
-from epo.model.processing import EpoProcessor, Prompt
+from epo.model.family import DialogueProcessor, FamilyPrompt
 
 
 @torch.no_grad()
 def generate_replies(
     model: Any,
-    processor: EpoProcessor,
-    prompts: Sequence[Prompt],
+    processor: DialogueProcessor,
+    prompts: Sequence[FamilyPrompt],
     batch_size: int = 50,
     max_new_tokens: int = 48,
     temperature: float = 0.0,
@@ -25,9 +25,9 @@ def generate_replies(
     """Generate one reply a prompt: greedy, or drawn from the model's distribution, whatever the checkpoint would have.
 
     Args:
-        model: `EpoForConditionalGeneration`, or a PEFT model around one.
+        model: of any model family, or a PEFT model around one.
         processor: the model's.
-        prompts: from `EpoProcessor.encode_prompt`.
+        prompts: from its `encode_prompt`.
         batch_size: prompts at a time.
         max_new_tokens: longest reply.
         temperature: 0 picks the most likely token; above it any token may be drawn, by torch's global generator.

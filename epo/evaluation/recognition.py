@@ -11,13 +11,13 @@ from epo.data.chance import chance_levels
 from epo.data.dialogue import Clip
 from epo.emotions import EMOTIONS, Emotion
 from epo.evaluation.metrics import accuracy, exchanged_accuracy, macro_f1
-from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
+from epo.model.family import ClipSource
 
 
 @torch.no_grad()
 def predict_emotions(
-    extractor: EmotionExtractor, clips: Sequence[Clip], reader: ClipReader, cache: ClipCache, batch_size: int = 50
+    extractor: EmotionExtractor, clips: Sequence[Clip], reader: ClipSource, cache: ClipCache, batch_size: int = 50
 ) -> dict[str, list[Emotion]]:
     """Return the most likely emotion of each clip, by head: `fused`, `audio`, `video`."""
     extractor.eval()
@@ -35,7 +35,7 @@ def recognise(
     extractor: EmotionExtractor,
     clips: Sequence[Clip],
     emotions: Sequence[Emotion],
-    reader: ClipReader,
+    reader: ClipSource,
     cache: ClipCache,
 ) -> dict[str, Any]:
     """Score emotion recognition.

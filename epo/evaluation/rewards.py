@@ -9,8 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from compressor.text import IGNORE
-from epo.model.modeling import encode_once
-from epo.model.shared_prompt import prove_sharing
+from epo.model.family import bare, family_of
 from epo.preferences.pair import PreferencePair
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.losses import implicit_reward
@@ -36,8 +35,9 @@ def adapter_logps(
     """
     policy.eval()
     with_lora, without = [], []
+    family, model = family_of(policy), bare(policy)
     for inputs, labels in _batches(policy, pairs, build, batch_size):
-        shared = encode_once(policy.get_base_model(), inputs)
+        shared = family.encode_once(model, inputs)
         with_lora.append(_logps(policy, shared, labels))
         with policy.disable_adapter():
             without.append(_logps(policy, shared, labels))
@@ -49,10 +49,11 @@ def _batches(
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Yield the model's inputs and the labels of the replies."""
     collate = PairCollator(pairs, build)
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    family, base = family_of(model), bare(model)
+    family.prepare_scoring(base)
     if pairs and base.shares_prompts is None:
         tried = collate(collate.longest(2))
-        prove_sharing(base, {name: tensor.to(model.device) for name, tensor in tried.items()})
+        family.share_prompts(base, {name: tensor.to(model.device) for name, tensor in tried.items()})
     for start in range(0, len(pairs), batch_size):
         rows = [{"index": i} for i in range(start, min(start + batch_size, len(pairs)))]
         batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}

@@ -19,7 +19,8 @@ from epo.data.dialogue import Clip, DataError
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.model.clip_reader import ClipFeatures, ClipReader
-from epo.model.processing import EpoProcessor, Prompt, reply_text
+from epo.model.family import ClipSource, DialogueProcessor
+from epo.model.processing import reply_text
 from epo.preferences.pair import PreferencePair
 
 
@@ -140,15 +141,15 @@ def current_text(reply: Reply, named_emotion: bool) -> str:
 class PromptBuilder:
     """Makes the prompt of a reply, its clip decoded through the cache."""
 
-    processor: EpoProcessor
+    processor: DialogueProcessor
     cache: ClipCache
 
     @cached_property
-    def _reader(self) -> ClipReader:
+    def _reader(self) -> ClipSource:
         return self.processor.clips
 
-    def __call__(self, reply: Reply, drop: float = 0.0, seed: int = 0) -> Prompt:
-        """Return the prompt, hiding one modality with chance `drop`.
+    def __call__(self, reply: Reply, drop: float = 0.0, seed: int = 0) -> Any:
+        """Return the prompt, a `FamilyPrompt`, hiding one modality with chance `drop`.
 
         Raises:
             DataError: the current turn does not fit, or its clip cannot be read; names the dialogue.
@@ -214,6 +215,11 @@ class PairCollator:
             build: makes the prompts.
         """
         self._pairs, self._build = pairs, build
+
+    @property
+    def processor(self) -> DialogueProcessor:
+        """Whose prompts these are."""
+        return self._build.processor
 
     def longest(self, count: int) -> list[dict[str, Any]]:
         """Return the rows of the pairs with most text before their replies."""

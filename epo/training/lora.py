@@ -8,34 +8,19 @@ from peft import LoraConfig, LoraModel
 from torch import Tensor, nn
 from transformers import Conv1D
 
+from epo.model.family import bare, family_of
+
 _LANGUAGE_MODEL = "language_model."
-
-
-class LoraTargetError(ValueError):
-    """A model in which there is nothing that LoRA could adapt."""
 
 
 def language_model_linears(model: nn.Module) -> list[str]:
     """Return the full names of the matrices inside the language model that LoRA adapts, the head left out.
 
-    Linear layers and GPT-2's transposed `Conv1D`. Full names, because a suffix such as `q_proj` would also catch the
-    Whisper encoder's attention.
-
     Raises:
+        FamilyError: the model is of no family.
         LoraTargetError: there is none.
     """
-    head = _head(model)
-    found = [
-        name
-        for name, module in model.named_modules()
-        if name.startswith(_LANGUAGE_MODEL) and isinstance(module, (nn.Linear, Conv1D)) and module is not head
-    ]
-    if not found:
-        raise LoraTargetError(
-            f"{type(model).__name__} has no linear layer under {_LANGUAGE_MODEL!r} that LoRA could adapt; join the "
-            "parts with EpoForConditionalGeneration.from_parts"
-        )
-    return found
+    return family_of(model).lora_targets(bare(model))
 
 
 def left_out(model: nn.Module) -> list[str]:
@@ -51,12 +36,6 @@ def left_out(model: nn.Module) -> list[str]:
         for own, parameter in module.named_parameters(recurse=False)
         if parameter.dim() > 1
     ]
-
-
-def _head(model: nn.Module) -> nn.Module | None:
-    """Return the language model's head, None where a module is no language model."""
-    find: Any = getattr(model, "get_output_embeddings", None)
-    return None if find is None else find()
 
 
 def say_left_out(model: nn.Module) -> None:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from compressor.objectives import columns_of, labelled_span, mean_over_examples, reply_nll, token_nll
 from compressor.scheduled_trainer import ScheduledTrainer
+from epo.model.dropout import switch_dropout_off
 from epo.model.extractor import emotion_loss
-from epo.training.dropout import switch_dropout_off
 
 
 class ExtractorTrainer(ScheduledTrainer):

@@ -12,11 +12,8 @@ from trl import DPOTrainer
 from compressor.curriculum import ScheduledDataset
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
-from compressor.seams import use_own_forward
-from epo.model.modeling import encode_once
-from epo.model.shared_prompt import prove_sharing
+from epo.model.family import bare, family_of, require_processor
 from epo.training.arguments import EpoArguments
-from epo.training.dropout import switch_dropout_off
 
 
 class ReferenceDriftError(ValueError):
@@ -43,13 +40,14 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         """Make a trainer.
 
         Args:
-            model: `EpoForConditionalGeneration`.
+            model: of any model family (`epo.model.family`), such as `EpoForConditionalGeneration`.
             args: the settings; `beta` and `alpha` are the objective's.
             train_dataset: which pair is learnt when, by its index.
             kwargs: of TRL's `DPOTrainer`: `data_collator`, `processing_class`, `peft_config`, ...
 
         Raises:
             NotEpoError: settings or data are of TRL's own kinds.
+            FamilyError: the model is of no family, or the processor, or the collator's, of another one.
             ReferenceDriftError: weights beside the LoRA would train.
         """
         if not isinstance(args, EpoArguments):
@@ -62,9 +60,13 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
                 f"train_dataset is a {type(train_dataset).__name__}, whose last batch of a pass is a short one; want "
                 "compressor.curriculum.ScheduledDataset, in which every global batch is exact"
             )
+        self._family = family_of(model)
+        for processor in (kwargs.get("processing_class"), getattr(kwargs.get("data_collator"), "processor", None)):
+            if processor is not None:
+                require_processor(self._family, processor)
         super().__init__(model, args=args, train_dataset=schedule_rows(train_dataset), **kwargs)
         for model in filter(None, (self.model, self.ref_model)):
-            use_own_forward(model.get_base_model() if hasattr(model, "get_base_model") else model)
+            self._family.prepare_scoring(bare(model))
         keep_trained_in_float32(self.model)
         moving = [name for name, p in self.model.named_parameters() if p.requires_grad and ".lora_" not in name]
         if self.ref_model is None and moving:
@@ -72,15 +74,15 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
                 f"{len(moving)} weights beside the LoRA are trainable ({moving[0]}, ...); with the adapter off they "
                 "are the reference and would move it. Train them in launch/sft.py, and only LoRA here"
             )
-        switch_dropout_off(self.model)
+        self._family.freeze_for_preference(bare(self.model))
         self._settle_sharing()
 
     def _settle_sharing(self) -> None:
         """Read two pairs both ways, and go on with two rows a pair where that gives something else."""
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._bare_model()
         batch = self._prepare_inputs(self.data_collator(self.data_collator.longest(2)))
         model.eval()
-        reason = prove_sharing(model.get_base_model(), encode_once(model.get_base_model(), batch))
+        reason = self._family.share_prompts(model, self._family.encode_once(model, batch))
         if reason is not None and self.accelerator.is_main_process:
             print(f"each prompt is read twice a pair: {reason}")
 
@@ -123,11 +125,14 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         return result
 
     def _encode_context_once(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Run compressor and extractor once for policy and reference: frozen, they give both the same."""
+        """Encode clips and histories once for policy and reference: what is frozen gives both the same."""
         if self.ref_model is not None:
             return inputs
         with self.compute_loss_context_manager():
-            return encode_once(self.accelerator.unwrap_model(self.model).get_base_model(), inputs)
+            return self._family.encode_once(self._bare_model(), inputs)
+
+    def _bare_model(self) -> Any:
+        return bare(self.accelerator.unwrap_model(self.model))
 
 
 def schedule_rows(schedule: ScheduledDataset) -> Dataset:

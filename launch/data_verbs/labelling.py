@@ -123,7 +123,7 @@ def _words_labeller(model: str, labels: str | None) -> "Labeller":
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from epo.evaluation.labellers import WordsModel
-    from launch.parts import load_weights
+    from epo.model.parts import load_weights
 
     loaded = load_weights(AutoModelForSequenceClassification, model)
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -138,7 +138,7 @@ def _clip_labeller(folder: str) -> "Labeller":
     from epo.evaluation.labellers import ClipModel
     from epo.model.clip_reader import ClipReader
     from epo.model.extractor import EmotionExtractor
-    from launch.parts import load_weights
+    from epo.model.parts import load_weights
 
     if not (Path(folder) / "clip_reader.json").is_file():
         raise RecipeError(

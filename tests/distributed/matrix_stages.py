@@ -22,11 +22,11 @@ from epo.data.selection import labelled_clips
 from epo.evaluation.rewards import pair_logps
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import emotion_loss
+from epo.model.loading import load_model
+from epo.model.parts import DTYPES, load_llm, load_tokenizer
 from epo.model.processing import EpoProcessor, add_placeholders
 from epo.preferences.pair import pairs_of_split, read_pairs
 from epo.training.collate import ClipCollator, PromptBuilder, SftCollator, TextCollator
-from launch.model import load_model
-from launch.parts import DTYPES, load_llm, load_tokenizer
 
 STEPS = 3
 PRECISIONS = ("float32", "bfloat16")

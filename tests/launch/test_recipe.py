@@ -273,8 +273,8 @@ def test_the_quickstarts_parts_fit_each_other():
     """Built as the stages build them: widths, vocabularies and pictures agree, and the whole stays small."""
     from epo.model.clip_reader import ClipFeatures, ClipReader
     from epo.model.modeling import EpoForConditionalGeneration
+    from epo.model.parts import build_compressor, build_extractor, load_llm, load_tokenizer
     from epo.model.processing import add_placeholders
-    from launch.parts import build_compressor, build_extractor, load_llm, load_tokenizer
 
     folder = str(ROOT / "recipes" / "quickstart" / "parts")
     llm = load_llm(f"{folder}/llm.json", "float32")
@@ -292,17 +292,17 @@ def test_the_quickstarts_parts_fit_each_other():
 
 @pytest.mark.parametrize("text", ["{", '{"hidden_size": 8}', '{"model_type": "no such thing"}'])
 def test_a_part_that_is_no_config_is_refused(tmp_path, text):
-    from launch.parts import load_llm
+    from epo.model.parts import PartError, load_llm
 
     path = tmp_path / "part.json"
     path.write_text(text)
-    with pytest.raises(RecipeError, match="part.json: not the config of a part .* see recipes/quickstart/parts"):
+    with pytest.raises(PartError, match="part.json: not the config of a part .* see recipes/quickstart/parts"):
         load_llm(str(path), "float32")
 
 
 def test_a_part_that_is_nowhere_is_refused(tmp_path, monkeypatch):
-    from launch.parts import load_llm
+    from epo.model.parts import PartError, load_llm
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(RecipeError, match="neither a folder nor a reachable hub name holds this part"):
+    with pytest.raises(PartError, match="neither a folder nor a reachable hub name holds this part"):
         load_llm(str(tmp_path / "nowhere"), "float32")

@@ -13,9 +13,9 @@ from mlflow import MlflowClient
 from launch import compressor, ends, epo, evaluate, extractor, sft, stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError, Dialogue, Turn
+from epo.model.parts import PartError, embedding_fingerprint
 from epo.ranks import gather_shares, share
 from launch.clip_check import read_clips_first
-from launch.parts import embedding_fingerprint
 from launch.recipe import RecipeError
 from launch.stage_state import stage_state
 from launch.training import check_words, named, placed_texts
@@ -92,9 +92,7 @@ def test_the_stages_follow_each_other(run, part, corpus, tmp_path):
     run(epo, "epo", model=str(tuned), bf16=False, lora_rank=4, lora_alpha=8, alpha=0.5, **pairs, **training, **cache)
     assert (preferred / "stage.json").stat().st_mtime_ns == before
     _what_depends_on_a_change_is_known(corpus, tmp_path)
-    with pytest.raises(
-        RecipeError, match="holds a EmotionExtractor, want a MambaCompressor made with launch/compressor"
-    ):
+    with pytest.raises(PartError, match="holds a EmotionExtractor, want a MambaCompressor made with launch/compressor"):
         run(sft, "crossed", **(parts | {"compressor": str(heard)}), **training)
 
 
@@ -318,7 +316,7 @@ def test_the_loss_of_epo_is_not_a_setting(run, corpus):
 def test_a_model_that_is_none_is_refused(run, corpus, tmp_path):
     (tmp_path / "empty").mkdir()
     data = {"data": str(corpus / "dialogues.jsonl"), "pairs": str(corpus / "pairs.jsonl")}
-    with pytest.raises(RecipeError, match="empty: no model of this project .*run launch/sft.py first"):
+    with pytest.raises(PartError, match="empty: no model of this project .*run launch/sft.py first"):
         run(epo, "epo", model=str(tmp_path / "empty"), **data, **_TRAINING)
 
 

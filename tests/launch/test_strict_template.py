@@ -14,8 +14,8 @@ from launch import compressor, epo, evaluate, extractor, sft
 from compressor.chat import ChatTemplateError, chat_format
 from compressor.configuration import MambaCompressorConfig
 from epo.data.dialogue import DataError, Turn
-from launch.model import load_model
-from launch.recipe import RecipeError
+from epo.model.loading import load_model
+from epo.model.parts import PartError
 from launch.training import check_lengths
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_every_stage_works_with_a_strict_template(run, part, strict_llm, unruly_
     )
     assert AutoConfig.from_pretrained(memory).system_prompt == "Be kind."
     parts = {"llm": str(lm), "extractor": str(heard), "compressor": str(memory), "lora_rank": 4}
-    with pytest.raises(RecipeError, match=r"^system_prompt: .*compressor was trained with 'Be kind.', this .* says ''"):
+    with pytest.raises(PartError, match=r"^system_prompt: .*compressor was trained with 'Be kind.', this .* says ''"):
         run(sft, "unkind", **parts, **training, **cache)
     tuned = run(sft, "sft", **parts, **kind, **training, **cache)
     pairs = {"pairs": str(unruly_corpus / "pairs.jsonl")}

@@ -14,10 +14,11 @@ def summarise(task: Task, contestant: "Contestant | None") -> dict[str, Any]:
         return {}
     from epo.evaluation.recognition import recognise
 
+    extractor, build = getattr(contestant.base, "extractor", None), contestant.build
+    if extractor is None:
+        return {"notes": [f"Suite recognition is left out: {contestant.name} has no extractor that names emotions."]}
     clips, emotions = [clip for clip, _ in task.clips], [emotion for _, emotion in task.clips]
-    build = contestant.build
-    found = recognise(contestant.base.extractor, clips, emotions, build.processor.clips, build.cache)
-    return {"emotion_recognition": found}
+    return {"emotion_recognition": recognise(extractor, clips, emotions, build.processor.clips, build.cache)}
 
 
 SUITE = Suite(place=80, needs=("model", "clips"), summarise=summarise)

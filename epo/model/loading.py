@@ -15,53 +15,67 @@ from epo.model.clip_reader import ClipReader
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
+from epo.model.parts import PartError, embedding_fingerprint, load_llm, load_tokenizer, load_weights
 from epo.model.processing import EpoProcessor, add_placeholders
-from launch.parts import embedding_fingerprint, load_llm, load_tokenizer, load_weights
-from launch.recipe import RecipeError
 
 
-def join_parts(recipe: Any) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
+def join_parts(
+    llm: str,
+    extractor: str,
+    compressor: str,
+    *,
+    dtype: str = "float32",
+    max_prompt_tokens: int = 4096,
+    system_prompt: str = "",
+) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     """Join language model, extractor and compressor.
 
     Args:
-        recipe: has `llm`, `extractor`, `compressor`, `dtype`, `max_prompt_tokens`, `system_prompt`.
+        llm: a causal language model: hub name or folder.
+        extractor: folder written by launch/extractor.py.
+        compressor: folder written by launch/compressor.py.
+        dtype: of the language model's weights.
+        max_prompt_tokens: oldest turns give way beyond it.
+        system_prompt: first message of every prompt, empty for none.
 
     Raises:
-        RecipeError: a folder does not hold the part it should, or the compressor was trained for another model or
+        PartError: a folder does not hold the part it should, or the compressor was trained for another model or
             after another system prompt.
         ChatTemplateError: the language model's tokenizer has no chat template that fits.
         ModelFitError: the compressor was made for a language model of another width.
     """
-    tokenizer = load_tokenizer(recipe.llm, ())
+    tokenizer = load_tokenizer(llm, ())
     chat = chat_format(tokenizer)  # before anything large is loaded
-    llm = load_llm(recipe.llm, recipe.dtype)
-    chat.require_table(llm.get_input_embeddings().num_embeddings)
-    extractor = _part(recipe.extractor, EmotionExtractor, "launch/extractor.py")
-    compressor = _part(recipe.compressor, MambaCompressor, "launch/compressor.py")
-    made_for = compressor.config.llm_fingerprint
-    if made_for and made_for != embedding_fingerprint(llm):
-        raise RecipeError(
-            f"{recipe.compressor}: was trained for another language model than {recipe.llm}, whose embeddings its "
+    language_model = load_llm(llm, dtype)
+    chat.require_table(language_model.get_input_embeddings().num_embeddings)
+    hearing = _part(extractor, EmotionExtractor, "launch/extractor.py")
+    memory = _part(compressor, MambaCompressor, "launch/compressor.py")
+    made_for = memory.config.llm_fingerprint
+    if made_for and made_for != embedding_fingerprint(language_model):
+        raise PartError(
+            f"{compressor}: was trained for another language model than {llm}, whose embeddings its "
             "memories would not match; train it anew with launch/compressor.py"
         )
-    trained_with = compressor.config.system_prompt
-    if trained_with is not None and trained_with != recipe.system_prompt:
-        raise RecipeError(
-            f"system_prompt: {recipe.compressor} was trained with {trained_with!r}, this recipe says "
-            f"{recipe.system_prompt!r}, before which its memories were never read; give both stages the same"
+    trained_with = memory.config.system_prompt
+    if trained_with is not None and trained_with != system_prompt:
+        raise PartError(
+            f"system_prompt: {compressor} was trained with {trained_with!r}, this recipe says "
+            f"{system_prompt!r}, before which its memories were never read; give both stages the same"
         )
-    reader = ClipReader.load(Path(recipe.extractor))
-    model = EpoForConditionalGeneration.from_parts(llm, extractor, compressor, tokenizer, add_placeholders(tokenizer))
+    reader = ClipReader.load(Path(extractor))
+    model = EpoForConditionalGeneration.from_parts(
+        language_model, hearing, memory, tokenizer, add_placeholders(tokenizer)
+    )
     processor = EpoProcessor(
         reader.feature_extractor,
         reader.image_processor,
         tokenizer,
-        AutoTokenizer.from_pretrained(recipe.compressor),
-        history_vocab_size=compressor.vocab_size,
-        num_memory_tokens=compressor.config.num_memory_tokens,
-        audio_stack=extractor.config.audio_stack,
-        system_prompt=recipe.system_prompt,
-        max_prompt_tokens=recipe.max_prompt_tokens,
+        AutoTokenizer.from_pretrained(compressor),
+        history_vocab_size=memory.vocab_size,
+        num_memory_tokens=memory.config.num_memory_tokens,
+        audio_stack=hearing.config.audio_stack,
+        system_prompt=system_prompt,
+        max_prompt_tokens=max_prompt_tokens,
         max_audio_seconds=reader.max_audio_seconds,
         video_fps=reader.video_fps,
         max_frames=reader.max_frames,
@@ -79,7 +93,7 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
         bf16: whether it will be computed with in bfloat16 whatever its weights are.
 
     Raises:
-        RecipeError: the folder holds no such model or not all of it, or its LoRA was tuned in float32 and would be lost
+        PartError: the folder holds no such model or not all of it, or its LoRA was tuned in float32 and would be lost
             in bfloat16.
         LanguageModelError: its language model scores embeddings otherwise than words, or not at all.
     """
@@ -87,10 +101,10 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
         config = EpoConfig.from_pretrained(folder)
         processor = EpoProcessor.from_pretrained(folder)
     except OSError as error:
-        raise RecipeError(f"{folder}: no model of this project ({error}); run launch/sft.py first") from error
+        raise PartError(f"{folder}: no model of this project ({error}); run launch/sft.py first") from error
     is_rounded = bf16 or dtype == "bfloat16"
     if is_rounded and config.low_rank is None and config.dtype in ("float32", torch.float32):
-        raise RecipeError(
+        raise PartError(
             f"{folder}: was tuned in float32, and bfloat16 would round away what its LoRA learnt; set dtype: float32 "
             "and bf16: false, or tune it with bf16: true"
         )
@@ -104,20 +118,20 @@ def load_adapter(model: EpoForConditionalGeneration, folder: str) -> PeftModel:
     """Put the LoRA of a folder written by launch/epo.py on the model that it was trained on, all of it.
 
     Raises:
-        RecipeError: the folder holds none, or one that lacks weights or has others, which PEFT would only warn of.
+        PartError: the folder holds none, or one that lacks weights or has others, which PEFT would only warn of.
     """
     file = Path(folder) / "adapter_model.safetensors"
     if not file.is_file():
-        raise RecipeError(f"{folder}: has no {file.name}; make it with launch/epo.py")
+        raise PartError(f"{folder}: has no {file.name}; make it with launch/epo.py")
     try:
         policy = PeftModel.from_pretrained(model, folder)
     except (ValueError, RuntimeError) as error:  # layers that are not there, or of another size
         reason = str(error).strip().splitlines()[0]
-        raise RecipeError(f"{folder}: does not fit the model, which it was not trained on ({reason})") from error
+        raise PartError(f"{folder}: does not fit the model, which it was not trained on ({reason})") from error
     with safe_open(file, "pt") as saved:
         strange = sorted(set(saved.keys()) ^ set(get_peft_model_state_dict(policy)))
     if strange:
-        raise RecipeError(
+        raise PartError(
             f"{folder}: {len(strange)} weights are missing or left over ({strange[0]}, ...); train it anew with "
             "launch/epo.py"
         )
@@ -128,7 +142,7 @@ def _part(folder: str, kind: type, made_by: str) -> Any:
     try:
         part = load_weights(AutoModel, folder, is_ours=True)
     except ValueError as error:
-        raise RecipeError(f"{folder}: cannot be loaded ({error}); make it with {made_by}") from error
+        raise PartError(f"{folder}: cannot be loaded ({error}); make it with {made_by}") from error
     if not isinstance(part, kind):
-        raise RecipeError(f"{folder}: holds a {type(part).__name__}, want a {kind.__name__} made with {made_by}")
+        raise PartError(f"{folder}: holds a {type(part).__name__}, want a {kind.__name__} made with {made_by}")
     return part

@@ -31,9 +31,13 @@ from compressor.precision import cast_weights
 from epo.model.configuration import ExtractorConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.tokenizer import train_tokenizer
-from launch.recipe import RecipeError
 
 _RESIZED, _MISSING, _LEFT_OVER = "is of another size", "is missing", "has no place in it"
+
+
+class PartError(ValueError):
+    """A part of a model that is not there, not whole, or not what is asked for; the message says what to do."""
+
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -46,7 +50,7 @@ def load_llm(part: str, dtype: str) -> PreTrainedModel:
         dtype: of its weights, whatever they were saved in.
 
     Raises:
-        RecipeError: the part cannot be found, its config is not one, or weights are missing.
+        PartError: the part cannot be found, its config is not one, or weights are missing.
         LanguageModelError: its family cannot read memories and clips.
     """
     config = _config(part)
@@ -132,20 +136,20 @@ def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = F
             and decoders that are not used here.
 
     Raises:
-        RecipeError: the part cannot be found or is damaged, or has weights missing, resized, or as pickles only.
+        PartError: the part cannot be found or is damaged, or has weights missing, resized, or as pickles only.
     """
     settings = {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True}
     settings["ignore_mismatched_sizes"] = True  # told below, in one line
     try:
         model, found = _pretrained(auto, part, **settings)
-    except RecipeError as error:
+    except PartError as error:
         if "safetensors" not in str(error):
             raise
-        raise RecipeError(
+        raise PartError(
             f"{part}: has no .safetensors, and pickles are not read; save it anew as safetensors"
         ) from error
     except SafetensorError as error:
-        raise RecipeError(f"{part}: its safetensors are damaged ({error}); get it anew") from error
+        raise PartError(f"{part}: its safetensors are damaged ({error}); get it anew") from error
     resized = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
     missing, left_over = found["missing_keys"], found["unexpected_keys"] if is_ours else ()
     _require_all(part, {_RESIZED: resized, _MISSING: missing, _LEFT_OVER: left_over})
@@ -166,9 +170,7 @@ def _copy_weights(source: nn.Module, target: nn.Module, part: str) -> None:
 def _require_all(part: str, faults: dict[str, Iterable[str]]) -> None:
     for fault, names in ((fault, sorted(names)) for fault, names in faults.items()):
         if names:
-            raise RecipeError(
-                f"{part}: {len(names)} weights are not as its config says: {names[0]} {fault}; get it anew"
-            )
+            raise PartError(f"{part}: {len(names)} weights are not as its config says: {names[0]} {fault}; get it anew")
 
 
 def _config(part: str) -> Any:
@@ -179,7 +181,7 @@ def _config(part: str) -> Any:
         kind = type(AutoConfig.for_model(values["model_type"]))
         return forget_dtype(kind.from_json_file(part))  # which reads an infinity as transformers writes it
     except (OSError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
-        raise RecipeError(f"{part}: not the config of a part ({error!r}); see recipes/quickstart/parts") from error
+        raise PartError(f"{part}: not the config of a part ({error!r}); see recipes/quickstart/parts") from error
 
 
 def _pretrained(auto: Any, part: str, **kwargs: Any) -> Any:
@@ -187,7 +189,7 @@ def _pretrained(auto: Any, part: str, **kwargs: Any) -> Any:
         return auto.from_pretrained(part, **kwargs)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise RecipeError(f"{part}: neither a folder nor a reachable hub name holds this part ({reason})") from error
+        raise PartError(f"{part}: neither a folder nor a reachable hub name holds this part ({reason})") from error
 
 
 def _feature_extractor(audio: str, config: Any) -> Any:

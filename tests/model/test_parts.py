@@ -6,17 +6,16 @@ from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, WhisperConfig, WhisperModel
 
-from launch import parts
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.recognition import recognise
 from epo.evaluation.rewards import pair_logps
+from epo.model import parts
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
+from epo.model.loading import load_adapter, load_model
+from epo.model.parts import PartError, build_compressor, build_extractor, load_llm, load_weights
 from epo.training.collate import PromptBuilder
 from epo.training.lora import lora_config
-from launch.model import load_adapter, load_model
-from launch.parts import build_compressor, build_extractor, load_llm, load_weights
-from launch.recipe import RecipeError
 
 _AUDIO = {
     "num_mel_bins": 16, "d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32,
@@ -105,7 +104,7 @@ def test_a_configuration_that_transformers_wrote_is_one_to_start_from(make_compr
     built = build_compressor(str(file), 2, make_llm()).config.backbone_config
     assert tuple(built.time_step_limit) == tuple(config.time_step_limit) and built.hidden_size == config.hidden_size
     file.write_text('{"model_type": "mamba2", "hidden_size": "wide"}')
-    with pytest.raises(RecipeError, match="mamba2.json: not the config of a part"):
+    with pytest.raises(PartError, match="mamba2.json: not the config of a part"):
         build_compressor(str(file), 2, make_llm())
 
 
@@ -120,7 +119,7 @@ def test_a_model_tuned_in_float32_is_not_rounded(model_and_processor, tmp_path):
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     for dtype, bf16 in (("bfloat16", False), ("float32", True)):
-        with pytest.raises(RecipeError, match="was tuned in float32, and .* set dtype: float32 and bf16: false, or"):
+        with pytest.raises(PartError, match="was tuned in float32, and .* set dtype: float32 and bf16: false, or"):
             load_model(str(tmp_path), dtype, bf16)
     load_model(str(tmp_path), "float32")
     config = EpoConfig.from_pretrained(tmp_path)
@@ -141,16 +140,16 @@ def test_missing_weights_are_named(saved, llm_folder):
     """Not made up: transformers would start them at random with a warning."""
     lost = "extractor.fused_head.weight"
     change(saved, _drop(lost))
-    with pytest.raises(RecipeError, match=f"1 weights are not as its config says: {lost} is missing; get it anew"):
+    with pytest.raises(PartError, match=f"1 weights are not as its config says: {lost} is missing; get it anew"):
         load_model(str(saved), "bfloat16")
     change(saved, lambda weights: weights.update({lost: torch.zeros(3, 3)}))
-    with pytest.raises(RecipeError, match=f"{lost} is of another size"):
+    with pytest.raises(PartError, match=f"{lost} is of another size"):
         load_model(str(saved), "bfloat16")
     change(saved, lambda weights: weights.update({lost: torch.zeros(7, 16), "model.strange": torch.zeros(2)}))
-    with pytest.raises(RecipeError, match="model.strange has no place in it"):
+    with pytest.raises(PartError, match="model.strange has no place in it"):
         load_model(str(saved), "bfloat16")
     change(llm_folder, _drop("model.norm.weight"))
-    with pytest.raises(RecipeError, match=r"model.norm.weight is missing"):
+    with pytest.raises(PartError, match=r"model.norm.weight is missing"):
         load_llm(str(llm_folder), "float32")
 
 
@@ -164,7 +163,7 @@ def test_missing_weights_are_named(saved, llm_folder):
 )
 def test_encoders_must_fit(encoders, which, edit, message):
     change(encoders[which], edit)
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(PartError, match=message):
         build_extractor(*map(str, encoders), SIZES)
 
 
@@ -175,23 +174,23 @@ def test_an_adapter_is_read_whole_or_not_at_all(make_model, tmp_path):
     policy = get_peft_model(model(), lora_config(model(), 4, 8, 0.0))
     policy.save_pretrained(tmp_path / "epo")
     assert isinstance(load_adapter(model(), str(tmp_path / "epo")), PeftModel)
-    with pytest.raises(RecipeError, match="none: has no adapter_model.safetensors; make it with launch/epo.py"):
+    with pytest.raises(PartError, match="none: has no adapter_model.safetensors; make it with launch/epo.py"):
         load_adapter(model(), str(tmp_path / "none"))
     file = tmp_path / "epo" / "adapter_model.safetensors"
     weights = load_file(file)
     lost = sorted(weights)[0]
     save_file({name: tensor for name, tensor in weights.items() if name != lost}, file, metadata={"format": "pt"})
-    with pytest.raises(RecipeError, match=rf"1 weights are missing or left over \({lost}"):
+    with pytest.raises(PartError, match=rf"1 weights are missing or left over \({lost}"):
         load_adapter(model(), str(tmp_path / "epo"))
     save_file(weights | {lost: torch.zeros(4, 3)}, file, metadata={"format": "pt"})
-    with pytest.raises(RecipeError, match="does not fit the model"):
+    with pytest.raises(PartError, match="does not fit the model"):
         load_adapter(model(), str(tmp_path / "epo"))
 
 
 def test_pickles_are_not_read(llm_folder):
     torch.save(load_file(llm_folder / "model.safetensors"), llm_folder / "pytorch_model.bin")
     (llm_folder / "model.safetensors").unlink()
-    with pytest.raises(RecipeError, match="has no .safetensors, and pickles are not read; save it anew as safetensors"):
+    with pytest.raises(PartError, match="has no .safetensors, and pickles are not read; save it anew as safetensors"):
         load_llm(str(llm_folder), "float32")
 
 
@@ -202,17 +201,17 @@ def test_a_tower_that_names_its_weights_otherwise_is_told(encoders, monkeypatch)
     monkeypatch.setattr(
         parts, "load_weights", lambda auto, part: tower if "siglip" in part else load_weights(auto, part)
     )
-    with pytest.raises(RecipeError, match=r"siglip: \d+ weights are not as its config says: e.* is missing"):
+    with pytest.raises(PartError, match=r"siglip: \d+ weights are not as its config says: e.* is missing"):
         build_extractor(*map(str, encoders), SIZES)
 
 
 def test_a_file_that_was_cut_off_is_told(llm_folder):
     file = llm_folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(RecipeError, match="llm: its safetensors are damaged .*; get it anew"):
+    with pytest.raises(PartError, match="llm: its safetensors are damaged .*; get it anew"):
         load_llm(str(llm_folder), "float32")
 
 
 def test_a_folder_that_is_none_is_still_told_as_such(tmp_path):
-    with pytest.raises(RecipeError, match="neither a folder nor a reachable hub name holds this part"):
+    with pytest.raises(PartError, match="neither a folder nor a reachable hub name holds this part"):
         load_llm(str(tmp_path / "nothing"), "float32")

@@ -1,0 +1,42 @@
+"""The composed family: a language model, an extractor for clips and a MambaCompressor for the history, joined."""
+
+from typing import Any
+
+from torch import nn
+
+from compressor.seams import use_own_forward
+from epo.model.dropout import switch_dropout_off
+from epo.model.family import Family
+from epo.model.linears import linears_below
+from epo.model.modeling import encode_once
+from epo.model.shared_prompt import prove_sharing
+
+
+class ComposedFamily:
+    """`EpoForConditionalGeneration` with its `EpoProcessor`."""
+
+    model_class = "EpoForConditionalGeneration"
+    processor_class = "EpoProcessor"
+
+    def prepare_scoring(self, model: nn.Module) -> None:
+        """Take the model's own forward, which scores labels."""
+        use_own_forward(model)
+
+    def encode_once(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run extractor and compressor, which policy and reference share."""
+        return encode_once(model, batch)
+
+    def share_prompts(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
+        """Try it, as `prove_sharing` does."""
+        return prove_sharing(model, batch)
+
+    def lora_targets(self, model: nn.Module) -> list[str]:
+        """Return the linear layers of the language model."""
+        return linears_below(model, "language_model.")
+
+    def freeze_for_preference(self, model: nn.Module) -> None:
+        """Switch dropout off; frozen parts of extractor and compressor leave training mode by themselves."""
+        switch_dropout_off(model)
+
+
+FAMILY: Family = ComposedFamily()

@@ -1,0 +1,42 @@
+"""The omni family: Qwen2.5-Omni's thinker, a native model of audio, video and text, as transformers has it."""
+
+from typing import Any
+
+from torch import nn
+
+from epo.model.dropout import switch_dropout_off
+from epo.model.family import Family
+from epo.model.linears import linears_below
+from epo.model.omni.scoring import CLIP_KEYS, encode_clips, language_model, prepare_scoring
+from epo.model.shared_prompt import prove_sharing
+
+
+class OmniFamily:
+    """`Qwen2_5OmniThinkerForConditionalGeneration` with an `OmniProcessor`; the history is text in its prompt."""
+
+    model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
+    processor_class = "OmniProcessor"
+
+    def prepare_scoring(self, model: nn.Module) -> None:
+        """Give this model a forward that scores labels; its class stays as it is."""
+        prepare_scoring(model)
+
+    def encode_once(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run both towers, which policy and reference share, and place the tokens in time."""
+        others = {key: value for key, value in batch.items() if key not in CLIP_KEYS}
+        return others | {"context": encode_clips(model, batch)}
+
+    def share_prompts(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
+        """Try it: packed tokens keep the three positions they have in rows of their own."""
+        return prove_sharing(model, batch)
+
+    def lora_targets(self, model: nn.Module) -> list[str]:
+        """Return the linear layers of the text model."""
+        return linears_below(model, f"{language_model(model)[0]}.")
+
+    def freeze_for_preference(self, model: nn.Module) -> None:
+        """Switch dropout off, that of the towers too; there is nothing else at random in it."""
+        switch_dropout_off(model)
+
+
+FAMILY: Family = OmniFamily()

@@ -1,0 +1,146 @@
+"""Model families: what trainers and evaluation may ask of a model and of its processor, and which family one is of."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from compressor.chat import ChatFormat
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Clip, Turn
+from epo.emotions import Emotion
+from epo.model.clip_reader import ClipFeatures
+from epo.registry import Registry, modules_of
+
+
+class FamilyError(ValueError):
+    """A model that no family knows, or a processor of another family than the model's."""
+
+
+class ClipSource(Protocol):
+    """Reads clips as the encoders of a family want them."""
+
+    def read(self, clip: Clip | None, cache: ClipCache) -> ClipFeatures:
+        """Return the features of a clip, decoded by `epo.data.media.decode_clip`; a missing half stays None."""
+
+    def batch(self, clips: Sequence[ClipFeatures]) -> dict[str, Tensor]:
+        """Stack the features of clips, under the names the encoders give them."""
+
+
+class FamilyPrompt(Protocol):
+    """A prompt, ready to be batched."""
+
+    @property
+    def input_ids(self) -> list[int]:
+        """Token ids, with placeholders where clips and memories stand."""
+
+    @property
+    def num_history_tokens(self) -> int:
+        """How many of them the history takes up."""
+
+
+class DialogueProcessor(Protocol):
+    """What collators and evaluation ask of a processor; it is also a `ProcessorMixin` of transformers."""
+
+    tokenizer: Any
+
+    @property
+    def clips(self) -> ClipSource:
+        """The reader of clips, with this processor's encoders and limits."""
+
+    @property
+    def chat(self) -> ChatFormat:
+        """How the language model is talked to."""
+
+    def encode_prompt(self, history: Sequence[Turn], current: Turn, clip: ClipFeatures, use_memory: bool = True) -> Any:
+        """Return the `FamilyPrompt` of the reply to a turn.
+
+        `use_memory` false writes the history out as text, for comparison; a family without memories always does.
+        """
+
+    def encode_reply(self, text: str, emotion: Emotion | None) -> list[int]:
+        """Return the ids of a reply, its emotion label first, closed as the chat template closes a turn."""
+
+    def batch_context(self, prompts: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the tensors behind the placeholders of prompts, under the names the model's forward gives them.
+
+        Clips come once a prompt: where a batch holds `prompt_lengths`, B prompts stand for 2B rows.
+        """
+
+
+class Family(Protocol):
+    """What a trainer and an evaluation may ask of a model: one file a family, whose `FAMILY` is one of these.
+
+    Models are asked for bare, without PEFT around them.
+
+    Attributes:
+        model_class: name of the class whose instances, and those of its subclasses, are of this family.
+        processor_class: name of the class of their processors, which are `DialogueProcessor`s.
+    """
+
+    model_class: str
+    processor_class: str
+
+    def prepare_scoring(self, model: nn.Module) -> None:
+        """Let `model(**batch, labels=labels, fused_lm_head=True)` return `TokenScores` of the labels.
+
+        Batches are those of `PairCollator`. Asked again it changes nothing; it undoes what TRL put in its place.
+        """
+
+    def encode_once(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
+        """Encode what policy and reference have in common, clips mostly, for several forwards over a batch."""
+
+    def share_prompts(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
+        """Read each prompt once a pair from now on, if that changes nothing on this batch; else return the reason."""
+
+    def lora_targets(self, model: nn.Module) -> list[str]:
+        """Return the full names of the language model's linear layers: not those of encoders, nor the head."""
+
+    def freeze_for_preference(self, model: nn.Module) -> None:
+        """Let nothing be drawn at random in the two forwards that are compared: dropout, augmentation."""
+
+
+FAMILIES: Registry[Family] = Registry(
+    "model family", "epo.families", lambda: modules_of("epo.model.families", "FAMILY")
+)
+"""Families by name: ours are the modules of `epo.model.families`."""
+
+
+def bare(model: Any) -> Any:
+    """Return a model without PEFT around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def family_of(model: Any) -> Family:
+    """Return the family of a model, with or without PEFT around it.
+
+    Raises:
+        FamilyError: it is of none; the message names the families and the remedy.
+    """
+    names, families = _class_names(bare(model)), FAMILIES.all()
+    for family in families.values():
+        if family.model_class in names:
+            return family
+    known = ", ".join(f"{family.model_class} ({name})" for name, family in families.items())
+    raise FamilyError(
+        f"the model is a {names[0]}, of no model family; want one of {known}: join a language model with extractor and "
+        "compressor by EpoForConditionalGeneration.from_parts, or write a family for it (docs/families.md)"
+    )
+
+
+def require_processor(family: Family, processor: Any) -> None:
+    """Refuse a processor that makes prompts for another family.
+
+    Raises:
+        FamilyError: names both and the remedy.
+    """
+    names = _class_names(processor)
+    if family.processor_class not in names:
+        raise FamilyError(
+            f"the processor is a {names[0]}, but the model is of the family of {family.model_class}; want its "
+            f"{family.processor_class}: load both from the same folder"
+        )
+
+
+def _class_names(thing: object) -> list[str]:
+    return [kind.__name__ for kind in type(thing).__mro__]

@@ -1,0 +1,35 @@
+"""Which matrices of a model LoRA adapts: the linear layers of its language model."""
+
+from typing import Any
+
+from torch import nn
+from transformers import Conv1D
+
+
+class LoraTargetError(ValueError):
+    """A model in which there is nothing that LoRA could adapt."""
+
+
+def linears_below(model: nn.Module, prefix: str) -> list[str]:
+    """Return the full names of the linear layers below a module, the model's head left out.
+
+    Linear layers and GPT-2's transposed `Conv1D`. Full names, because a suffix such as `q_proj` would also catch the
+    attention of the encoders beside it.
+
+    Args:
+        model: the whole.
+        prefix: what the names begin with, a dot last: "language_model.".
+
+    Raises:
+        LoraTargetError: there is none.
+    """
+    find: Any = getattr(model, "get_output_embeddings", None)
+    head = None if find is None else find()
+    found = [
+        name
+        for name, module in model.named_modules()
+        if name.startswith(prefix) and isinstance(module, (nn.Linear, Conv1D)) and module is not head
+    ]
+    if not found:
+        raise LoraTargetError(f"{type(model).__name__} has no linear layer under {prefix!r} that LoRA could adapt")
+    return found

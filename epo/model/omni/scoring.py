@@ -1,0 +1,159 @@
+"""Scores of replies by Qwen2.5-Omni's thinker: clips encoded once a pair, prompts read once where they may be."""
+
+import functools
+import types
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.placeholders import PlaceholderError, fill_placeholders
+from compressor.text import IGNORE
+from epo.model.shared_prompt import pack_pairs, pair_masks
+from epo.model.token_scores import TokenScores, token_scores
+
+CLIP_KEYS = (
+    "input_features",
+    "feature_attention_mask",
+    "pixel_values_videos",
+    "video_grid_thw",
+    "video_second_per_grid",
+)
+"""Inputs beside the prompt, those of the thinker's own forward: what `encode_clips` reads."""
+
+
+def language_model(thinker: nn.Module) -> tuple[str, Any]:
+    """Return the name and the module of the text model inside a thinker, wherever a version of transformers has it."""
+    return next(
+        (name, module)
+        for name, module in thinker.named_modules()
+        if type(module).__name__ == "Qwen2_5OmniThinkerTextModel"
+    )
+
+
+@torch.no_grad()
+def encode_clips(thinker: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """Run the towers over a batch's clips and place its tokens in time.
+
+    Args:
+        thinker: `Qwen2_5OmniThinkerForConditionalGeneration`.
+        batch: `input_ids`, `attention_mask`, `CLIP_KEYS`, and `prompt_lengths` where its rows are pairs.
+
+    Returns:
+        `positions` int64 (3, rows, T); `audio` (A, D) and `video` (N, D), the vectors of all clips that there are.
+
+    Raises:
+        PlaceholderError: placeholders and vectors differ in number.
+    """
+    context: dict[str, Tensor] = {}
+    ids, times = batch["input_ids"], 2 if batch.get("prompt_lengths") is not None else 1
+    mel_frames = grids = seconds = None
+    if "input_features" in batch:
+        heard = thinker.get_audio_features(batch["input_features"], batch["feature_attention_mask"], return_dict=True)
+        context["audio"] = heard.last_hidden_state
+        mel_frames = batch["feature_attention_mask"].sum(dim=1).repeat(times)
+    if "pixel_values_videos" in batch:
+        grids, seconds = batch["video_grid_thw"], batch["video_second_per_grid"].repeat(times)
+        seen = thinker.get_video_features(batch["pixel_values_videos"], grids, return_dict=True)
+        context["video"] = torch.cat(list(seen.pooler_output))
+        grids = grids.repeat(times, 1)
+    _require_as_many(thinker.config, ids, context, times)
+    positions, _ = thinker.get_rope_index(
+        ids, None, grids, batch["attention_mask"], False, audio_seqlens=mel_frames, second_per_grids=seconds
+    )
+    return context | {"positions": positions.to(ids.device)}
+
+
+def _require_as_many(config: Any, input_ids: Tensor, context: dict[str, Tensor], times: int) -> None:
+    """Compare placeholders and vectors: the thinker's own search for positions fails on a mismatch without saying so."""
+    for name, token_id in (("audio", config.audio_token_id), ("video", config.video_token_id)):
+        num_places, num_vectors = int((input_ids == token_id).sum()), times * len(context.get(name, ()))
+        if num_places != num_vectors:
+            raise PlaceholderError(
+                f"{num_places} placeholders of id {token_id} but {num_vectors} vectors; prompt and features were made "
+                "with different settings, or truncation cut a placeholder"
+            )
+
+
+def prepare_scoring(thinker: Any) -> None:
+    """Give a thinker a forward that scores labels where `fused_lm_head` asks for it, and is the stock one elsewhere."""
+    vars(thinker).pop("forward", None)
+    stock = thinker.forward
+    if not hasattr(thinker, "shares_prompts"):
+        thinker.shares_prompts = None
+
+    @functools.wraps(type(thinker).forward)  # `generate` checks its arguments against this signature
+    def forward(self: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
+        return score_labels(self, **kwargs) if fused_lm_head else stock(*args, **kwargs)
+
+    thinker.forward = types.MethodType(forward, thinker)
+
+
+def score_labels(
+    thinker: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+    prompt_lengths: Tensor | None = None,
+    context: dict[str, Tensor] | None = None,
+    **inputs: Any,
+) -> TokenScores:
+    """Score the labelled tokens of rows of prompt and reply.
+
+    Args:
+        thinker: `Qwen2_5OmniThinkerForConditionalGeneration`.
+        input_ids: int64 (B, T), right-padded.
+        attention_mask: int64 (B, T), 1 on real tokens.
+        labels: int64 (B, T), `IGNORE` where nothing is scored.
+        prompt_lengths: int64 (B / 2,); given, the second half of the rows are rejected replies to the prompts of the
+            first half, whose clips come once a pair.
+        context: of `encode_clips`, instead of the clips.
+        inputs: the clips, under the names of `CLIP_KEYS`; others are left aside.
+
+    Raises:
+        PlaceholderError: placeholders and vectors of clips differ in number.
+    """
+    if context is None:
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "prompt_lengths": prompt_lengths}
+        context = encode_clips(thinker, batch | {key: inputs[key] for key in CLIP_KEYS if key in inputs})
+    masks: Tensor | dict[str, Tensor] = attention_mask
+    positions, times = context["positions"], 1
+    places = labels[:, 1:] != IGNORE
+    rows, columns = places.nonzero(as_tuple=True)
+    targets = labels[rows, columns + 1]
+    if prompt_lengths is not None and thinker.shares_prompts:
+        packed = pack_pairs(input_ids, attention_mask, prompt_lengths, pad_id=0)
+        positions = _packed_positions(positions, attention_mask, packed.source, packed.input_ids.size(1))
+        masks = pair_masks(packed, thinker.config.text_config, thinker.dtype)
+        input_ids, columns = packed.input_ids, packed.source[rows, columns]
+        rows = rows % len(prompt_lengths)
+    elif prompt_lengths is not None:
+        times = 2
+    embeds = thinker.get_input_embeddings()(input_ids)
+    for name, token_id in (("audio", thinker.config.audio_token_id), ("video", thinker.config.video_token_id)):
+        vectors = context[name].repeat(times, 1) if name in context else embeds.new_zeros(0, embeds.size(-1))
+        is_real = torch.ones(1, len(vectors), dtype=torch.bool, device=vectors.device)
+        embeds = fill_placeholders(embeds, input_ids, token_id, vectors.unsqueeze(0), is_real)
+    _, reader = language_model(thinker)
+    states = reader(inputs_embeds=embeds, attention_mask=masks, position_ids=positions, use_cache=False)
+    logits = thinker.get_output_embeddings()(states.last_hidden_state[rows, columns]).float()
+    return token_scores(logits, targets, places)
+
+
+def _packed_positions(positions: Tensor, attention_mask: Tensor, source: Tensor, size: int) -> Tensor:
+    """Return where packed tokens stand in time and picture: where they stand in their own rows.
+
+    Args:
+        positions: int64 (3, 2B, T), of the rows apart.
+        attention_mask: int64 (2B, T).
+        source: of `PackedPairs`.
+        size: packed length S.
+
+    Returns:
+        int64 (3, B, S).
+    """
+    num_pairs = attention_mask.size(0) // 2
+    packed = positions.new_zeros(3, num_pairs, size)
+    rows, columns = attention_mask.nonzero(as_tuple=True)
+    packed[:, rows % num_pairs, source[rows, columns]] = positions[:, rows, columns]
+    return packed

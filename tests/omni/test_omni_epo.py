@@ -1,0 +1,127 @@
+"""The same trainer and the same pairs train another family: Qwen2.5-Omni's thinker."""
+
+import math
+
+import pytest
+import torch
+from peft import PeftModel
+
+from compressor.curriculum import ScheduledDataset
+from epo.evaluation.generate import generate_replies
+from epo.evaluation.rewards import adapter_logps, reward_report
+from epo.model.family import FamilyError
+from epo.training.arguments import EpoArguments
+from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.lora import lora_config
+from epo.training.trainer import EpoTrainer
+
+BETA, ALPHA = 0.3, 0.7
+
+
+@pytest.fixture
+def make_omni_trainer(make_thinker, omni_build, pairs, tmp_path):
+    def make(**changes):
+        settings = {
+            "max_steps": 10, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1,
+            "save_strategy": "no", "report_to": "none", "use_cpu": True, "beta": BETA, "alpha": ALPHA,
+            "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True,
+        }  # fmt: skip
+        thinker = make_thinker()
+        return EpoTrainer(
+            thinker, args=EpoArguments(output_dir=str(tmp_path), **(settings | changes)),
+            train_dataset=ScheduledDataset(len(pairs), 40, seed=0), data_collator=PairCollator(pairs, omni_build),
+            processing_class=omni_build.processor, peft_config=lora_config(thinker, 4, 8, 0.0),
+        )  # fmt: skip
+
+    return make
+
+
+def test_the_first_step_costs_ln_2_and_the_nll(make_omni_trainer, pairs, omni_build):
+    """LoRA starts as zero: no margin; the NLL is the mean over the gold replies' tokens, from reading alone."""
+    trainer = make_omni_trainer()
+    batch = PairCollator(pairs, omni_build)([{"index": i} for i in range(4)])
+    num_tokens = int(batch["completion_mask"][:4].sum())
+    (chosen, _), _ = adapter_logps(trainer.model, pairs[:4], omni_build)
+    wanted = math.log(2) + ALPHA * -chosen.sum().item() / num_tokens
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_ten_steps_lower_the_loss_and_the_adapter_is_kept(make_omni_trainer, make_thinker, pairs, omni_build, tmp_path):
+    """Rewards start at one half, the reference's own; and a fresh thinker with the saved adapter says the same."""
+    trainer = make_omni_trainer()
+    before = reward_report(*adapter_logps(trainer.model, pairs, omni_build), pairs, BETA)
+    trainer.train()
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    policy, reference = adapter_logps(trainer.model, pairs, omni_build)
+    after = reward_report(policy, reference, pairs, BETA)
+    assert before["reward_accuracy"] == 0.5 and after["reward_accuracy"] == 1.0
+    assert losses[-1] < 0.7 * losses[0] and after["reward_margin"] > 0.5
+    trainer.save_model(str(tmp_path / "adapter"))
+    loaded = PeftModel.from_pretrained(make_thinker(), tmp_path / "adapter").eval()
+    again, base = adapter_logps(loaded, pairs, omni_build)
+    torch.testing.assert_close((*again, *base), (*policy, *reference), atol=1e-5, rtol=1e-5)
+    prompts = [omni_build(pair.reply) for pair in pairs[:3]]
+    replies = [generate_replies(m, omni_build.processor, prompts, max_new_tokens=8) for m in (trainer.model, loaded)]
+    assert replies[0] == replies[1] and any(replies[0])
+
+
+def test_only_adapters_of_the_language_model_train_and_towers_are_encoded_once(make_omni_trainer, pairs, omni_build):
+    trainer = make_omni_trainer()
+    names = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
+    assert names and all(".lora_" in name and ".language_model." in name for name in names)
+    thinker, calls = trainer.model.get_base_model(), []
+    thinker.model.audio_tower.register_forward_hook(lambda *_: calls.append("audio"))
+    thinker.model.visual.register_forward_hook(lambda *_: calls.append("video"))
+    trainer.compute_loss(trainer.model, PairCollator(pairs, omni_build)([{"index": i} for i in range(4)]))
+    assert calls == ["audio", "video"]  # policy and reference, chosen and rejected
+
+
+def test_nothing_is_dropped_in_training(make_omni_trainer, pairs, omni_build):
+    trainer = make_omni_trainer()
+    batch = PairCollator(pairs, omni_build)([{"index": i} for i in range(4)])
+    losses = {}
+    for is_training in (True, False):
+        trainer.model.train(is_training)
+        losses[is_training] = trainer.compute_loss(trainer.model, dict(batch)).item()
+    assert losses[True] == losses[False]
+
+
+def test_gradient_checkpointing_gives_the_same_step(make_omni_trainer):
+    norms = []
+    for checkpoints in (False, True):
+        trainer = make_omni_trainer(gradient_checkpointing=checkpoints, max_steps=2)
+        trainer.train()
+        norms.append([log["grad_norm"] for log in trainer.state.log_history if "grad_norm" in log])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+def trainer_of(model, processor, build, pairs, tmp_path):
+    args = EpoArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", max_steps=1)
+    return EpoTrainer(
+        model, args=args, train_dataset=ScheduledDataset(len(pairs), 4, seed=0),
+        data_collator=PairCollator(pairs, build), processing_class=processor,
+    )  # fmt: skip
+
+
+def test_a_model_of_no_family_is_refused(make_llm, omni_build, pairs, tmp_path):
+    wanted = (
+        r"the model is a Qwen3ForCausalLM, of no model family; want one of EpoForConditionalGeneration \(composed\), "
+        r"Qwen2_5OmniThinkerForConditionalGeneration \(omni\): join .*from_parts, or write a family .*docs/families.md"
+    )
+    with pytest.raises(FamilyError, match=wanted):
+        trainer_of(make_llm(), omni_build.processor, omni_build, pairs, tmp_path)
+    with pytest.raises(FamilyError, match=wanted):
+        lora_config(make_llm(), 4, 8, 0.0)
+
+
+def test_a_processor_of_another_family_is_refused(
+    make_thinker, model_and_processor, omni_build, clip_cache, pairs, tmp_path
+):
+    model, processor = model_and_processor
+    wanted = "the processor is an? EpoProcessor, but the model is .*Omni.*; want its OmniProcessor: load both"
+    with pytest.raises(FamilyError, match=wanted):
+        trainer_of(make_thinker(), processor, omni_build, pairs, tmp_path)
+    with pytest.raises(FamilyError, match=wanted):  # the collator's
+        trainer_of(make_thinker(), omni_build.processor, PromptBuilder(processor, clip_cache), pairs, tmp_path)
+    with pytest.raises(FamilyError, match="OmniProcessor, but the model is .*EpoForCond.*want its EpoProcessor"):
+        trainer_of(model, omni_build.processor, omni_build, pairs, tmp_path)
