@@ -11,7 +11,7 @@ import torch
 from launch import stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
-from epo.data.replies import ReplyChoice, replies_of
+from epo.data.replies import replies_of
 from epo.data.selection import dialogues_of_split, labelled_clips, replies_of_split
 from epo.evaluation.answers import read_answers
 from epo.evaluation.contestants import Contestant, Generation
@@ -24,18 +24,17 @@ from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
 from launch.pipeline_files import require_something_tested
 from launch.ranks import join_ranks
-from launch.recipe import StageRecipe, read_recipe
+from launch.recipe import read_recipe
+from launch.recipe_pieces import ClipsKeys, DataKeys, OutputKeys, RepliesKeys, SeedKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import open_corpus, open_pairs
 
 
 @dataclass(kw_only=True)
-class EvaluateRecipe(StageRecipe):
+class EvaluateRecipe(DataKeys, RepliesKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, StageRecipe):
     """Score what models reply to held-out dialogues, with the clip or memory changed too, or what lies in a file."""
 
-    data: str = field(metadata={"help": "dialogues.jsonl"})
-    output_dir: str = field(metadata={"help": "where report.json and report.html go"})
     models: list[str] | None = field(
         default=None, metadata={"help": "folders to test, each a model of launch/sft.py or an adapter of launch/epo.py"}
     )
@@ -50,15 +49,11 @@ class EvaluateRecipe(StageRecipe):
         default=None, metadata={"help": "what to score, by names; none takes all that can be given"}
     )
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
-    replies: ReplyChoice = field(default="last", metadata={"help": "give each dialogue's last reply, or all"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
     batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
     bert_score_model: str | None = field(default=None, metadata={"help": "encoder for BERTScore; none leaves it out"})
     bert_score_layer: int | None = field(default=None, metadata={"help": "its layer; none: the package's choice"})
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
-    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
-    seed: int = field(default=0, metadata={"help": "of shuffling and sampling"})
 
     @property
     def reads_clips(self) -> bool:
