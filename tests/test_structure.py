@@ -22,6 +22,7 @@ FLOORS = {
     "epo.emotions": 1,
     "epo.extras": 1,
     "epo.files": 1,
+    "epo.ranks": 1,
     "epo.registry": 1,
     "epo.redaction": 1,
     "compressor": 0,
