@@ -130,3 +130,11 @@ def test_a_model_is_of_its_family_with_and_without_peft(model_and_processor):
 def test_what_is_no_model_of_any_family_is_named(thing):
     with pytest.raises(FamilyError, match=f"the model is a {type(thing).__name__}, of no model family; want one of"):
         family_of(thing)
+
+
+def test_a_model_of_a_family_inside_another_one_is_pointed_at(model_and_processor):
+    """As the thinker is in a whole Qwen2.5-Omni, or any model in a wrapper of torch."""
+    whole = torch.nn.Module()
+    whole.thinker = model_and_processor[0]
+    with pytest.raises(FamilyError, match="the model is a Module, of no .*: give its part 'thinker', which is one"):
+        family_of(whole)
