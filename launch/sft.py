@@ -37,7 +37,8 @@ from launch.pipeline_files import require_parts_named
 from launch.precision import require_precision
 from launch.recipe import RecipeError, StageRecipe, read_recipe
 from launch.stage_folder import open_folder
-from launch.tracking import TrackedRun, open_run
+from launch.tracked_run import TrackedRun
+from launch.tracking import open_run
 from launch.training import (
     check_lengths,
     check_words,
