@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-RECIPES = sorted(ROOT.glob("recipes/*/*.yaml"))
+RECIPES = sorted(path for path in ROOT.glob("recipes/*/*.yaml") if path.name != "run.yaml")
 JOBS = sorted(ROOT.glob("launch/slurm/*"))
 IDS = {"ids": lambda path: str(path.relative_to(ROOT))}
 

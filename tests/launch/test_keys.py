@@ -64,6 +64,7 @@ _ALONE = {"extractor": None, "compressor": None, "lora_rank": None, "cache_dir":
 TEXT = {"input": "text", **_ALONE}
 WHOLE = {"model": "@model", "llm": None, "extractor": None, "compressor": None}
 COMMON = {
+    "run": Elsewhere("tests/launch/test_run_names.py::test_a_flag_renames_the_run_and_what_is_named_after_it"),
     "pipeline": Changed("other", "run"),
     "experiment": Changed("other", "run"),
     "fresh": Elsewhere("tests/launch/test_stage_folder.py::test_changed_data_is_named_and_nothing_is_lost"),
