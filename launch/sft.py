@@ -48,7 +48,8 @@ from launch.recipe_pieces import (
     WeightsKeys,
 )
 from launch.stage_folder import open_folder
-from launch.tracking import TrackedRun, open_run
+from launch.tracked_run import TrackedRun
+from launch.tracking import open_run
 from launch.training import (
     check_lengths,
     check_words,

@@ -37,7 +37,7 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
     args.gradient_accumulation_steps = accumulation_steps(
         global_batch_size, args.per_device_train_batch_size, stage.num_ranks()
     )
-    return args.max_steps * global_batch_size
+    return int(args.max_steps) * global_batch_size
 
 
 def fit(trainer: Trainer) -> dict[str, float]:
@@ -68,10 +68,10 @@ def _bytes_to_write(trainer: Trainer) -> int:
     A weight that trains takes its two moments and, where weights are bfloat16 or sharded, a float32 copy: 12 bytes.
     """
     args = trainer.args
-    weights = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
-    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    weights: int = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    trained: int = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     num_saves = args.max_steps // max(int(args.save_steps), 1) if args.save_strategy == "steps" else 1
-    num_kept = min(num_saves, (args.save_total_limit or num_saves) + 1)
+    num_kept: int = min(num_saves, (args.save_total_limit or num_saves) + 1)
     return num_kept * (weights + 12 * trained) + weights
 
 

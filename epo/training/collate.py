@@ -188,7 +188,7 @@ class SftCollator:
 
     def _reply(self, row: dict[str, Any]) -> Reply:
         """Leave out the whole clip now and then, so that the model can also answer without one."""
-        reply = self._replies[row["index"]]
+        reply: Reply = self._replies[row["index"]]
         if np.random.default_rng((row["seed"], 1)).random() < self._clip_dropout:
             return replace(reply, current=replace(reply.current, clip=None))
         return reply
