@@ -28,8 +28,8 @@ from epo.evaluation.report import Row, describe_hardware, format_table, write_re
 from epo.evaluation.rewards import adapter_logps, pair_logps, reward_margins, wins
 from epo.evaluation.scoring import ReplyScorer, scored
 from epo.model.loading import load_adapter, load_model
-from epo.model.processing import split_reply
 from epo.preferences.pair import PreferencePair, pairs_of_split
+from epo.prompts.emotion_label import split_reply
 from epo.training.collate import PromptBuilder
 from launch.ranks import gather_shares, join_ranks, share
 from launch.recipe import StageRecipe, read_recipe

@@ -152,7 +152,7 @@ def _writer(recipe: Any) -> Writer:
     from epo.data.replies import Reply
     from epo.evaluation.generate import generate_replies
     from epo.model.loading import load_model
-    from epo.model.processing import split_reply
+    from epo.prompts.emotion_label import split_reply
     from epo.training.collate import PromptBuilder
 
     model, processor = load_model(recipe.policy_model, recipe.policy_dtype)

@@ -19,7 +19,7 @@ from epo.evaluation.metrics import (
     token_f1,
 )
 from epo.evaluation.report import Cell, Row
-from epo.model.processing import split_reply
+from epo.prompts.emotion_label import split_reply
 
 
 class ReplyScorer:

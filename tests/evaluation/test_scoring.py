@@ -11,6 +11,7 @@ from epo.evaluation.recognition import predict_emotions, recognise
 from epo.evaluation.report import Cell
 from epo.evaluation.scoring import ReplyScorer
 from epo.evaluation.text_recall import text_recall
+from epo.prompts.text_prompts import TextPrompts
 
 
 @pytest.fixture
@@ -112,8 +113,11 @@ def test_text_recall_reads_what_the_model_says(make_llm, tokenizer, examples):
         return ids
 
     llm.generate = keep
-    assert text_recall(llm, tokenizer, examples[:3], [("never said",)] * 3, batch_size=1, max_new_tokens=12) == 0.0
+    assert (
+        text_recall(llm, TextPrompts(tokenizer), examples[:3], [("never said",)] * 3, batch_size=1, max_new_tokens=12)
+        == 0.0
+    )
     alone = list(said)
     said.clear()
-    assert text_recall(llm, tokenizer, examples[:3], [("never said",)] * 3, max_new_tokens=12) == 0.0
+    assert text_recall(llm, TextPrompts(tokenizer), examples[:3], [("never said",)] * 3, max_new_tokens=12) == 0.0
     assert said == alone and all(said)
