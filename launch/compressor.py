@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from transformers import TrainingArguments, set_seed
 
@@ -14,14 +13,16 @@ from compressor.evaluation import memory_report
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 from epo.data.dialogue import Dialogue
-from epo.data.replies import Reply, ReplyChoice, replies_of
+from epo.data.replies import Reply, replies_of
 from epo.data.selection import replies_of_split, with_history
 from epo.model.parts import build_compressor, load_llm, load_tokenizer
 from epo.prompts.histories import history_of
 from epo.prompts.layout import Layout
 from epo.prompts.marks import add_placeholders
+from epo.training.schedule import schedule_of
 from launch.precision import require_precision
-from launch.recipe import StageRecipe, read_recipe
+from launch.recipe import read_recipe
+from launch.recipe_pieces import BatchKeys, DataKeys, PromptKeys, RepliesKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import (
@@ -33,15 +34,13 @@ from launch.training import (
     placed_texts,
     plan_batches,
     save_weights,
-    schedule,
 )
 
 
 @dataclass(kw_only=True)
-class CompressorRecipe(StageRecipe):
+class CompressorRecipe(DataKeys, RepliesKeys, PromptKeys, WeightsKeys, BatchKeys, StageRecipe):
     """Train a Mamba compressor so that a frozen language model answers from its memory tokens alone."""
 
-    data: str = field(metadata={"help": "dialogues.jsonl"})
     llm: str = field(metadata={"help": "the language model that will read the memories: folder or hub name"})
     backbone: str = field(metadata={"help": "Mamba-2 (or Mamba): hub name, folder, or config .json"})
     num_memory_tokens: int = field(default=2, metadata={"help": "k, memory tokens a turn"})
@@ -53,13 +52,6 @@ class CompressorRecipe(StageRecipe):
     single_turns: float = field(default=0.05, metadata={"help": "share of training on single turns (phase one)"})
     short: float = field(default=0.55, metadata={"help": "share of training on 2-turn histories"})
     medium: float = field(default=0.2, metadata={"help": "share of training on 6-turn histories"})
-    replies: ReplyChoice = field(
-        default="last", metadata={"help": "learn each dialogue's last reply, or all, with past turns"}
-    )
-    max_prompt_tokens: int = field(default=4096, metadata={"help": "oldest turns give way beyond it"})
-    system_prompt: str = field(default="", metadata={"help": "first message of every prompt, as in the SFT to come"})
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
-    global_batch_size: int = field(default=8, metadata={"help": "dialogues an optimizer step, over all ranks"})
 
     @property
     def reads_clips(self) -> bool:
@@ -75,7 +67,7 @@ def run() -> None:
     recipe, args = read_recipe(RECIPES)
     require_precision(recipe, args)
     out = Path(args.output_dir)
-    num_samples = plan_batches(args, recipe.global_batch_size)
+    plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
     replies = replies_of_split(dialogues, "train", recipe.data, recipe.replies)
     examples = with_history(replies, "train", recipe.data)
@@ -83,7 +75,7 @@ def run() -> None:
         print(f"{len(replies) - len(examples)} of {len(replies)} training replies have no past turn: left out")
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
-            _train(recipe, args, dialogues, examples, num_samples, folder)
+            _train(recipe, args, dialogues, examples, folder)
 
 
 def _train(
@@ -91,7 +83,6 @@ def _train(
     args: TrainingArguments,
     dialogues: list[Dialogue],
     examples: list[Reply],
-    num_samples: int,
     folder: StageFolder,
 ) -> None:
     out = folder.path
@@ -127,7 +118,7 @@ def _train(
         trainer = CompressorTrainer(
             model=compressor,
             args=args,
-            train_dataset=schedule(examples, num_samples, args.seed, recipe.global_batch_size),
+            train_dataset=schedule_of(examples, args),
             data_collator=CurriculumCollator(histories, curriculum, collator),
             callbacks=[tracked.callback()],
             llm=llm,

@@ -15,7 +15,7 @@ from launch import stage
 from epo.data.cache import ClipCache
 from epo.data.chance import chance_levels
 from epo.data.dialogue import Dialogue
-from epo.data.replies import Reply, ReplyChoice
+from epo.data.replies import Reply
 from epo.data.selection import dialogues_of_split, labelled_clips, labelled_replies, replies_of_split
 from epo.emotions import Emotion
 from epo.evaluation import variants
@@ -32,7 +32,17 @@ from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.prompts.emotion_label import split_reply
 from epo.training.collate import PromptBuilder
 from launch.ranks import gather_shares, join_ranks, share
-from launch.recipe import StageRecipe, read_recipe
+from launch.recipe import read_recipe
+from launch.recipe_pieces import (
+    ClipsKeys,
+    DataKeys,
+    OutputKeys,
+    PairsKeys,
+    RepliesKeys,
+    SeedKeys,
+    StageRecipe,
+    WeightsKeys,
+)
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import open_corpus, open_pairs
@@ -42,25 +52,18 @@ Labelled = list[tuple[str, Emotion]]
 
 
 @dataclass(kw_only=True)
-class EvaluateRecipe(StageRecipe):
+class EvaluateRecipe(DataKeys, PairsKeys, RepliesKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, StageRecipe):
     """Score replies of SFT, of SFT continued on the chosen replies, and of EPO, with the clip or memory changed."""
 
-    data: str = field(metadata={"help": "dialogues.jsonl"})
-    pairs: str = field(metadata={"help": "pairs.jsonl, for held-out rewards"})
     sft: str = field(metadata={"help": "folder written by launch/sft.py; the reference"})
     epo: str = field(metadata={"help": "adapter folder written by launch/epo.py"})
-    output_dir: str = field(metadata={"help": "where report.json and report.html go"})
     control: str | None = field(default=None, metadata={"help": "folder of SFT continued on the chosen replies"})
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
-    replies: ReplyChoice = field(default="last", metadata={"help": "give each dialogue's last reply, or all"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
     batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
     bert_score_model: str | None = field(default=None, metadata={"help": "encoder for BERTScore; none leaves it out"})
     bert_score_layer: int | None = field(default=None, metadata={"help": "its layer; none: the package's choice"})
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
-    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
-    seed: int = field(default=0, metadata={"help": "of shuffling and sampling"})
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from epo.training.collate import ClipCollator
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
 from launch.precision import require_precision
-from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.recipe import RecipeError, read_recipe
+from launch.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, StageRecipe
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import fit, named, open_corpus, plan_batches, save_weights
@@ -30,11 +31,10 @@ Clips = list[tuple[Clip, Emotion]]
 
 
 @dataclass(kw_only=True)
-class ExtractorRecipe(StageRecipe):
+class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, StageRecipe):
     """Train a Whisper-family encoder, a CLIP or SigLIP tower and their fusion to recognise the user's emotion."""
 
-    data: str = field(metadata={"help": "dialogues.jsonl with clips and emotions"})
-    audio_encoder: str = field(metadata={"help": "Whisper: hub name, folder, or a config .json to start from nothing"})
+    audio_encoder: str = field(metadata={"help": "Whisper: hub name, folder, or config .json to start from nothing"})
     vision_tower: str = field(metadata={"help": "CLIP or SigLIP: hub name, folder, or a config .json"})
     hidden_size: int = field(default=128, metadata={"help": "width of the fusion"})
     num_heads: int = field(default=4, metadata={"help": "attention heads of temporal and fusion layers"})
@@ -48,8 +48,7 @@ class ExtractorRecipe(StageRecipe):
     face_detector: str = field(
         default="", metadata={"help": "cut frames to the face: YuNet .onnx, cascade .xml, or a cascade OpenCV brings"}
     )
-    global_batch_size: int = field(default=16, metadata={"help": "clips an optimizer step, over all ranks"})
-    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
+    global_batch_size: int = 16
 
 
 RECIPES = [ExtractorRecipe, TrainingArguments]

@@ -14,62 +14,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import launch  # noqa: F401
 from launch.ends import MISTAKE
 from launch.folder_lock import hold
 from launch.orphan import DRIVER_PID
+from launch.pipeline_recipe import Pipeline, Stage, read_pipeline
 from launch.preflight import check_pipeline, format_briefly, format_checks, refuse
 from launch.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
-from launch.recipe import RecipeError, check_key, read_mapping
+from launch.recipe_file import RecipeError
 from launch.stage import main
 from launch.stage_state import stage_state
-from launch.tracking import PIPELINE_RUN_ID, TrackedRun, open_pipeline
+from launch.tracking import PIPELINE_RUN_ID, TrackedRun, open_pipeline, tracking_uri
 
-Launcher = Literal["accelerate", "python"]
 _RECORD = "pipeline.json"
 _DRIVER = "(driver)"  # what is neither in one stage nor in another: MLflow's tables, mostly
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage: a script of launch/, its recipe, and how it is started.
-
-    `verb` stands right after the script (`launch/data.py import`), `args` at the end, where they override the recipe.
-    """
-
-    name: str
-    script: str
-    config: str
-    launcher: Launcher = "accelerate"
-    accelerate_config: str | None = None
-    verb: str | None = None
-    args: tuple[str, ...] = ()
-
-    def command(self, python: str = "python", launcher: Sequence[str] = ("accelerate", "launch")) -> list[str]:
-        """Return the command as a user types it, or with the given interpreter in place of the short names."""
-        start = [python]
-        if self.launcher == "accelerate":
-            start = [*launcher]
-            start += [] if self.accelerate_config is None else ["--config_file", self.accelerate_config]
-        verb = [] if self.verb is None else [self.verb]
-        return [*start, self.script, *verb, *self.options]
-
-    @property
-    def options(self) -> list[str]:
-        """The recipe and what overrides it, as the script reads them."""
-        return ["--config", self.config, *self.args]
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """Stages in order, and the folder that holds their results and the report."""
-
-    name: str
-    output_dir: str
-    experiment: str
-    stages: tuple[Stage, ...]
 
 
 @dataclass
@@ -84,7 +44,7 @@ class StageRecord:
 def run(argv: Sequence[str] | None = None) -> None:
     """Run a pipeline; exit with the code of the first stage that fails."""
     arguments = _parse(argv)
-    pipeline = read_pipeline(Path(arguments.config))
+    pipeline = read_pipeline(Path(arguments.config), arguments.run)
     chosen = _choose(pipeline, arguments.first, arguments.only)
     start_s = time.monotonic()
     checks = check_pipeline(chosen)
@@ -114,44 +74,6 @@ def run(argv: Sequence[str] | None = None) -> None:
             _record(records, _DRIVER, time.monotonic() - start_s - in_stages_s, 0.0, is_done=True)
             _write_records(output_dir, records)
         _finish(pipeline, records, tracked)
-
-
-def read_pipeline(path: Path) -> Pipeline:
-    """Read a pipeline recipe and check that every file it names is there.
-
-    Raises:
-        RecipeError: a key is unknown or missing, a value has the wrong type, or a file does not exist.
-    """
-    recipe = read_mapping(path)
-    _check_keys(recipe, Pipeline, str(path))
-    _require(isinstance(recipe["stages"], list) and recipe["stages"], path, "'stages' must list at least one stage")
-    for key in ("name", "output_dir", "experiment"):
-        _require(isinstance(recipe[key], str) and recipe[key] != "", path, f"{key!r} must be a word")
-    stages = tuple(_read_stage(row, f"{path}: stage {number}") for number, row in enumerate(recipe["stages"], 1))
-    names = [stage.name for stage in stages]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    _require(not twice, path, f"two stages are named {twice[0] if twice else ''!r}; give each its own name")
-    return Pipeline(recipe["name"], recipe["output_dir"], recipe["experiment"], stages)
-
-
-def _read_stage(row: Any, where: str) -> Stage:
-    _require(isinstance(row, dict), where, "want `name`, `script` and `config`")
-    _check_keys(row, Stage, where)
-    launcher, args = row.get("launcher", "accelerate"), row.get("args", [])
-    _require(launcher in get_args(Launcher), where, f"launcher is {launcher!r}, want {' or '.join(get_args(Launcher))}")
-    _require(isinstance(args, list), where, "args must be a list, such as [--max_steps, 2]")
-    texts = {key: value for key, value in row.items() if key != "args"}
-    for key, value in texts.items():
-        _require(isinstance(value, str) and value != "", where, f"{key} is {value!r}, want text")
-    for number, arg in enumerate(args, 1):
-        _require(isinstance(arg, str | int | float), where, f"args: item {number} is {arg!r}, want a word or a number")
-    stage = Stage(**texts, args=tuple(str(arg) for arg in args))
-    is_plain = stage.launcher == "python"
-    _require(not (is_plain and stage.accelerate_config), where, "accelerate_config has no use with launcher: python")
-    for file in (stage.script, stage.config, stage.accelerate_config):
-        _require(file is None or Path(file).is_file(), where, f"{file}: no such file; run from the repository's root")
-    read_mapping(Path(stage.config))
-    return stage
 
 
 @dataclass(frozen=True)
@@ -232,7 +154,8 @@ def _finish(pipeline: Pipeline, records: Mapping[str, StageRecord], tracked: Tra
     for name in ("report.json", "report.html"):
         tracked.log_artifact(output_dir / name)
     print(f"\n{format_table(report)}\n\nCharts, examples and how each number was made: {output_dir / 'report.html'}")
-    print("Every run, loss and setting: make ui", flush=True)
+    store = f"mlflow ui --backend-store-uri {tracking_uri(output_dir)}"
+    print(f"Every run, loss and setting: {'make ui' if Path('Makefile').is_file() else store}", flush=True)
 
 
 class _Relay:
@@ -292,6 +215,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="a recipe such as recipes/quickstart/pipeline.yaml"
     )
+    parser.add_argument("--run", metavar="FOLDER", help="folder of the run, in place of what run.yaml says")
     parser.add_argument("--check", action="store_true", help="show what each stage would have, and start none")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="STAGE", help="leave out the stages before this one")
@@ -310,19 +234,6 @@ def _choose(pipeline: Pipeline, first: str | None, only: str | None) -> tuple[St
     if only is not None:
         return (pipeline.stages[names.index(only)],)
     return pipeline.stages if first is None else pipeline.stages[names.index(first) :]
-
-
-def _check_keys(row: Mapping[Any, Any], type_: type, where: str) -> None:
-    fields = dataclasses.fields(type_)
-    for key in row:
-        check_key(str(key), sorted(field.name for field in fields), where)
-    missing = [field.name for field in fields if field.default is dataclasses.MISSING and field.name not in row]
-    _require(not missing, where, f"missing {', '.join(missing)}")
-
-
-def _require(condition: object, where: object, message: str) -> None:
-    if not condition:
-        raise RecipeError(f"{where}: {message}")
 
 
 def _typed(tool: str) -> str:
@@ -370,6 +281,8 @@ def _write_records(output_dir: Path, records: Mapping[str, StageRecord]) -> None
     partial.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     partial.replace(output_dir / _RECORD)
 
+
+__all__ = ["Pipeline", "Stage", "read_pipeline", "run"]
 
 if __name__ == "__main__":
     main(run)

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from launch.pipeline_files import StageFiles, Writer
-from launch.recipe import RecipeError, declared, flag_value, read_mapping
+from launch.recipe import RecipeError, declared, read_mapping, said_output_dir
 from launch.stage_counts import StageCheck, check_stage
-from launch.stage_state import recipe_types
+from launch.stage_state import reads_recipe, recipe_types
 
 if TYPE_CHECKING:
-    from launch.pipeline import Stage
+    from launch.pipeline_recipe import Stage
 
 
 class PreflightError(ValueError):
@@ -71,16 +71,12 @@ def format_briefly(checks: Sequence[StageCheck]) -> str:
 
 def _check(stage: "Stage", files: StageFiles) -> StageCheck:
     check, script = StageCheck(stage.name), Path(stage.script)
-    if recipe_types(stage.script) is None:
-        return check
-    if stage.verb != ("import" if script.name == "data.py" else None):
+    if not reads_recipe(stage.script, stage.verb) or recipe_types(stage.script) is None:
         return check
     args = ["--output_dir" + arg[5:] if arg.split("=")[0] == "--out" else arg for arg in stage.args]
     recipe = check.attempt(_read, stage, args)
     if recipe is None:  # what it writes is noted all the same, so that the stages after it are not blamed
-        output_dir = flag_value(args, "--output_dir")
-        output_dir = read_mapping(Path(stage.config)).get("output_dir") if output_dir is None else output_dir
-        files.add(Writer(stage.name, script.name, None), str(output_dir))
+        files.add(Writer(stage.name, script.name, None), said_output_dir(["--config", stage.config, *args]))
         return check
     files.add(Writer(stage.name, script.name, recipe), recipe.output_dir)
     check_stage(check, script.name, recipe, _num_ranks(stage), files)

@@ -1,20 +1,24 @@
 """Recipes: one flat YAML file a stage, read strictly into typed dataclasses; flags on the command line win."""
 
 import dataclasses
-import difflib
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn
 
-import yaml
 from trl import TrlParser
 
 from compressor.fixed_settings import FIXED_IN_TRAINING, default_of, refuse_changed
+from launch.chosen_keys import ChosenBy, chosen_types, refuse_others
 from launch.credentials import receive_credentials, redact_mapping
+from launch.recipe_file import RecipeError, check_key, read_mapping
+from launch.recipe_help import format_help
+from launch.recipe_pieces import StageRecipe
+from launch.recipe_values import check_seeds, check_values
+from launch.run_names import Names, names_beside, says_run
+from launch.shipped import find_shipped
 
 # What every stage needs of transformers' TrainingArguments, where its own default would not do.
 _TRAINING_DEFAULTS = {
@@ -29,6 +33,7 @@ _TRAINING_DEFAULTS = {
 }
 
 
+_HELP = {"-h", "--help", "--help-all"}
 _NO_EVALUATION = "a training stage evaluates once, at its end; leave it out"
 _FIXED_IN_STAGES = {
     "num_train_epochs": "max_steps says how long a stage trains; set that",
@@ -51,55 +56,33 @@ _FIXED_IN_STAGES = {
 """Keys of transformers that a stage decides by itself: why, and the remedy."""
 
 
-# Keys of earlier versions, and what says the same now.
-_REPLACED = {
-    "match_marginals": "`marginals: near` for true, `marginals: free` for false",
-    "drop_surplus": "`marginals: equal` for true, `marginals: near` and `max_dropped_share: 0` for false",
-}
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be used as written; the message names the file, the key and the remedy."""
-
-
-@dataclass(kw_only=True)
-class StageRecipe:
-    """The keys of every stage."""
-
-    pipeline: str = field(default="default", metadata={"help": "name of the parent MLflow run"})
-    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
-    fresh: bool = field(
-        default=False, metadata={"help": "start anew; what output_dir holds is kept in a folder beside it"}
-    )
-
-    @property
-    def reads_clips(self) -> bool:
-        """Whether recordings go into the result, and not only the words about them."""
-        return True
-
-
 def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
     """Read `--config FILE [--key value ...]` into one instance of each dataclass.
 
     Args:
-        types: dataclasses whose fields are the known keys, together.
+        types: dataclasses whose fields are the known keys, together; a `ChosenBy` stands for the dataclass that the
+            recipe itself chooses, and for none where what it chooses has no keys of its own.
+            With `--help` or `--help-all` they are shown, and the process ends.
         argv: the arguments without the program's name; None takes them from the command line.
 
     Raises:
-        RecipeError: the file is missing or no mapping, a key is unknown (the nearest known one is named), or a
-            value does not convert.
+        RecipeError: the file is missing or no mapping, a key is unknown (the nearest known one is named) or belongs to
+            something that was not chosen, or a value does not convert.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(types, argv)
-    hardware = _cpu_settings() if any(_is_foreign(type_) for type_ in types) else {}
-    values = _said(parser, types, argv, hardware)
-    _refuse_fixed(types, values, _config_name(argv))
+    argv = sys.argv[1:] if argv is None else argv
+    if _HELP & set(argv):
+        _show_help(types, argv)
+        raise SystemExit(0)
+    said = _hear(types, argv)
+    hardware = _cpu_settings() if any(_is_foreign(type_) for type_ in said.types) else {}
+    parser = _parser(said, hardware)
+    _refuse_fixed(said, _values(parser, said))
     try:
-        recipes = tuple(parser.parse_args_and_config(argv))
+        recipes = tuple(parser.parse_args_into_dataclasses(said.flags))
     except (ValueError, TypeError) as error:
-        raise RecipeError(f"{_config_name(argv)}: {error}") from error
+        raise RecipeError(f"{said.where}: {error}") from error
     for recipe in recipes:
-        _check_values(recipe, _config_name(argv))
+        check_values(recipe, said.where)
         receive_credentials(recipe)
     return recipes
 
@@ -113,13 +96,13 @@ def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[d
 
     Args and errors: those of `read_recipe`, but for what only transformers and TRL find wrong in a value.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    values = _said(_parser(types, argv), types, argv, {})
-    _check_seeds(values, _config_name(argv))
-    _refuse_fixed(types, values, _config_name(argv))
+    said = _hear(types, sys.argv[1:] if argv is None else argv)
+    values = _values(_parser(said, {}), said)
+    check_seeds(values, said.where)
+    _refuse_fixed(said, values)
     kept: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
-    for type_ in types:
+    for type_ in said.types:
         fields = [field for field in dataclasses.fields(type_) if field.init]
         defaults |= {field.name: default_of(field) for field in fields}
         own = {field.name: values[field.name] for field in fields}
@@ -130,10 +113,22 @@ def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[d
             try:
                 recipe = type_(**own)
             except ValueError as error:
-                raise RecipeError(f"{_config_name(argv)}: {error}") from error
-            _check_values(recipe, _config_name(argv))
+                raise RecipeError(f"{said.where}: {error}") from error
+            check_values(recipe, said.where)
         kept |= own
     return kept, defaults
+
+
+def said_output_dir(argv: Sequence[str]) -> str:
+    """Return the `output_dir` that a command line and its recipe say, as far as one can tell where they are faulty."""
+    where, flags = find_shipped(_config_name(argv)), _without_config(argv)
+    config = read_mapping(Path(where)) if "--config" in argv else {}
+    flag = flag_value(flags, "--output_dir")
+    said = config.get("output_dir") if flag is None else flag
+    try:
+        return str(_names(Path(where), config, flags, where).fill(said, where))
+    except RecipeError:
+        return str(said)
 
 
 def resolved_keys(recipes: Iterable[Any]) -> dict[str, Any]:
@@ -171,35 +166,6 @@ def accumulation_steps(global_batch_size: int, micro_batch_size: int, num_ranks:
     return global_batch_size // per_step
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML file of `key: value` lines, without checking its keys.
-
-    Raises:
-        RecipeError: the file is missing, not YAML, or no mapping.
-    """
-    if not path.is_file():
-        raise RecipeError(f"{path}: no such recipe; those that come with the project lie under recipes/")
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(recipe, dict):
-        raise RecipeError(f"{path}: want one `key: value` a line")
-    return recipe
-
-
-def check_key(key: str, known: list[str], where: str) -> None:
-    """Refuse a key that is not known, naming the nearest one that is."""
-    if key in known:
-        return
-    if key in _REPLACED:
-        raise RecipeError(f"{where}: key {key!r} has been replaced: write {_REPLACED[key]}")
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise RecipeError(f"{where}: unknown key {key!r}; the nearest known key is {near[0]!r}")
-
-
 def flag_value(argv: Sequence[str], name: str) -> str | None:
     """Return the value of `--name value` or `--name=value`, the last one given."""
     value = None
@@ -209,6 +175,23 @@ def flag_value(argv: Sequence[str], name: str) -> str | None:
         elif argument.startswith(name + "="):
             value = argument.partition("=")[2]
     return value
+
+
+def _show_help(types: Sequence[Any], argv: Sequence[str]) -> None:
+    """Print the keys, on rank 0; of what a key chooses those that the command line says."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    where = find_shipped(_config_name(argv))
+    said = read_mapping(Path(where)) if "--config" in argv else {}
+    choices = [type_ for type_ in types if isinstance(type_, ChosenBy)]
+    for choice in choices:
+        said[choice.key] = flag_value(argv, f"--{choice.key}") or said.get(choice.key, choice.default)
+    concrete = chosen_types(types, said, where)
+    foreign = [type_ for type_ in concrete if _is_foreign(type_)]
+    notes = [f"Another {choice.key} has other keys: --{choice.key} NAME --help" for choice in choices]
+    print(format_help(concrete, {type_: _own_keys(type_) for type_ in foreign}, _TRAINING_DEFAULTS, notes))
+    if "--help-all" in argv:
+        print("\n" + "\n".join(_Parser([type_], add_help=False).format_help() for type_ in foreign))
 
 
 def _cpu_settings() -> dict[str, Any]:
@@ -224,31 +207,72 @@ def _cpu_settings() -> dict[str, Any]:
     return {"use_cpu": True} | ({"ddp_backend": "gloo"} if "LOCAL_RANK" in os.environ else {})
 
 
-def _parser(types: Sequence[Any], argv: Sequence[str]) -> "_Parser":
-    """Return a parser of the types' keys, after making sure that the file and the flags have no other."""
-    known = sorted(_known_to(types))
-    if "--config" in argv:
-        _check_file(argv, known)
-    _check_flags(argv, known)
-    return _Parser(list(types), description=(types[0].__doc__ or "").strip())
+@dataclass(frozen=True)
+class _Said:
+    """What a command line and its recipe say, before anything is made of it.
+
+    Attributes:
+        where: the recipe's path, or "command line"; for messages.
+        config: the recipe's keys, and those that its run says for it; every `${name}` is filled in.
+        flags: the command line without `--config FILE`, filled in likewise.
+        types: the dataclasses whose keys these are.
+    """
+
+    where: str
+    config: dict[str, Any]
+    flags: list[str]
+    types: list[type[Any]]
 
 
-def _said(
-    parser: "_Parser", types: Sequence[Any], argv: Sequence[str], more_defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return each key's value as it was said or is by default, before anything is made of them."""
-    config = read_mapping(Path(_config_name(argv))) if "--config" in argv else {}
-    parser.set_defaults_with_config(**_known_to(types, _TRAINING_DEFAULTS | dict(more_defaults) | config))
+def _hear(types: Sequence[Any], argv: Sequence[str]) -> _Said:
+    """Read the recipe that a command line names, and make sure that it and the flags say nothing unknown."""
+    where, flags = find_shipped(_config_name(argv)), _without_config(argv)
+    recipe = Path(where) if "--config" in argv else None
+    config = {} if recipe is None else read_mapping(recipe)
+    choices = [type_.key for type_ in types if isinstance(type_, ChosenBy)]
+    chosen = {key: text for key in choices if (text := flag_value(flags, f"--{key}")) is not None}
+    concrete = chosen_types(types, config | chosen, where)
+    known = sorted({field.name for type_ in concrete for field in dataclasses.fields(type_) if field.init})
+    for place, keys in ((where, config), ("command line", _flag_names(flags, known))):
+        for key in map(str, keys):
+            if key not in known:
+                refuse_others(key, types, config | chosen, place)
+                check_key(key, known, place)
+    names = _names(recipe, config, flags, where)
+    filled = {key: names.fill(value, f"{where}: {key}") for key, value in config.items()}
+    return _Said(where, names.shared() | filled, [_fill_flag(flag, names) for flag in flags], concrete)
+
+
+def _names(recipe: Path | None, config: Mapping[str, Any], flags: Sequence[str], where: str) -> Names:
+    """Return what `${name}` stands for: a flag `--run` comes first, then the recipe's own `run`, then `run.yaml`."""
+    run = flag_value(flags, "--run")
+    if run is None:
+        return names_beside(recipe, config.get("run"), where)
+    if not says_run(config) and not says_run(flags):
+        raise RecipeError(f"--run {run}: would rename nothing, for no value of {where} says ${{run}}; write it there")
+    return names_beside(recipe, run)
+
+
+def _fill_flag(flag: str, names: Names) -> str:
+    name, equals, value = flag.partition("=") if flag.startswith("--") else ("", "", flag)
+    return f"{name}{equals}{names.fill(value, 'command line')}"
+
+
+def _parser(said: _Said, more_defaults: Mapping[str, Any]) -> "_Parser":
+    """Return a parser of the flags whose defaults are what the recipe says."""
+    parser = _Parser(said.types, description=(said.types[0].__doc__ or "").strip())
+    known = {field.name for type_ in said.types for field in dataclasses.fields(type_)}
+    defaults = _TRAINING_DEFAULTS | dict(more_defaults) | said.config
+    parser.set_defaults_with_config(**{name: value for name, value in defaults.items() if name in known})
+    return parser
+
+
+def _values(parser: "_Parser", said: _Said) -> dict[str, Any]:
+    """Return each key's value as it was said or is by default."""
     try:
-        return vars(parser.parse_args(_without_config(argv)))
+        return vars(parser.parse_args(said.flags))
     except ValueError as error:
-        raise RecipeError(f"{_config_name(argv)}: {error}") from error
-
-
-def _known_to(types: Sequence[Any], values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return those of the values that are keys of the types; without values, every key."""
-    names = [field.name for type_ in types for field in dataclasses.fields(type_) if field.init]
-    return dict.fromkeys(names) if values is None else {name: values[name] for name in names if name in values}
+        raise RecipeError(f"{said.where}: {error}") from error
 
 
 class _Parser(TrlParser):
@@ -258,71 +282,19 @@ class _Parser(TrlParser):
         raise ValueError(message)
 
 
-def _check_values(recipe: Any, where: str) -> None:
-    """Refuse seeds, and values of another type than declared: argparse checks those of flags, not those of the file."""
-    _check_seeds(vars(recipe), where)
-    if hasattr(recipe, "to_sanitized_dict"):  # transformers' TrainingArguments checks and converts its own
-        return
-    for name, type_ in get_type_hints(type(recipe)).items():  # the parser rewrites the fields' own types
-        value = getattr(recipe, name)
-        if not _fits(value, type_):
-            raise RecipeError(f"{where}: {name} is {value!r}, want {' or '.join(_names(type_))}")
-
-
-def _check_seeds(values: Mapping[str, Any], where: str) -> None:
-    """Refuse seeds that NumPy and torch would refuse later."""
-    for name in ("seed", "data_seed"):
-        value = values.get(name)
-        if isinstance(value, int) and not 0 <= value < 2**32:
-            raise RecipeError(f"{where}: {name} is {value}, want a whole number from 0 to {2**32 - 1}")
-
-
-def _refuse_fixed(types: Sequence[Any], values: Mapping[str, Any], where: str) -> None:
+def _refuse_fixed(said: _Said, values: Mapping[str, Any]) -> None:
     """Refuse settings of transformers and TRL that would do nothing in a stage, or not what they say."""
-    for type_ in filter(_is_foreign, types):
+    for type_ in filter(_is_foreign, said.types):
         try:
             refuse_changed(values, type_, FIXED_IN_TRAINING | _FIXED_IN_STAGES | getattr(type_, "FIXED", {}))
         except ValueError as error:
-            raise RecipeError(f"{where}: {error}") from error
+            raise RecipeError(f"{said.where}: {error}") from error
 
 
-def _fits(value: Any, type_: Any) -> bool:
-    origin, parts = get_origin(type_), get_args(type_)
-    if origin is Literal:
-        return value in parts
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
-    if isinstance(value, bool):
-        return type_ is bool
-    return isinstance(value, int | float) if type_ is float else isinstance(value, type_)
-
-
-def _names(type_: Any) -> list[str]:
-    """Return what a type accepts, in words."""
-    origin, parts = get_origin(type_), get_args(type_)
-    if origin is Literal:
-        return [repr(part) for part in parts]
-    if origin in (Union, UnionType):
-        return [name for part in parts for name in _names(part)]
-    if origin is list:
-        return [f"a list of {' or '.join(_names(parts[0]))}"]
-    return ["nothing" if type_ is type(None) else type_.__name__]
-
-
-def _check_file(argv: Sequence[str], known: list[str]) -> None:
-    path = Path(_config_name(argv))
-    for key in read_mapping(path):
-        check_key(str(key), known, str(path))
-
-
-def _check_flags(argv: Sequence[str], known: list[str]) -> None:
-    for argument in argv:
-        if argument.startswith("--") and argument not in ("--config", "--help"):
-            name = argument[2:].split("=")[0].replace("-", "_")
-            if name.removeprefix("no_") not in known:
-                check_key(name, known, "command line")
+def _flag_names(flags: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the keys that flags name; `--no_decode` names `decode` where that is one."""
+    names = [flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")]
+    return [name.removeprefix("no_") if name.removeprefix("no_") in known else name for name in names]
 
 
 def _without_config(argv: Sequence[str]) -> list[str]:
@@ -362,12 +334,14 @@ def _plain(recipe: Any) -> dict[str, Any]:
 
 
 __all__ = [
+    "ChosenBy",
     "RecipeError",
     "accumulation_steps",
     "check_key",
     "read_mapping",
     "StageRecipe",
     "declared",
+    "flag_value",
     "read_recipe",
     "resolved_keys",
     "require_max_steps",

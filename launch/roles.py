@@ -34,7 +34,7 @@ _LAYOUT = (
 
 _COSMETIC = (
     # of the project's own recipes
-    "output_dir", "fresh", "pipeline", "experiment", "cache_dir", "workers",
+    "run", "output_dir", "fresh", "pipeline", "experiment", "cache_dir", "workers",
     "llm_key_variable", "llm_timeout_s", "llm_tries", "llm_first_pause_s", "llm_concurrency", "llm_max_requests",
     # of transformers' TrainingArguments and TRL's DPOConfig
     "run_name", "project", "report_to", "trackio_space_id", "disable_tqdm", "resume_from_checkpoint",

@@ -14,7 +14,7 @@ from compressor.fixed_settings import default_of
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
-from epo.data.replies import Reply, ReplyChoice, replies_of
+from epo.data.replies import Reply, replies_of
 from epo.data.selection import replies_of_split
 from epo.evaluation.text_recall import text_recall
 from epo.model.loading import join_parts, load_model
@@ -33,11 +33,22 @@ from epo.training.lora import (
     say_left_out,
     transposed_layers,
 )
+from epo.training.schedule import schedule_of
 from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
 from launch.pipeline_files import require_parts_named
 from launch.precision import require_precision
-from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.recipe import RecipeError, read_recipe
+from launch.recipe_pieces import (
+    BatchKeys,
+    ClipRepliesKeys,
+    ClipsKeys,
+    DataKeys,
+    LoraKeys,
+    PromptKeys,
+    StageRecipe,
+    WeightsKeys,
+)
 from launch.stage_folder import open_folder
 from launch.tracking import TrackedRun, open_run
 from launch.training import (
@@ -50,29 +61,23 @@ from launch.training import (
     placed_texts,
     plan_batches,
     save_weights,
-    schedule,
 )
 
 
 @dataclass(kw_only=True)
-class SftRecipe(StageRecipe):
+class SftRecipe(DataKeys, ClipRepliesKeys, PromptKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, StageRecipe):
     """Tune on gold replies: `input: text` a language model alone, `input: audio_visual` the whole model."""
 
-    data: str = field(metadata={"help": "dialogues.jsonl"})
     llm: str | None = field(default=None, metadata={"help": "hub name, folder, or config .json to start from nothing"})
     extractor: str | None = field(default=None, metadata={"help": "folder written by launch/extractor.py"})
     compressor: str | None = field(default=None, metadata={"help": "folder written by launch/compressor.py"})
     model: str | None = field(default=None, metadata={"help": "whole model to go on with, instead of the three parts"})
     pairs: str | None = field(default=None, metadata={"help": "pairs.jsonl: learn its chosen replies only"})
     input: Literal["text", "audio_visual"] = field(default="audio_visual", metadata={"help": "what the model reads"})
-    replies: ReplyChoice = field(default="last", metadata={"help": "learn each dialogue's last reply, or all"})
-    require_clip: bool = field(default=False, metadata={"help": "only replies to a turn with a clip"})
     trainable: list[str] = field(
         default_factory=lambda: ["lora_", "extractor", "clip_head", "clip_norm", "emotion_words", "compressor"],
         metadata={"help": "parts of parameter names that train"},
     )
-    lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA on the language model"})
-    lora_alpha: int = field(default=32, metadata={"help": "LoRA's alpha"})
     lora_dropout: float = field(default=0.0, metadata={"help": "dropout before LoRA"})
     compressor_learning_rate: float | None = field(
         default=None, metadata={"help": "its own rate; none: the common one"}
@@ -86,17 +91,13 @@ class SftRecipe(StageRecipe):
     clip_dropout: float | None = field(
         default=None, metadata={"help": "share of prompts without their clip; none: 0.08, and with `pairs` 0"}
     )
-    max_prompt_tokens: int = field(default=4096, metadata={"help": "oldest turns give way beyond it"})
-    system_prompt: str = field(default="", metadata={"help": "first message of every prompt"})
     prompt_parts: list[str] = field(
         default_factory=lambda: list(LAYOUT), metadata={"help": "what a prompt consists of, in order"}
     )
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
     min_fact_recall: float | None = field(
         default=None, metadata={"help": "text input: stop if the validation split's fact recall is lower"}
     )
-    global_batch_size: int = field(default=16, metadata={"help": "replies an optimizer step, over all ranks"})
-    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none decodes anew"})
+    global_batch_size: int = 16
 
     def __post_init__(self) -> None:
         """Refuse keys that would do nothing beside others.
@@ -154,7 +155,7 @@ def run() -> None:
     require_precision(recipe, args)
     require_parts_named(recipe)
     out = Path(args.output_dir)
-    num_samples = plan_batches(args, recipe.global_batch_size)
+    plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
     examples = _examples(recipe, dialogues)
     with open_folder(out, [recipe, args]) as folder:
@@ -164,7 +165,7 @@ def run() -> None:
         load_models_whole()
         with open_run(out.name, recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
             tune = _tune_text if recipe.input == "text" else _tune_model
-            dataset = schedule(examples, num_samples, args.seed, recipe.global_batch_size)
+            dataset = schedule_of(examples, args)
             results = tune(recipe, args, examples, dataset, dialogues, tracked)
             if stage.rank() == 0:
                 tracked.log_metrics(results)

@@ -21,6 +21,12 @@ def recipe_types(script: str) -> list[Any] | None:
     return getattr(importlib.import_module(f"launch.{path.stem}"), "RECIPES", None)
 
 
+def reads_recipe(script: str, verb: str | None) -> bool:
+    """Tell whether a command starts a stage of the project, which reads a recipe and knows `--run`."""
+    path = Path(script).resolve()
+    return path.parent == _HERE and verb == ("import" if path.name == "data.py" else None)
+
+
 def stage_state(script: str, options: Sequence[str]) -> State:
     """Compare what a stage's folder holds with what its recipe asks for, as the stage itself would.
 

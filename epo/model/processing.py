@@ -57,6 +57,7 @@ class EpoProcessor(ProcessorMixin):
         face_detector: see `ClipReader`.
         prompt_parts: what the model's prompts consist of, in order (`epo.prompts.layout`); saved with it, so that
             every stage renders what training rendered.
+        **kwargs: other settings of `ProcessorMixin`, such as `chat_template`.
     """
 
     def __init__(

@@ -64,6 +64,7 @@ _ALONE = {"extractor": None, "compressor": None, "lora_rank": None, "cache_dir":
 TEXT = {"input": "text", **_ALONE}
 WHOLE = {"model": "@model", "llm": None, "extractor": None, "compressor": None}
 COMMON = {
+    "run": Elsewhere("tests/launch/test_run_names.py::test_a_flag_renames_the_run_and_what_is_named_after_it"),
     "pipeline": Changed("other", "run"),
     "experiment": Changed("other", "run"),
     "fresh": Elsewhere("tests/launch/test_stage_folder.py::test_changed_data_is_named_and_nothing_is_lost"),
@@ -124,6 +125,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "clip_dropout": Changed(1.0, "batches"),
         "max_prompt_tokens": Changed(48, "batches", {"data": "@long"}),
         "system_prompt": Changed("Be kind.", "batches"),
+        "prompt_parts": Changed(["system", "clip", "memory", "words"], "batches"),
         "dtype": Changed("bfloat16", "model", {"bf16": True}),
         "min_fact_recall": Elsewhere("tests/launch/test_keys.py::test_a_language_model_that_repeats_too_little"),
         "cache_dir": Changed("@fresh_cache", "cached"),

@@ -178,8 +178,9 @@ def test_from_and_only(project):
         ({"outputdir": "x"}, r"pipeline.yaml: unknown key 'outputdir'; the nearest known key is 'output_dir'"),
         ({"stages": []}, "'stages' must list at least one stage"),
         ({"name": 3}, "'name' must be a word"),
-        ({"stages": ["a"]}, "stage 1: want `name`, `script` and `config`"),
-        ({"stages": [{"name": "a", "script": "stage.py"}]}, "stage 1: missing config"),
+        ({"stages": ["a"]}, "stage 1: want `name` and `script`"),
+        ({"stages": [{"name": "a"}]}, "stage 1: missing script"),
+        ({"stages": [{"name": "b", "script": "stage.py"}]}, "stage 1: b.yaml: no such file"),
         (
             {"stages": [{"name": "a", "script": "stage.py", "config": "a.yaml", "argz": []}]},
             "nearest known key is 'args'",

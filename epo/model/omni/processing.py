@@ -41,6 +41,7 @@ class OmniProcessor(ProcessorMixin):
         max_frames: most frames of a clip.
         max_frame_pixels: a frame's area after resizing, at most; 224 x 224 are 64 tokens for two frames (our choice).
         prompt_parts: what its prompts consist of, in order (`epo.prompts.layout`).
+        **kwargs: other settings of `ProcessorMixin`, such as `chat_template`.
     """
 
     def __init__(

@@ -1,0 +1,50 @@
+"""Recipe files: YAML of one `key: value` a line, and the keys that one may have."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Keys of earlier versions, and what says the same now.
+REPLACED = {
+    "match_marginals": "`marginals: near` for true, `marginals: free` for false",
+    "drop_surplus": "`marginals: equal` for true, `marginals: near` and `max_dropped_share: 0` for false",
+}
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used as written; the message names the file, the key and the remedy."""
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file of `key: value` lines, without checking its keys.
+
+    Raises:
+        RecipeError: the file is missing, not YAML, or no mapping.
+    """
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe; those that come with the project lie under recipes/")
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(recipe, dict):
+        raise RecipeError(f"{path}: want one `key: value` a line")
+    return recipe
+
+
+def check_key(key: str, known: Sequence[str], where: str) -> None:
+    """Refuse a key that is not known, naming the nearest one that is."""
+    if key in known:
+        return
+    if key in REPLACED:
+        raise RecipeError(f"{where}: key {key!r} has been replaced: write {REPLACED[key]}")
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise RecipeError(f"{where}: unknown key {key!r}; the nearest known key is {near[0]!r}")
+
+
+__all__ = ["REPLACED", "RecipeError", "check_key", "read_mapping"]

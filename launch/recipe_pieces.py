@@ -1,0 +1,122 @@
+"""Pieces of recipes: the keys that several stages have, each told once; a stage's recipe inherits the pieces it needs.
+
+A recipe may give a key another default; its help stays that of the piece. The docstring is the heading in `--help`,
+where pieces of one heading stand together.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from epo.data.replies import ReplyChoice
+
+
+@dataclass(kw_only=True)
+class StageRecipe:
+    """Run."""
+
+    run: str | None = field(
+        default=None, metadata={"help": "folder of the whole run, ${run} in values; mostly said in run.yaml"}
+    )
+    pipeline: str = field(default="default", metadata={"help": "its name in MLflow; unless said, that of the folder"})
+    experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
+    fresh: bool = field(default=False, metadata={"help": "start anew; what output_dir holds is kept beside it"})
+
+    @property
+    def reads_clips(self) -> bool:
+        """Whether recordings go into the result, and not only the words about them."""
+        return True
+
+
+@dataclass(kw_only=True)
+class OutputKeys:
+    """Run."""
+
+    output_dir: str = field(metadata={"help": "folder of the results"})
+
+
+@dataclass(kw_only=True)
+class DataKeys:
+    """Data."""
+
+    data: str = field(metadata={"help": "dialogues.jsonl"})
+
+
+@dataclass(kw_only=True)
+class PairsKeys:
+    """Data."""
+
+    pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
+
+
+@dataclass(kw_only=True)
+class RepliesKeys:
+    """Data."""
+
+    replies: ReplyChoice = field(default="last", metadata={"help": "each dialogue's last one, or all"})
+
+
+@dataclass(kw_only=True)
+class ClipRepliesKeys(RepliesKeys):
+    """Data."""
+
+    require_clip: bool = field(default=False, metadata={"help": "only replies to a turn with a clip"})
+
+
+@dataclass(kw_only=True)
+class PromptKeys:
+    """Prompts."""
+
+    max_prompt_tokens: int = field(default=4096, metadata={"help": "oldest turns give way beyond it"})
+    system_prompt: str = field(default="", metadata={"help": "first message of every prompt, the same in every stage"})
+
+
+@dataclass(kw_only=True)
+class LoraKeys:
+    """LoRA on the language model."""
+
+    lora_rank: int = field(default=16, metadata={"help": "its rank"})
+    lora_alpha: int = field(default=32, metadata={"help": "LoRA's alpha (not the loss's)"})
+
+
+@dataclass(kw_only=True)
+class WeightsKeys:
+    """How it runs."""
+
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
+
+
+@dataclass(kw_only=True)
+class BatchKeys:
+    """How it runs."""
+
+    global_batch_size: int = field(default=8, metadata={"help": "examples a step, over all ranks and micro-batches"})
+
+
+@dataclass(kw_only=True)
+class ClipsKeys:
+    """How it runs."""
+
+    cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none: decode anew"})
+
+
+@dataclass(kw_only=True)
+class SeedKeys:
+    """How it runs."""
+
+    seed: int = field(default=0, metadata={"help": "of every draw"})
+
+
+__all__ = [
+    "BatchKeys",
+    "ClipsKeys",
+    "DataKeys",
+    "LoraKeys",
+    "OutputKeys",
+    "PairsKeys",
+    "PromptKeys",
+    "RepliesKeys",
+    "ClipRepliesKeys",
+    "SeedKeys",
+    "StageRecipe",
+    "WeightsKeys",
+]
