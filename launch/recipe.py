@@ -289,6 +289,10 @@ class _Parser(TrlParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
+    def add_argument(self, *names: Any, role: str | None = None, **settings: Any) -> Any:
+        """Take a field's metadata, of which `role` is for launch/roles.py alone."""
+        return super().add_argument(*names, **settings)
+
 
 def _refuse_fixed(said: _Said, values: Mapping[str, Any]) -> None:
     """Refuse settings of transformers and TRL that would do nothing in a stage, or not what they say."""
