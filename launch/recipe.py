@@ -278,9 +278,10 @@ def _parser(said: _Said, more_defaults: Mapping[str, Any]) -> "_Parser":
 def _values(parser: "_Parser", said: _Said) -> dict[str, Any]:
     """Return each key's value as it was said or is by default."""
     try:
-        return vars(parser.parse_args(said.flags))
+        values: dict[str, Any] = vars(parser.parse_args(said.flags))
     except ValueError as error:
         raise RecipeError(f"{said.where}: {error}") from error
+    return values
 
 
 class _Parser(TrlParser):

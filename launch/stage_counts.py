@@ -130,7 +130,8 @@ def _dialogues(check: StageCheck, data: str, files: StageFiles) -> list[Dialogue
     """Return the dialogues of a file, None where they are not known or faulty."""
     check.waits_for = files.undecided(data)
     check.is_provisional = check.waits_for is not None
-    return check.attempt(files.dialogues, data, key="data")
+    dialogues: list[Dialogue] | None = check.attempt(files.dialogues, data, key="data")
+    return dialogues
 
 
 def _pairs_to_learn(check: StageCheck, recipe: Any, files: StageFiles) -> Any:

@@ -284,7 +284,7 @@ def test_the_quickstarts_parts_fit_each_other():
     from epo.model.clip_reader import ClipFeatures, ClipReader
     from epo.model.modeling import EpoForConditionalGeneration
     from epo.model.parts import build_compressor, build_extractor, load_llm, load_tokenizer
-    from epo.model.processing import add_placeholders
+    from epo.prompts.marks import add_placeholders
 
     folder = str(ROOT / "recipes" / "quickstart" / "parts")
     llm = load_llm(f"{folder}/llm.json", "float32")
