@@ -62,7 +62,8 @@ def _batches(
 
 
 def _logps(model: Any, inputs: dict[str, Any], labels: Tensor) -> Tensor:
-    return model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1).cpu().view(2, -1)
+    logps: Tensor = model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1).cpu().view(2, -1)
+    return logps
 
 
 def _joined(parts: list[Tensor]) -> Logps:
