@@ -14,7 +14,7 @@ STORE := runs/mlflow.db
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart smoke test test-quick test-oldest test-newest check lock ui clean
+.PHONY: help install quickstart smoke test test-quick test-oldest test-newest check docs lock ui clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -45,7 +45,10 @@ test-newest:  ## smoke run and tests with the newest versions that pyproject.tom
 	.venv-newest/bin/python launch/pipeline.py --config recipes/smoke/pipeline.yaml
 	.venv-newest/bin/python -m pytest
 
-lock:  ## resolve pyproject.toml anew and write requirements.lock
+docs: .venv-docs/installed  ## build the pages and an API reference as a site: site/index.html
+	.venv-docs/bin/python -I docs/site/build.py
+
+lock:  ## resolve pyproject.toml anew and write the lock files
 	$(ENVIRONMENT) lock
 
 check: $(INSTALLED)  ## check format, lint and types
@@ -59,11 +62,14 @@ ui: $(INSTALLED)  ## show the runs in MLflow at http://127.0.0.1:5000
 		--backend-store-uri sqlite:///$(STORE) --default-artifact-root runs/mlartifacts
 
 clean:  ## remove the quickstart's and the smoke run's results, caches and build leftovers; .venv* and other runs stay
-	rm -rf runs/quickstart runs/smoke build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf runs/quickstart runs/smoke site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 $(INSTALLED): pyproject.toml requirements.lock requirements-cuda.lock
 	$(ENVIRONMENT) locked
+
+.venv-docs/installed: requirements-docs.lock
+	$(ENVIRONMENT) docs
 
 .venv-oldest/installed: pyproject.toml
 	$(ENVIRONMENT) oldest

@@ -22,7 +22,7 @@ def forget_dtype(config: PreTrainedConfig) -> PreTrainedConfig:
 class MambaCompressorConfig(PreTrainedConfig):
     """Sizes of a `MambaCompressor`.
 
-    Args:
+    Attributes:
         backbone_config: configuration of the Mamba backbone, as a dict with `model_type` or a config object.
         num_memory_tokens: k, memory tokens a turn.
         output_size: width of the language model's embeddings.

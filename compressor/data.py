@@ -119,7 +119,7 @@ class CompressionCollator:
         """Build a batch from `{"history": History, "target_turn": int}`.
 
         Returns:
-            `input_ids` (B, T_h): histories with slots. `reply_ids`, `reply_labels` (B, T_r): memory placeholders,
+            `input_ids` (B, T_h), histories with slots. `reply_ids`, `reply_labels` (B, T_r), memory placeholders,
             the current words and the reply; only the reply is labelled. `text_ids`, `text_labels` (B, T_x), if
             `has_text`: the same with the history written out, as the teacher reads it. `turn_ids`, `turn_labels`
             (B, T_t): the placeholders of `target_turn` and that turn's words. `target_turn` int64 (B,).

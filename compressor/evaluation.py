@@ -22,7 +22,7 @@ def memory_report(
     """Measure memories on held-out histories.
 
     Returns:
-        `reply_nll`: of the reply given its own memories, and `reply_nll_shuffled`: given another dialogue's, both
+        `reply_nll`, of the reply given its own memories, and `reply_nll_shuffled`, given another dialogue's, both
         in nats a token; what the memory tells is the gap. `history_tokens` and `memory_tokens` a dialogue: what its
         whole history adds to the prompt, as text with all that the chat template writes around it, and as memories;
         `history_reduction` is the share saved. Empty where there are no histories.

@@ -55,18 +55,14 @@ SEAMS = {
         "DPOTrainer._is_vlm is set by a ProcessorMixin, and without an image column rows and collator stay ours",
         "epo.training.trainer",
     ),
-    "batch_keys": Seam(
+    "dpo_numbers": Seam(
         "trl",
-        "DPOTrainer passes every key of a batch but completion_mask to policy and reference",
-        "epo.training.collate",
+        "DPOTrainer.log averages the lists in _metrics['train' or 'eval'], and _total_train_tokens counts tokens",
+        "epo.training.trainer",
     ),
-    "chosen_first": Seam(
-        "trl", "DPOTrainer takes the first half of a batch as chosen, the second as rejected", "epo.training.collate"
-    ),
-    "loss_types": Seam(
+    "no_checkpointing": Seam(
         "trl",
-        "DPOTrainer._compute_loss sums the loss types sigmoid (DPO) and sft (chosen NLL, the mean over the batch's "
-        "tokens) by the loss_weights it finds at each batch",
+        "trl.models.utils.disable_gradient_checkpointing(model, kwargs) is a context without checkpoints",
         "epo.training.trainer",
     ),
     "fused_head": Seam(
@@ -119,7 +115,9 @@ SEAMS = {
         "transformers", "CLIP and SigLIP towers give the patches last, row by row", "epo.model.extractor"
     ),
     "tower_weights": Seam(
-        "transformers", "CLIP and SigLIP models hold their tower, with its own names, as vision_model", "epo.model.parts"
+        "transformers",
+        "CLIP and SigLIP models hold their tower, with its own names, as vision_model",
+        "epo.model.parts",
     ),
     "pil_processors": Seam(
         "transformers",

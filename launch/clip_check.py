@@ -6,11 +6,11 @@ from compressor.progress import show_progress
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
 from epo.data.probe import probe_media
-from epo.model.clip_reader import ClipReader
+from epo.model.family import ClipSource
 from launch.ranks import gather_shares, share
 
 
-def read_clips_first(clips: Iterable[Clip | None], reader: ClipReader, cache: ClipCache) -> None:
+def read_clips_first(clips: Iterable[Clip | None], reader: ClipSource, cache: ClipCache) -> None:
     """Read every clip there is once, each rank its share.
 
     With a cache the clips are decoded into it, which the first epoch would have to do anyway; without one only the
@@ -33,7 +33,7 @@ def read_clips_first(clips: Iterable[Clip | None], reader: ClipReader, cache: Cl
         )
 
 
-def _read(clip: Clip, reader: ClipReader, cache: ClipCache) -> None:
+def _read(clip: Clip, reader: ClipSource, cache: ClipCache) -> None:
     if cache.is_kept:
         reader.read(clip, cache)
         return

@@ -18,6 +18,7 @@ from epo.data.selection import replies_of_split, with_history
 from epo.model.parts import build_compressor, load_llm, load_tokenizer
 from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
+from epo.training.schedule import schedule_of
 from launch.precision import require_precision
 from launch.recipe import read_recipe
 from launch.recipe_pieces import BatchKeys, DataKeys, PromptKeys, RepliesKeys, StageRecipe, WeightsKeys
@@ -32,7 +33,6 @@ from launch.training import (
     placed_texts,
     plan_batches,
     save_weights,
-    schedule,
 )
 
 
@@ -66,7 +66,7 @@ def run() -> None:
     recipe, args = read_recipe(RECIPES)
     require_precision(recipe, args)
     out = Path(args.output_dir)
-    num_samples = plan_batches(args, recipe.global_batch_size)
+    plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
     replies = replies_of_split(dialogues, "train", recipe.data, recipe.replies)
     examples = with_history(replies, "train", recipe.data)
@@ -74,7 +74,7 @@ def run() -> None:
         print(f"{len(replies) - len(examples)} of {len(replies)} training replies have no past turn: left out")
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
-            _train(recipe, args, dialogues, examples, num_samples, folder)
+            _train(recipe, args, dialogues, examples, folder)
 
 
 def _train(
@@ -82,7 +82,6 @@ def _train(
     args: TrainingArguments,
     dialogues: list[Dialogue],
     examples: list[Reply],
-    num_samples: int,
     folder: StageFolder,
 ) -> None:
     out = folder.path
@@ -118,7 +117,7 @@ def _train(
         trainer = CompressorTrainer(
             model=compressor,
             args=args,
-            train_dataset=schedule(examples, num_samples, args.seed, recipe.global_batch_size),
+            train_dataset=schedule_of(examples, args),
             data_collator=CurriculumCollator(histories, curriculum, collator),
             callbacks=[tracked.callback()],
             llm=llm,

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 
 import launch  # noqa: F401
 from launch import stage
@@ -41,9 +42,9 @@ _VERBS = {
 }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Dispatch on the verb, the first argument."""
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
         return

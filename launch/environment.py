@@ -1,4 +1,4 @@
-"""Make a virtual environment for the Makefile: from the lock, or at either end of the ranges of pyproject.toml.
+"""Make a virtual environment for the Makefile: from a lock, or at either end of the ranges of pyproject.toml.
 
 Run by whatever Python a machine has, before the project is installed: standard library only, and no syntax newer than
 Python 3.8, so that an interpreter that does not fit is told so in one line. Any failure is one line and exit code 2.
@@ -22,10 +22,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 CUDA_LOCK = ROOT / "requirements-cuda.lock"
+DOCS_LOCK = ROOT / "requirements-docs.lock"
 # The lock is resolved with the first: what fits the oldest Python has files for the later ones too, not the other way.
 PYTHONS = ((3, 11), (3, 12), (3, 13))
-FOLDERS = {"locked": ROOT / ".venv", "oldest": ROOT / ".venv-oldest", "newest": ROOT / ".venv-newest"}
-STAMP = "installed"  # in the environment's folder, written last; holds "locked", "oldest" or "newest"
+FOLDERS = {
+    "locked": ROOT / ".venv",
+    "docs": ROOT / ".venv-docs",
+    "oldest": ROOT / ".venv-oldest",
+    "newest": ROOT / ".venv-newest",
+}
+STAMP = "installed"  # in the environment's folder, written last; holds "locked", "docs", "oldest" or "newest"
 
 _OWN_NAME = "epo-trainer"
 _PROJECT = ".[dev]"
@@ -37,6 +43,9 @@ _LOCK_HEADER = """\
 _CUDA_HEADER = """\
 # What torch's CUDA build brings besides requirements.lock. Constraints: with a CPU build none of it is installed.
 # Written by `make lock`.
+"""
+_DOCS_HEADER = """\
+# What `make docs` installs: every package of .venv-docs, which builds the site. Written by `make lock`.
 """
 
 # What pip prints when something fails, and what to tell the user; the first that is found counts. A lost connection
@@ -86,7 +95,13 @@ class EnvironmentFault(ValueError):
 
 def main() -> None:
     """Do what the command line says; end with exit code 2 and one line if it cannot be done."""
-    actions = {"locked": install_locked, "oldest": install_oldest, "newest": install_newest, "lock": refresh_lock}
+    actions = {
+        "locked": install_locked,
+        "docs": install_docs,
+        "oldest": install_oldest,
+        "newest": install_newest,
+        "lock": refresh_locks,
+    }
     parser = argparse.ArgumentParser(description="Make .venv from the lock, or an environment at an end of the ranges.")
     parser.add_argument("action", choices=actions)
     action = parser.parse_args().action
@@ -129,6 +144,11 @@ def install_locked() -> None:
     _install("locked", lines, f"the {len(read_lock(LOCK))} packages of {LOCK.name}")
 
 
+def install_docs() -> None:
+    """Make `.venv-docs`, which holds what builds the site and not the project."""
+    _install("docs", ["-r", str(DOCS_LOCK)], f"the {len(read_lock(DOCS_LOCK))} packages of {DOCS_LOCK.name}")
+
+
 def install_oldest() -> None:
     """Make `.venv-oldest` with the lower bound of every direct dependency."""
     bounds = lower_bounds((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -144,20 +164,20 @@ def install_newest() -> None:
     _install("newest", lines, "the newest that pyproject.toml admits")
 
 
-def refresh_lock() -> None:
-    """Resolve pyproject.toml anew in a throw-away environment and write both lock files."""
+def refresh_locks() -> None:
+    """Resolve pyproject.toml anew in a throw-away environment and write the lock files."""
     if sys.version_info[:2] != PYTHONS[0]:
         oldest = ".".join(map(str, PYTHONS[0]))
         raise EnvironmentFault(f"the lock is made by Python {oldest}: make lock BASE_PYTHON=python{oldest}")
     before, cuda_before = read_lock(LOCK), read_lock(CUDA_LOCK)
+    docs_before = read_lock(DOCS_LOCK) if DOCS_LOCK.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder, report, log = Path(scratch, "venv"), Path(scratch, "report.json"), ROOT / ".lock.log"
+        folder, log = Path(scratch, "venv"), ROOT / ".lock.log"
         log.unlink(missing_ok=True)
         python = _make_venv(folder, log)
         _pip(python, log, "install", "--upgrade", "pip", "setuptools")
-        dry_run = ["install", "--dry-run", "--ignore-installed", "--report", str(report)]
-        _pip(python, log, *dry_run, _PROJECT, "pip", "setuptools")
-        packages = resolved_versions(json.loads(report.read_text(encoding="utf-8")))
+        packages = _resolve(python, log, _PROJECT, "pip", "setuptools")
+        docs = _resolve(python, log, "--group", "docs")
         cuda = {name: version for name, version in packages.items() if name.startswith(_CUDA_NAMES)}
         if not cuda and packages["torch"] != before.get("torch"):
             raise EnvironmentFault(
@@ -166,16 +186,21 @@ def refresh_lock() -> None:
             )
         cuda = cuda or cuda_before
         packages = {name: version for name, version in packages.items() if name not in cuda}
-        new_lock = Path(scratch, LOCK.name)
-        _write_lock(new_lock, _LOCK_HEADER, packages)
+        new_locks = [Path(scratch, LOCK.name), Path(scratch, DOCS_LOCK.name)]
+        _write_lock(new_locks[0], _LOCK_HEADER, packages)
+        _write_lock(new_locks[1], _DOCS_HEADER, docs)
         for version in PYTHONS[1:]:
-            # Without --no-deps pip would want wheels of everything, and two packages come as source.
-            target = ["--no-deps", "--target", scratch, "--python-version", ".".join(map(str, version))]
-            _pip(python, log, *dry_run, *target, "-r", str(new_lock))
-        shutil.copy(new_lock, LOCK)
+            for new_lock in new_locks:
+                # Without --no-deps pip would want wheels of everything, and two packages come as source.
+                target = ["--no-deps", "--target", scratch, "--python-version", ".".join(map(str, version))]
+                _pip(python, log, "install", "--dry-run", "--ignore-installed", *target, "-r", str(new_lock))
+        for new_lock in new_locks:
+            shutil.copy(new_lock, ROOT / new_lock.name)
     _write_lock(CUDA_LOCK, _CUDA_HEADER, cuda)
     log.unlink()
     _print_changes({**cuda_before, **before}, {**cuda, **packages})
+    _print_changes(docs_before, docs)
+    print("now: make check smoke test docs")
 
 
 def read_lock(path: Path) -> dict[str, str]:
@@ -236,13 +261,21 @@ def _install(kind: str, arguments: list[str], what: str) -> None:
     log = folder / "install.log"
     (folder / STAMP).unlink(missing_ok=True)
     python = _make_venv(folder, log)
-    print(f"{folder.name}: installing {what}; this takes minutes, {log.relative_to(ROOT)} has the details", flush=True)
+    print(f"{folder.name}: installing {what}; this may take minutes; see {log.relative_to(ROOT)}", flush=True)
     locked = read_lock(LOCK)
     # First, because the pip that comes with Python knows no --build-constraint, which fixes the build backend too.
     _pip(python, log, "install", *(f"{name}=={locked[name]}" for name in ("pip", "setuptools")))
     _pip(python, log, "install", "--build-constraint", str(LOCK), *arguments)
     (folder / STAMP).write_text(kind + "\n")
     print(f"{folder.name}: ready after {time.monotonic() - start_s:.0f} s")
+
+
+def _resolve(python: Path, log: Path, *wanted: str) -> dict[str, str]:
+    """Return the versions that pip would install into an empty environment."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch, "report.json")
+        _pip(python, log, "install", "--dry-run", "--ignore-installed", "--report", str(report), *wanted)
+        return resolved_versions(json.loads(report.read_text(encoding="utf-8")))
 
 
 def _make_venv(folder: Path, log: Path) -> Path:
@@ -304,7 +337,6 @@ def _print_changes(before: dict[str, str], after: dict[str, str]) -> None:
         old, new = before.get(name, "none"), after.get(name, "none")
         if old != new:
             print(f"{name}: {old} -> {new}")
-    print(f"{LOCK.name} and {CUDA_LOCK.name}: {len(after)} packages; now: make check smoke test")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from compressor.seams import load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
-from epo.model.loading import load_model
+from epo.model.family import load_of_family
 from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
+from epo.training.schedule import schedule_of
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
 from launch.precision import require_precision
@@ -22,7 +23,7 @@ from launch.recipe import read_recipe
 from launch.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, PairsKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
-from launch.training import check_words, fit, named, open_corpus, open_pairs, placed_texts, plan_batches, schedule
+from launch.training import check_words, fit, named, open_corpus, open_pairs, placed_texts, plan_batches
 
 
 @dataclass(kw_only=True)
@@ -40,13 +41,13 @@ def run() -> None:
     recipe, args = read_recipe(RECIPES)
     require_precision(recipe, args)
     out = Path(args.output_dir)
-    num_samples = plan_batches(args, recipe.global_batch_size)
+    plan_batches(args, recipe.global_batch_size)
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
     pairs = open_pairs(recipe.pairs, by_id)
     pairs_to_learn(pairs, recipe.pairs, recipe.data)
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
-            _train(recipe, args, pairs, by_id, num_samples, folder)
+            _train(recipe, args, pairs, by_id, folder)
 
 
 def _train(
@@ -54,13 +55,12 @@ def _train(
     args: EpoArguments,
     pairs: list[PreferencePair],
     by_id: dict[str, Dialogue],
-    num_samples: int,
     folder: StageFolder,
 ) -> None:
     train, validation = (pairs_of_split(pairs, split) for split in ("train", "validation"))
     out = folder.path
     load_models_whole()
-    model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
+    model, processor = load_of_family(recipe.model, recipe.dtype, args.bf16)
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     check_words(processor.tokenizer, placed_texts(recipe.data, by_id.values()))
     check_words(
@@ -72,7 +72,7 @@ def _train(
         trainer = EpoTrainer(
             model=model,
             args=args,
-            train_dataset=schedule([p.reply for p in train], num_samples, args.seed, recipe.global_batch_size),
+            train_dataset=schedule_of([pair.reply for pair in train], args),
             data_collator=PairCollator(train, build),
             processing_class=processor,
             callbacks=[tracked.callback()],

@@ -26,7 +26,7 @@ from launch.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
 from launch.recipe_file import RecipeError
 from launch.stage import main
 from launch.stage_state import stage_state
-from launch.tracking import PIPELINE_RUN_ID, TrackedRun, open_pipeline
+from launch.tracking import PIPELINE_RUN_ID, TrackedRun, open_pipeline, tracking_uri
 
 _RECORD = "pipeline.json"
 _DRIVER = "(driver)"  # what is neither in one stage nor in another: MLflow's tables, mostly
@@ -154,7 +154,8 @@ def _finish(pipeline: Pipeline, records: Mapping[str, StageRecord], tracked: Tra
     for name in ("report.json", "report.html"):
         tracked.log_artifact(output_dir / name)
     print(f"\n{format_table(report)}\n\nCharts, examples and how each number was made: {output_dir / 'report.html'}")
-    print("Every run, loss and setting: make ui", flush=True)
+    store = f"mlflow ui --backend-store-uri {tracking_uri(output_dir)}"
+    print(f"Every run, loss and setting: {'make ui' if Path('Makefile').is_file() else store}", flush=True)
 
 
 class _Relay:

@@ -14,6 +14,7 @@ from compressor.fixed_settings import FIXED_IN_TRAINING, default_of, refuse_chan
 from launch.chosen_keys import ChosenBy, chosen_types, refuse_others
 from launch.credentials import receive_credentials, redact_mapping
 from launch.recipe_file import RecipeError, check_key, read_mapping
+from launch.recipe_help import format_help
 from launch.recipe_pieces import StageRecipe
 from launch.recipe_values import check_seeds, check_values
 from launch.run_names import Names, names_beside, says_run
@@ -32,6 +33,7 @@ _TRAINING_DEFAULTS = {
 }
 
 
+_HELP = {"-h", "--help", "--help-all"}
 _NO_EVALUATION = "a training stage evaluates once, at its end; leave it out"
 _FIXED_IN_STAGES = {
     "num_train_epochs": "max_steps says how long a stage trains; set that",
@@ -60,13 +62,18 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
     Args:
         types: dataclasses whose fields are the known keys, together; a `ChosenBy` stands for the dataclass that the
             recipe itself chooses, and for none where what it chooses has no keys of its own.
+            With `--help` or `--help-all` they are shown, and the process ends.
         argv: the arguments without the program's name; None takes them from the command line.
 
     Raises:
         RecipeError: the file is missing or no mapping, a key is unknown (the nearest known one is named) or belongs to
             something that was not chosen, or a value does not convert.
     """
-    said = _hear(types, sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    if _HELP & set(argv):
+        _show_help(types, argv)
+        raise SystemExit(0)
+    said = _hear(types, argv)
     hardware = _cpu_settings() if any(_is_foreign(type_) for type_ in said.types) else {}
     parser = _parser(said, hardware)
     _refuse_fixed(said, _values(parser, said))
@@ -168,6 +175,23 @@ def flag_value(argv: Sequence[str], name: str) -> str | None:
         elif argument.startswith(name + "="):
             value = argument.partition("=")[2]
     return value
+
+
+def _show_help(types: Sequence[Any], argv: Sequence[str]) -> None:
+    """Print the keys, on rank 0; of what a key chooses those that the command line says."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    where = find_shipped(_config_name(argv))
+    said = read_mapping(Path(where)) if "--config" in argv else {}
+    choices = [type_ for type_ in types if isinstance(type_, ChosenBy)]
+    for choice in choices:
+        said[choice.key] = flag_value(argv, f"--{choice.key}") or said.get(choice.key, choice.default)
+    concrete = chosen_types(types, said, where)
+    foreign = [type_ for type_ in concrete if _is_foreign(type_)]
+    notes = [f"Another {choice.key} has other keys: --{choice.key} NAME --help" for choice in choices]
+    print(format_help(concrete, {type_: _own_keys(type_) for type_ in foreign}, _TRAINING_DEFAULTS, notes))
+    if "--help-all" in argv:
+        print("\n" + "\n".join(_Parser([type_], add_help=False).format_help() for type_ in foreign))
 
 
 def _cpu_settings() -> dict[str, Any]:
@@ -273,7 +297,7 @@ def _refuse_fixed(said: _Said, values: Mapping[str, Any]) -> None:
 
 def _flag_names(flags: Sequence[str], known: Sequence[str]) -> list[str]:
     """Return the keys that flags name; `--no_decode` names `decode` where that is one."""
-    names = [flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--") and flag != "--help"]
+    names = [flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")]
     return [name.removeprefix("no_") if name.removeprefix("no_") in known else name for name in names]
 
 
@@ -321,6 +345,7 @@ __all__ = [
     "read_mapping",
     "StageRecipe",
     "declared",
+    "flag_value",
     "read_recipe",
     "resolved_keys",
     "require_max_steps",

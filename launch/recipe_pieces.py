@@ -1,6 +1,7 @@
 """Pieces of recipes: the keys that several stages have, each told once; a stage's recipe inherits the pieces it needs.
 
-A recipe may give a key another default. The help of such a key is that of its piece.
+A recipe may give a key another default; its help stays that of the piece. The docstring is the heading in `--help`,
+where pieces of one heading stand together.
 """
 
 from dataclasses import dataclass, field
@@ -11,9 +12,11 @@ from epo.data.replies import ReplyChoice
 
 @dataclass(kw_only=True)
 class StageRecipe:
-    """The run that a stage belongs to."""
+    """Run."""
 
-    run: str | None = field(default=None, metadata={"help": "folder of the whole run; values say ${run} for it"})
+    run: str | None = field(
+        default=None, metadata={"help": "folder of the whole run, ${run} in values; mostly said in run.yaml"}
+    )
     pipeline: str = field(default="default", metadata={"help": "its name in MLflow; unless said, that of the folder"})
     experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
     fresh: bool = field(default=False, metadata={"help": "start anew; what output_dir holds is kept beside it"})
@@ -26,35 +29,35 @@ class StageRecipe:
 
 @dataclass(kw_only=True)
 class OutputKeys:
-    """Where results go."""
+    """Run."""
 
     output_dir: str = field(metadata={"help": "folder of the results"})
 
 
 @dataclass(kw_only=True)
 class DataKeys:
-    """What is learnt from or answered."""
+    """Data."""
 
     data: str = field(metadata={"help": "dialogues.jsonl"})
 
 
 @dataclass(kw_only=True)
 class PairsKeys:
-    """Preference pairs."""
+    """Data."""
 
     pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
 
 
 @dataclass(kw_only=True)
 class RepliesKeys:
-    """Which replies."""
+    """Data."""
 
     replies: ReplyChoice = field(default="last", metadata={"help": "each dialogue's last one, or all"})
 
 
 @dataclass(kw_only=True)
 class ClipRepliesKeys(RepliesKeys):
-    """Which replies."""
+    """Data."""
 
     require_clip: bool = field(default=False, metadata={"help": "only replies to a turn with a clip"})
 
@@ -77,28 +80,28 @@ class LoraKeys:
 
 @dataclass(kw_only=True)
 class WeightsKeys:
-    """Precision."""
+    """How it runs."""
 
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
 
 
 @dataclass(kw_only=True)
 class BatchKeys:
-    """The batch of an optimizer step."""
+    """How it runs."""
 
     global_batch_size: int = field(default=8, metadata={"help": "examples a step, over all ranks and micro-batches"})
 
 
 @dataclass(kw_only=True)
 class ClipsKeys:
-    """Recordings."""
+    """How it runs."""
 
     cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded features; none: decode anew"})
 
 
 @dataclass(kw_only=True)
 class SeedKeys:
-    """Chance."""
+    """How it runs."""
 
     seed: int = field(default=0, metadata={"help": "of every draw"})
 

@@ -31,6 +31,7 @@ from epo.training.lora import (
     say_left_out,
     transposed_layers,
 )
+from epo.training.schedule import schedule_of
 from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
 from launch.pipeline_files import require_parts_named
@@ -58,7 +59,6 @@ from launch.training import (
     placed_texts,
     plan_batches,
     save_weights,
-    schedule,
 )
 
 
@@ -150,7 +150,7 @@ def run() -> None:
     require_precision(recipe, args)
     require_parts_named(recipe)
     out = Path(args.output_dir)
-    num_samples = plan_batches(args, recipe.global_batch_size)
+    plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data)
     examples = _examples(recipe, dialogues)
     with open_folder(out, [recipe, args]) as folder:
@@ -160,7 +160,7 @@ def run() -> None:
         load_models_whole()
         with open_run(out.name, recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
             tune = _tune_text if recipe.input == "text" else _tune_model
-            dataset = schedule(examples, num_samples, args.seed, recipe.global_batch_size)
+            dataset = schedule_of(examples, args)
             results = tune(recipe, args, examples, dataset, dialogues, tracked)
             if stage.rank() == 0:
                 tracked.log_metrics(results)

@@ -149,8 +149,7 @@ def _count_import(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     check.unit = "dialogues"
     from launch.data_verbs.importing import check_recipe
 
-    settings = check.attempt(builtin_settings, recipe)
-    if settings is not None:
+    if recipe.corpus != "builtin" or check.attempt(builtin_settings, recipe) is not None:
         check.attempt(check_recipe, recipe)
     if check.errors:
         return

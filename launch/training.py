@@ -1,7 +1,7 @@
 """What the training stages share: exact batches, resuming, and how a finished part is saved."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer, Tra
 
 from launch import stage
 from compressor.chat import chat_format
-from compressor.curriculum import ScheduledDataset
 from compressor.fitting import PromptTooLong, memory_prompt
 from compressor.seams import gather_together
 from epo.data.dialogue import DataError, Dialogue, read_dialogues
@@ -39,12 +38,6 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
         global_batch_size, args.per_device_train_batch_size, stage.num_ranks()
     )
     return args.max_steps * global_batch_size
-
-
-def schedule(examples: Sequence[Reply], num_samples: int, seed: int, global_batch_size: int) -> ScheduledDataset:
-    """Return the order of training on replies, those with histories of like length together."""
-    lengths = [sum(len(turn.text) for turn in example.history) for example in examples]
-    return ScheduledDataset(len(examples), num_samples, seed, lengths, global_batch_size)
 
 
 def fit(trainer: Trainer) -> dict[str, float]:

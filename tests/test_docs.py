@@ -96,7 +96,7 @@ def test_readme_holds_the_quickstart_block_and_both_commands():
 
 def test_ci_runs_what_the_readme_promises_and_ends_with_pytest():
     lines = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("make ")]
-    assert lines == ["make check", "make smoke", "make test"]
+    assert lines == ["make check", "make docs", "make smoke", "make test"]
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
     recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert recipe is not None and recipe.group(1).strip() == "$(PYTHON) -m pytest"
@@ -109,6 +109,7 @@ def test_make_and_github_install_from_the_lock():
     )
     for target in ("quickstart", "smoke", "test", "test-quick", "check"):
         assert f"\n{target}: $(INSTALLED)  ##" in makefile
+    assert "\n.venv-docs/installed: requirements-docs.lock\n\t$(ENVIRONMENT) docs\n" in makefile
     assert "pip install" not in makefile, "launch/environment.py installs"
     ci, newest = (yaml.safe_load((ROOT / ".github/workflows" / name).read_text()) for name in ("ci.yml", "newest.yml"))
     assert "requirements.lock" in str(ci["jobs"]) and ".ci/run" in str(ci["jobs"])

@@ -17,11 +17,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from launch import environment, tested_versions
-from launch.environment import CUDA_LOCK, LOCK, PYTHONS, EnvironmentFault, explain, lower_bounds, read_lock
+from launch.environment import CUDA_LOCK, DOCS_LOCK, LOCK, PYTHONS, EnvironmentFault, explain, lower_bounds, read_lock
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "launch" / "environment.py"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 # What docs/gpu.md and docs/preferences.md install into .venv by hand.
 _BY_HAND = ("mamba-ssm", "causal-conv1d", "sentence-transformers", "wheel")
 
@@ -60,7 +61,7 @@ def closure(roots, variables, is_followed):
 # The lock itself
 
 
-@pytest.mark.parametrize("path", [LOCK, CUDA_LOCK], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [LOCK, CUDA_LOCK, DOCS_LOCK], ids=lambda path: path.name)
 def test_a_lock_is_lines_of_name_and_version(path):
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     assert len(lines) > 10 and len({line.split("==")[0] for line in lines}) == len(lines)
@@ -80,6 +81,14 @@ def test_the_lock_holds_every_dependency_within_its_range():
         wanted = Requirement(line)
         if wanted.name != PROJECT["name"]:
             assert locked[canonicalize_name(wanted.name)] in wanted.specifier, line
+
+
+def test_the_lock_of_the_site_holds_what_builds_it_and_not_the_project():
+    locked = read_lock(DOCS_LOCK)
+    for line in PYPROJECT["dependency-groups"]["docs"]:
+        wanted = Requirement(line)
+        assert locked[canonicalize_name(wanted.name)] in wanted.specifier, line
+    assert not {PROJECT["name"], "torch", "transformers"} & locked.keys()
 
 
 def test_a_lost_lock_is_told_with_the_remedy(tmp_path):

@@ -11,7 +11,7 @@ def chance_levels(wanted: Sequence[str]) -> tuple[float, float]:
     """Return what knowing only the label distribution gives.
 
     Returns:
-        (majority, sum_p2): the score of always giving the commonest label, and that of drawing labels at random
+        (majority, sum_p2), the score of always giving the commonest label, and that of drawing labels at random
         from the same distribution (sum of p squared), which is what clips shuffled between dialogues should give.
 
     Raises:

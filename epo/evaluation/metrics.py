@@ -23,7 +23,7 @@ def fact_recall(replies: Sequence[str], facts: Sequence[Sequence[str]]) -> float
         facts: for each reply the strings it has to contain; may be empty for some.
 
     Returns:
-        A share in [0, 1]: found facts over all facts, so a reply with two facts counts twice.
+        A share in [0, 1], found facts over all facts, so a reply with two facts counts twice.
 
     Raises:
         ValueError: the lengths differ, or there is no fact at all.

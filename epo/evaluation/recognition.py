@@ -42,7 +42,7 @@ def recognise(
 
     Returns:
         `accuracy` and `macro_f1` of the fused head, `audio_only` and `video_only` accuracy of the single-modality
-        heads, `confusion`, counts[true][predicted] in the order of `EMOTIONS`, and three levels of chance on the very
+        heads, `confusion`, `counts[true][predicted]` in the order of `EMOTIONS`, and three levels of chance on the very
         same labels: `majority`, always the commonest; `sum_p2`, labels drawn from their distribution; and `shuffled`,
         what the fused head scores where each clip is judged by another clip's label: the mean over all ways to
         exchange labels that leave no clip its own, None for a single clip.

@@ -12,7 +12,7 @@ from compressor.text import IGNORE
 from epo.model.family import bare, family_of
 from epo.preferences.pair import PreferencePair
 from epo.training.collate import PairCollator, PromptBuilder
-from epo.training.losses import implicit_reward
+from epo.training.objective import implicit_reward
 
 Logps = tuple[Tensor, Tensor]
 """Log-probabilities of chosen and of rejected replies, float32 (N,) each, in nats."""

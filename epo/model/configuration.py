@@ -19,7 +19,7 @@ def _as_config(value: Any, default_type: str) -> PreTrainedConfig:
 class ExtractorConfig(PreTrainedConfig):
     """Sizes of the `EmotionExtractor`.
 
-    Args:
+    Attributes:
         audio_config: a Whisper configuration; only its encoder is built.
         vision_config: configuration of a CLIP or SigLIP vision tower.
         hidden_size: width of the fusion.
@@ -65,7 +65,7 @@ class ExtractorConfig(PreTrainedConfig):
 class EpoConfig(PreTrainedConfig):
     """Configuration of `EpoForConditionalGeneration`: a language model, an extractor, a compressor.
 
-    Args:
+    Attributes:
         text_config: configuration of any causal language model.
         extractor_config: an `ExtractorConfig`.
         compressor_config: a `MambaCompressorConfig`.

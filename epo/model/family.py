@@ -1,6 +1,8 @@
 """Model families: what trainers and evaluation may ask of a model and of its processor, and which family one is of."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -76,10 +78,15 @@ class Family(Protocol):
     Attributes:
         model_class: name of the class whose instances, and those of its subclasses, are of this family.
         processor_class: name of the class of their processors, which are `DialogueProcessor`s.
+        model_type: what `config.json` of a saved model says.
     """
 
     model_class: str
     processor_class: str
+    model_type: str
+
+    def load(self, folder: str, dtype: str, bf16: bool) -> tuple[Any, DialogueProcessor]:
+        """Load model and processor from one folder, all weights in `dtype`; `bf16` says what it is computed with."""
 
     def prepare_scoring(self, model: nn.Module) -> None:
         """Let `model(**batch, labels=labels, fused_lm_head=True)` return `TokenScores` of the labels.
@@ -125,6 +132,32 @@ def family_of(model: Any) -> Family:
     raise FamilyError(
         f"the model is a {names[0]}, of no model family; want one of {known}: join a language model with extractor and "
         "compressor by EpoForConditionalGeneration.from_parts, or write a family for it (docs/families.md)"
+    )
+
+
+def load_of_family(folder: str, dtype: str = "float32", bf16: bool = False) -> tuple[Any, DialogueProcessor]:
+    """Load a whole model and its processor from a folder, of whatever family it is.
+
+    Args:
+        folder: of the model.
+        dtype: of all its weights, whatever they were saved in.
+        bf16: whether it will be computed with in bfloat16 whatever its weights are.
+
+    Raises:
+        FamilyError: it holds a model of no family.
+        PartError: it holds no model, or not all of it.
+    """
+    try:
+        kind = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return FAMILIES.get("composed").load(folder, dtype, bf16)  # which says what is not there
+    for family in FAMILIES.all().values():
+        if family.model_type == kind:
+            return family.load(folder, dtype, bf16)
+    known = ", ".join(f"{family.model_type!r} ({name})" for name, family in FAMILIES.all().items())
+    raise FamilyError(
+        f"{folder}: holds a model of type {kind!r}, of no model family; want one of {known}: make one with "
+        "launch/sft.py, or write a family for it (docs/families.md)"
     )
 
 

@@ -101,6 +101,7 @@ class EpoProcessor(ProcessorMixin):
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
         face_detector: see `ClipReader`.
+        **kwargs: other settings of `ProcessorMixin`, such as `chat_template`.
     """
 
     def __init__(

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers.utils import ModelOutput
+
+from compressor.text import IGNORE
 
 
 @dataclass
@@ -43,3 +46,28 @@ def token_scores(logits: Tensor, targets: Tensor, places: Tensor) -> TokenScores
         return values.new_zeros(places.shape).index_put(where, values)
 
     return TokenScores(table(log_probs), table(entropy), table(mean), table(is_top1))
+
+
+def sequence_logps(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """Sum the log-probability of each answer: the plain reference for `token_scores`.
+
+    Args:
+        logits_BTV: scores before softmax; reduced in float32.
+        labels_BT: int64 ids, position t predicted from t - 1; IGNORE marks prompt, media and padding.
+
+    Returns:
+        float32 (B,), in nats.
+
+    Raises:
+        ValueError: a row has no answer token, or shapes disagree.
+
+    Source: Rafailov et al. 2023, arXiv 2305.18290, eq. 7.
+    """
+    if logits_BTV.shape[:2] != labels_BT.shape:
+        raise ValueError(f"logits are {tuple(logits_BTV.shape)}, labels {tuple(labels_BT.shape)}; want (B, T) alike")
+    targets = labels_BT[:, 1:]
+    empty = (targets == IGNORE).all(dim=1).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"rows {empty} have no answer token; a reply is empty or was cut away")
+    scores = logits_BTV[:, :-1].float().transpose(1, 2)
+    return -functional.cross_entropy(scores, targets, ignore_index=IGNORE, reduction="none").sum(dim=1)

@@ -107,7 +107,7 @@ def kept_within(allowed_GE: NDArray[np.bool_], counts_G: Counts, own_G: Counts, 
         max_dropped: most replies that may be left out.
 
     Returns:
-        int64 (G,), at most `counts_G`: those of `largest_matched` where they are enough, and otherwise the replies
+        int64 (G,), at most `counts_G`; those of `largest_matched` where they are enough, and otherwise the replies
         whose chosen and rejected emotions can be brought nearest, all but `max_dropped` of them or a few more.
 
     It is the circulation of `largest_matched` with a way from each emotion to each other that costs its use. The one

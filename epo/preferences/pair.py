@@ -49,13 +49,13 @@ class PreferencePair:
 
 
 def read_pairs(
-    path: str | Path, dialogues: Mapping[str, Dialogue], findings: Findings | None = None
+    path: str | Path, dialogues: Mapping[str, Dialogue] | Iterable[Dialogue], findings: Findings | None = None
 ) -> list[PreferencePair]:
     """Read and validate a pairs file.
 
     Args:
         path: JSONL, one pair a line.
-        dialogues: the dialogues the pairs point into, by id.
+        dialogues: those that the pairs point into, by id or as they come.
         findings: hears of notes and faults; None stops at the first fault.
 
     Raises:
@@ -63,7 +63,8 @@ def read_pairs(
             malformed, its turn is no assistant turn after a user turn, a reply is empty, or both replies are the same,
             and `findings` says to stop. The message starts with `path:line`.
     """
-    pairs = [pair for _, pair in scan_pairs(path, dialogues, StopAtFault() if findings is None else findings)]
+    by_id = dialogues if isinstance(dialogues, Mapping) else {dialogue.id: dialogue for dialogue in dialogues}
+    pairs = [pair for _, pair in scan_pairs(path, by_id, StopAtFault() if findings is None else findings)]
     if not pairs:
         raise DataError(f"{path}: holds no pair; see report.json beside it for what was dropped and why")
     return pairs
@@ -120,12 +121,8 @@ def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> int:
 
 
 def pairs_of_split(pairs: Iterable[PreferencePair], split: Split) -> list[PreferencePair]:
-    """Return the pairs of one split as they are learnt.
-
-    A pair without an emotion on both sides, as in human rankings, is learnt without labels: a label on one side only
-    would tell the sides apart. (Our choice.)
-    """
-    return [_both_or_neither_labelled(pair) for pair in pairs if pair.reply.split == split]
+    """Return the pairs of one split as they are learnt."""
+    return [with_labels_on_both_or_neither(pair) for pair in pairs if pair.reply.split == split]
 
 
 def pairs_to_learn(pairs: Collection[PreferencePair], path: str, data: str) -> list[PreferencePair]:
@@ -156,7 +153,11 @@ def is_same_text(first: str, second: str) -> bool:
     return comparison_form(first) == comparison_form(second)
 
 
-def _both_or_neither_labelled(pair: PreferencePair) -> PreferencePair:
+def with_labels_on_both_or_neither(pair: PreferencePair) -> PreferencePair:
+    """Return a pair as it is learnt: one with an emotion on one side only, as in human rankings, has none on either.
+
+    A label on one side only would tell the sides apart. (Our choice.)
+    """
     if pair.chosen_emotion is not None and pair.rejected_emotion is not None:
         return pair
     return replace(pair, reply=replace(pair.reply, emotion=None), rejected_emotion=None)
@@ -169,5 +170,6 @@ __all__ = [
     "pairs_to_learn",
     "read_pairs",
     "scan_pairs",
+    "with_labels_on_both_or_neither",
     "write_pairs",
 ]

@@ -64,12 +64,12 @@ class Examiner:
         """Measure a rejected reply against the gold one.
 
         Returns:
-            - emotion_distance: of the two labels in the valence-arousal plane, in [0, 2.83];
-            - emotion_divergence: total variation of the emotions read from the two texts, in [0, 1];
-            - similarity: token F1 of the two texts, in [0, 1];
-            - length_ratio: tokens of the rejected reply over tokens of the gold one;
-            - script_share: share of the rejected reply's letters that are in the gold's main script, in [0, 1]. It
-              stands for a language check: it tells Chinese from English, not German from English.
+            emotion_distance, of the two labels in the valence-arousal plane, in [0, 2.83];
+            emotion_divergence, total variation of the emotions read from the two texts, in [0, 1];
+            similarity, token F1 of the two texts, in [0, 1];
+            length_ratio, tokens of the rejected reply over tokens of the gold one;
+            script_share, share of the rejected reply's letters that are in the gold's main script, in [0, 1]. The last
+            stands for a language check: it tells Chinese from English, not German from English.
 
         Source: our choice.
         """

@@ -65,8 +65,8 @@ def judge_pairs(report: Mapping[str, Any]) -> dict[str, Any]:
         report: what `report.json` holds besides: the reader's quality, and the summary of each split.
 
     Returns:
-        level: "unfit" where a number speaks against the pairs, else "unproven" where one is missing or cannot be
-        trusted, else "fit"; title: the same in words; reasons: the heaviest first.
+        level, "unfit" where a number speaks against the pairs, else "unproven" where one is missing or cannot be
+        trusted, else "fit"; title, the same in words; reasons, the heaviest first.
     """
     reasons = _reader_reasons(report)
     for split, summary in report["splits"].items():

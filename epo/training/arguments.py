@@ -1,11 +1,13 @@
 """What may be set of an EPO run: TRL's settings without those that would make another objective of it."""
 
+import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trl import DPOConfig
 
 from compressor.fixed_settings import FIXED_IN_TRAINING, refuse_changed
+from epo.training.objective import TERMS
 
 _LOSS = "EPO fixes the loss; set beta and alpha instead"
 _LENGTH = (
@@ -14,6 +16,10 @@ _LENGTH = (
 _REFERENCE = "the reference is the policy without its LoRA, read beside it at each step; leave it out"
 _ROWS = "the collator makes the rows; leave it out"
 _MODEL = "the recipe's `model` names a folder that is loaded without code from elsewhere; leave it out"
+
+
+class ObjectiveError(ValueError):
+    """Settings that make no objective; names the key."""
 
 
 @dataclass
@@ -25,6 +31,7 @@ class EpoArguments(DPOConfig):
 
     Raises:
         FixedSettingError: a key was set that EPO fixes; names it and the remedy.
+        ObjectiveError: `extra_terms` is no mapping of terms to weights.
     """
 
     FIXED: ClassVar[dict[str, str]] = {
@@ -42,6 +49,9 @@ class EpoArguments(DPOConfig):
 
     beta: float = field(default=0.1, metadata={"help": "how far the policy may go from the reference; higher: less"})
     alpha: float = field(default=1.0, metadata={"help": "weight of the gold reply's NLL, in nats a token"})
+    extra_terms: dict[str, float] = field(
+        default_factory=dict, metadata={"help": "further terms of the objective by name, with their weights"}
+    )
     loss_type: list[str] = field(default_factory=lambda: ["sigmoid", "sft"], metadata={"help": "fixed"})
     loss_weights: list[float] | None = field(default=None, metadata={"help": "fixed: 1 and alpha"})
     router_aux_loss_coef: float | None = field(default=0.0, metadata={"help": "fixed"})
@@ -51,9 +61,22 @@ class EpoArguments(DPOConfig):
 
     def __post_init__(self) -> None:
         """Refuse what would not be EPO, and say the rest of the objective in TRL's words."""
+        _check_terms(self.extra_terms)
         weights = [1.0, self.alpha]
         if self.loss_weights == weights:
             self.loss_weights = None
         refuse_changed(vars(self), EpoArguments, self.FIXED | FIXED_IN_TRAINING)
         self.loss_weights = weights
         super().__post_init__()
+
+
+def _check_terms(extra: Any) -> None:
+    if not isinstance(extra, dict):
+        raise ObjectiveError(
+            f"extra_terms is {extra!r}, want a mapping of terms to their weights, such as {{name: 0.1}}"
+        )
+    for name, weight in extra.items():
+        if TERMS.get(name).weight is not None:
+            raise ObjectiveError(f"extra_terms: {name} is EPO's own term; its weight is 1, or alpha: leave it out here")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise ObjectiveError(f"extra_terms: the weight of {name} is {weight!r}, want a finite number")

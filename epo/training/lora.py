@@ -89,7 +89,7 @@ def finish_lora(
         transposed: of `transposed_layers`.
 
     Returns:
-        The state dict of the model without LoRA layers, and `EpoConfig.low_rank` of it: None where the weights took
+        The state dict of the model without LoRA layers, and `EpoConfig.low_rank` of it, None where the weights took
         all of it in.
     """
     finished = {

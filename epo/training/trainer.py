@@ -1,19 +1,30 @@
 """Emotional Preference Optimization: a thin subclass of TRL's DPOTrainer for batches with memories and clips."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
 
 from compressor.curriculum import ScheduledDataset
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
+from compressor.text import IGNORE
+from epo.data.cache import ClipCache
 from epo.model.family import bare, family_of, require_processor
+from epo.model.token_scores import TokenScores
+from epo.preferences.pair import PreferencePair, with_labels_on_both_or_neither
 from epo.training.arguments import EpoArguments
+from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.lora import lora_config
+from epo.training.objective import PairScores, objective
+from epo.training.pair_numbers import pair_sums
+from epo.training.schedule import schedule_of
 
 
 class ReferenceDriftError(ValueError):
@@ -35,18 +46,31 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
     """
 
     def __init__(
-        self, model: PreTrainedModel, *, args: EpoArguments, train_dataset: ScheduledDataset, **kwargs: Any
+        self,
+        model: PreTrainedModel,
+        *,
+        args: EpoArguments,
+        train_dataset: Sequence[PreferencePair] | ScheduledDataset,
+        processing_class: Any = None,
+        data_collator: Any = None,
+        peft_config: Any = None,
+        **kwargs: Any,
     ) -> None:
         """Make a trainer.
 
         Args:
-            model: of any model family (`epo.model.family`), such as `EpoForConditionalGeneration`.
+            model: of any model family (`epo.model.family`), such as `EpoForConditionalGeneration`; PEFT's LoRA may be
+                on it already.
             args: the settings; `beta` and `alpha` are the objective's.
-            train_dataset: which pair is learnt when, by its index.
-            kwargs: of TRL's `DPOTrainer`: `data_collator`, `processing_class`, `peft_config`, ...
+            train_dataset: the pairs to learn, in an order that the seed decides; or a schedule of indices into the
+                pairs of `data_collator`.
+            processing_class: the model's processor.
+            data_collator: a `PairCollator`; pairs bring their own.
+            peft_config: of the LoRA; None for one of rank 16 on every linear layer of the language model.
+            kwargs: of TRL's `DPOTrainer`: `callbacks`, `optimizers`, ...
 
         Raises:
-            NotEpoError: settings or data are of TRL's own kinds.
+            NotEpoError: settings or data are of TRL's own kinds, or no number of steps is set.
             FamilyError: the model is of no family, or the processor, or the collator's, of another one.
             ReferenceDriftError: weights beside the LoRA would train.
         """
@@ -55,16 +79,25 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
                 f"args is a {type(args).__name__}, with which this would be plain DPO; want "
                 "epo.training.arguments.EpoArguments, which says what EPO minimises"
             )
-        if not isinstance(train_dataset, ScheduledDataset):
-            raise NotEpoError(
-                f"train_dataset is a {type(train_dataset).__name__}, whose last batch of a pass is a short one; want "
-                "compressor.curriculum.ScheduledDataset, in which every global batch is exact"
-            )
         self._family = family_of(model)
-        for processor in (kwargs.get("processing_class"), getattr(kwargs.get("data_collator"), "processor", None)):
-            if processor is not None:
-                require_processor(self._family, processor)
-        super().__init__(model, args=args, train_dataset=schedule_rows(train_dataset), **kwargs)
+        for processor in filter(None, (processing_class, getattr(data_collator, "processor", None))):
+            require_processor(self._family, processor)
+        if not isinstance(train_dataset, ScheduledDataset):
+            _require_pairs(train_dataset, args)
+            pairs = [with_labels_on_both_or_neither(pair) for pair in train_dataset]
+            data_collator = PairCollator(pairs, PromptBuilder(processing_class, ClipCache(None)))
+            train_dataset = schedule_of([pair.reply for pair in pairs], args)
+        if peft_config is None and not isinstance(model, PeftModel):
+            peft_config = lora_config(model, rank=16, alpha=32, dropout=0.0)
+        super().__init__(
+            model,
+            args=args,
+            train_dataset=schedule_rows(train_dataset),
+            processing_class=processing_class,
+            data_collator=data_collator,
+            peft_config=peft_config,
+            **kwargs,
+        )
         for model in filter(None, (self.model, self.ref_model)):
             self._family.prepare_scoring(bare(model))
         keep_trained_in_float32(self.model)
@@ -103,26 +136,67 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return TRL's loss after making sure that it is finite on every rank.
-
-        TRL's NLL is the mean over the tokens of this batch. Weighted by the batch's share of all tokens of the step,
-        times the number of batches that are averaged, their mean is the mean over all tokens.
+        """Return the loss of a batch after making sure that it is finite on every rank.
 
         Args:
             model: policy.
             inputs: a batch of `PairCollator`.
-            return_outputs: whether to return outputs too.
+            return_outputs: whether to return the scores too.
             num_items_in_batch: gold tokens of the whole step, None where this batch is all there is.
         """
         inputs = self._encode_context_once(inputs)
-        alpha: Any = self.args.alpha
-        if num_items_in_batch is not None:
-            num_batches = self.current_gradient_accumulation_steps * self.args.world_size
-            alpha = alpha * num_batches * _num_gold_tokens(inputs) / num_items_in_batch
-        self.loss_weights = [1.0, alpha]
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        require_finite(result[0] if return_outputs else result, self.state.global_step)
-        return result
+        scores, outputs = self._score_pairs(model, inputs)
+        loss, terms = objective(scores, self.args, self._token_weight(inputs, num_items_in_batch))
+        require_finite(loss, self.state.global_step)
+        self._count(scores, outputs, inputs, terms)
+        return (loss, outputs) if return_outputs else loss
+
+    def _score_pairs(self, model: Any, inputs: dict[str, Any]) -> tuple[PairScores, TokenScores]:
+        """Let policy and reference read a batch; the reference is the policy without its LoRA."""
+        completion_mask = inputs["completion_mask"]
+        labels = inputs["input_ids"].masked_fill(completion_mask == 0, IGNORE)
+        batch = {key: value for key, value in inputs.items() if key != "completion_mask"}
+        batch |= {"labels": labels, "use_cache": False, "fused_lm_head": True}
+        outputs = model(**batch)
+        checkpointing = self.args.gradient_checkpointing_kwargs
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
+            if self.ref_model is None:
+                with self.accelerator.unwrap_model(self.model).disable_adapter():
+                    base = self.model(**batch)
+            else:
+                base = self.ref_model(**batch)
+        chosen, rejected = outputs.log_probs.sum(dim=1).chunk(2)
+        base_chosen, base_rejected = base.log_probs.sum(dim=1).chunk(2)
+        is_chosen = completion_mask[:, 1:].chunk(2)[0].bool()
+        tokens = outputs.log_probs.chunk(2)[0][is_chosen]
+        return PairScores(chosen, rejected, base_chosen, base_rejected, tokens), outputs
+
+    def _token_weight(self, inputs: dict[str, Any], num_tokens: Any) -> Callable[[float], Any]:
+        """Return what makes the average of batches' means over tokens the mean over the tokens of all batches.
+
+        A mean is weighted by its batch's share of all tokens of the step, times the number of batches averaged.
+        """
+        if num_tokens is None:
+            return float
+        num_batches = self.current_gradient_accumulation_steps * self.args.world_size
+        return lambda weight: weight * num_batches * _num_gold_tokens(inputs) / num_tokens
+
+    def _count(
+        self, scores: PairScores, outputs: TokenScores, inputs: dict[str, Any], terms: dict[str, Tensor]
+    ) -> None:
+        """Add a batch's numbers to those that `log` averages, over all ranks, under TRL's names and the terms' own."""
+        mode = "train" if self.model.training else "eval"
+        one = torch.ones((), device=scores.chosen_logps.device)
+        with torch.no_grad():
+            sums = pair_sums(scores, outputs, inputs, self.args.beta)
+            sums |= {f"terms/{name}": (value, one) for name, value in terms.items()}
+            sums["num_tokens"] = (inputs["attention_mask"].sum().float(), one)
+            totals = self.accelerator.reduce(torch.stack([torch.stack(pair) for pair in sums.values()]), "sum").tolist()
+        for name, (value, count) in zip(sums, totals, strict=True):
+            self._metrics[mode][name].append(value / count if count > 0 else 0.0)
+        if mode == "train":
+            self._total_train_tokens += round(totals[-1][0])
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
     def _encode_context_once(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Encode clips and histories once for policy and reference: what is frozen gives both the same."""
@@ -133,6 +207,15 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
 
     def _bare_model(self) -> Any:
         return bare(self.accelerator.unwrap_model(self.model))
+
+
+def _require_pairs(train_dataset: Any, args: EpoArguments) -> None:
+    strange = next((item for item in train_dataset if not isinstance(item, PreferencePair)), None)
+    if strange is not None or not len(train_dataset):
+        what = "is empty" if strange is None else f"holds a {type(strange).__name__}"
+        raise NotEpoError(f"train_dataset {what}; want pairs, such as epo.read_pairs returns")
+    if args.max_steps <= 0:
+        raise NotEpoError("max_steps is not set; it says how long to train: every global batch is exact, no pass ends")
 
 
 def schedule_rows(schedule: ScheduledDataset) -> Dataset:

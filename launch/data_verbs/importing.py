@@ -11,58 +11,80 @@ from typing import Any
 
 from epo.data.corpora.builtin import BuiltinCorpus, write_builtin_corpus
 from epo.data.corpora.importing import import_corpus, missing_splits
-from epo.data.corpora.listing import corpora, option_types
+from epo.data.corpora.listing import corpora
 from epo.data.corpora.report import ImportReport, OnError
 from epo.data.splits import SplitBy, SplitShares
-from launch.recipe import RecipeError, read_recipe
-from launch.recipe_pieces import OutputKeys, StageRecipe
+from launch.recipe import ChosenBy, RecipeError, flag_value, read_recipe
+from launch.recipe_pieces import OutputKeys, SeedKeys, StageRecipe
 from launch.stage_folder import open_folder
 from launch.tracking import open_run
 
 
 @dataclass(kw_only=True)
-class ImportRecipe(OutputKeys, StageRecipe):
+class ImportRecipe(SeedKeys, OutputKeys, StageRecipe):
     """Read a corpus as downloaded, or write the built-in one, into a folder with `dialogues.jsonl` and `media/`."""
 
     corpus: str = field(
         default="builtin",
-        metadata={"help": "which corpus, of those listed above; docs/corpora.md shows how each must lie"},
+        metadata={"help": "whose folder is read; docs/corpora.md shows how each must lie"},
     )
     root: str | None = field(default=None, metadata={"help": "the corpus folder; not for builtin"})
     on_error: OnError = field(
-        default="stop",
-        metadata={
-            "help": "stop at the first fault; or skip: leave out and count the label, clip, turn or row that is broken "
-            "(a dialogue only if it has no id of its own or no turn left)"
-        },
+        default="stop", metadata={"help": "at the first fault, or leave out and count the label, clip or turn"}
     )
     validation_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
     test_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
-    split_by: SplitBy = field(
-        default="group", metadata={"help": "what is never torn apart: dialogues of one group (speaker, show), or none"}
-    )
-    min_split: int = field(
-        default=1, metadata={"help": "dialogues that validation and test have at least, if it can be"}
-    )
-    decode: bool = field(
-        default=True, metadata={"help": "read every clip as training will, to find what is broken; no: only open them"}
-    )
+    split_by: SplitBy = field(default="group", metadata={"help": "what is never torn apart (a group: speaker, show)"})
+    min_split: int = field(default=1, metadata={"help": "dialogues that validation and test have at least"})
+    decode: bool = field(default=True, metadata={"help": "read each clip to find broken ones; no: only open them"})
     workers: int = field(default=2, metadata={"help": "processes that write or read clips"})
 
 
-RECIPES = [ImportRecipe, BuiltinCorpus, *option_types()]
-"""The keys of an import: its own, the built-in corpus's, and those that only one corpus has."""
+_BUILTIN_SIZES = dataclasses.make_dataclass(
+    "BuiltinSizes",
+    [
+        (entry.name, entry.type, field(default=entry.default, metadata=entry.metadata))
+        for entry in dataclasses.fields(BuiltinCorpus)
+        if entry.name != "seed"
+    ],
+    namespace={"__doc__": BuiltinCorpus.__doc__},
+)
+"""The keys of the built-in corpus; its seed is a key of every import, whose splits it draws."""
+
+
+def _options_of(corpus: str) -> type[Any] | None:
+    """Return the keys that only one corpus has.
+
+    Raises:
+        RecipeError: no such corpus; names the nearest.
+    """
+    if corpus == "builtin":
+        return _BUILTIN_SIZES
+    if corpus not in corpora():
+        near = difflib.get_close_matches(corpus, _names(), n=1, cutoff=0.0)[0]
+        known = ", ".join(_names())
+        raise RecipeError(f"corpus: {corpus!r} is not known, the nearest is {near!r}; want one of {known}")
+    return corpora()[corpus].options
+
+
+def _names() -> list[str]:
+    return ["builtin", *corpora()]
+
+
+RECIPES = [ImportRecipe, ChosenBy("corpus", "builtin", _options_of, _names)]
+"""The keys of an import: its own, and those that only its corpus has."""
 
 
 def run(argv: Sequence[str]) -> None:
     """Write the corpus that a recipe names, unless this very recipe was finished before."""
     argv = ["--output_dir" + argument[5:] if argument.split("=")[0] == "--out" else argument for argument in argv]
-    if "--help" in argv or "-h" in argv:
+    is_asked = any(argument in ("-h", "--help", "--help-all") for argument in argv)
+    if is_asked and flag_value(argv, "--corpus") is None:  # a screen of which there are; with one, of its options
         print(_listing())
+        read_recipe([ImportRecipe], argv)
     recipes = read_recipe(RECIPES, argv)
-    keys = SimpleNamespace(**{key: value for recipe in recipes for key, value in vars(recipe).items()})
-    check_recipe(keys)
-    recipe, builtin = recipes[:2]
+    recipe, *options = recipes
+    check_recipe(SimpleNamespace(**{key: value for part in recipes for key, value in vars(part).items()}))
     out = Path(recipe.output_dir)
     # The built-in corpus takes minutes to write, and is taken up where it stopped; an import only links files.
     kept = None if recipe.corpus == "builtin" else ["dialogues.jsonl"]
@@ -71,10 +93,10 @@ def run(argv: Sequence[str]) -> None:
             return
         with open_run("data", recipe.pipeline, recipe.experiment, out, folder.resolved) as run:
             if recipe.corpus == "builtin":
-                write_builtin_corpus(out, builtin, recipe.workers)
+                write_builtin_corpus(out, BuiltinCorpus(seed=recipe.seed, **vars(options[0])), recipe.workers)
                 card = json.loads((out / "card.json").read_text(encoding="utf-8"))
             else:
-                card = _import(recipe, builtin.seed, _options(keys), out)
+                card = _import(recipe, options[0] if options else None, out)
                 run.log_metrics(
                     {f"{kind}/{split}": card[kind][split] for kind in ("dialogues", "turns") for split in card[kind]}
                 )
@@ -84,21 +106,14 @@ def run(argv: Sequence[str]) -> None:
 
 
 def check_recipe(keys: Any) -> None:
-    """Refuse a corpus that is not known, settings that it would ignore or cannot be read with, and a missing folder.
+    """Refuse settings that a corpus cannot be read with, and a missing folder.
 
     Args:
-        keys: has every key of `RECIPES` as an attribute.
+        keys: has every key of an import as an attribute, those of its corpus included.
 
     Raises:
         RecipeError, DataError: with the remedy.
     """
-    known = ["builtin", *corpora()]
-    if keys.corpus not in known:
-        near = difflib.get_close_matches(keys.corpus, known, n=1, cutoff=0.0)[0]
-        raise RecipeError(
-            f"corpus: {keys.corpus!r} is not known, the nearest is {near!r}; want one of {', '.join(known)}"
-        )
-    _refuse_others_options(keys)
     if keys.corpus == "builtin":
         if keys.root is not None:
             raise RecipeError("root: the built-in corpus is generated, not read; leave root out or name a corpus")
@@ -110,26 +125,6 @@ def check_recipe(keys: Any) -> None:
     corpus = corpora()[keys.corpus]
     if corpus.check is not None:
         corpus.check(_options(keys))
-
-
-def _refuse_others_options(keys: Any) -> None:
-    """Refuse each option of another corpus that was set, naming whose it is."""
-    owners: dict[type[Any], list[str]] = {BuiltinCorpus: ["builtin"]}
-    for name, corpus in corpora().items():
-        if corpus.options is not None:
-            owners.setdefault(corpus.options, []).append(name)
-    for type_, names in owners.items():
-        if keys.corpus in names:
-            continue
-        given = [
-            entry.name
-            for entry in dataclasses.fields(type_)
-            # the seed also draws the splits of an import
-            if entry.name != "seed" and getattr(keys, entry.name) != entry.default
-        ]
-        if given:
-            whose = "the built-in corpus" if names == ["builtin"] else " and ".join(names)
-            raise RecipeError(f"{', '.join(given)}: only for {whose}, not {keys.corpus}; leave it out")
 
 
 def _options(keys: Any) -> Any:
@@ -149,11 +144,11 @@ def _listing() -> str:
     return "\n".join(["corpora:", *(f"  {name:{max(map(len, rows)) + 2}}{about}" for name, about in rows.items()), ""])
 
 
-def _import(recipe: ImportRecipe, seed: int, options: Any, out: Path) -> dict[str, Any]:
+def _import(recipe: ImportRecipe, options: Any, out: Path) -> dict[str, Any]:
     assert recipe.root is not None
     corpus = corpora()[recipe.corpus]
     report = ImportReport(recipe.on_error)
-    shares = SplitShares(recipe.validation_share, recipe.test_share, seed, recipe.split_by, recipe.min_split)
+    shares = SplitShares(recipe.validation_share, recipe.test_share, recipe.seed, recipe.split_by, recipe.min_split)
     card = import_corpus(
         corpus.reader(options),
         Path(recipe.root),

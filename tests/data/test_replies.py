@@ -8,8 +8,8 @@ import pytest
 from epo.data.dialogue import Dialogue, Turn, write_dialogues
 from epo.data.replies import replies_of, reply_at, reply_turns
 from epo.data.selection import replies_of_split, with_history
+from epo.model.token_scores import sequence_logps
 from epo.preferences.gold import collect_gold
-from epo.training.losses import sequence_logps
 from launch.pipeline_files import StageFiles, Writer
 from launch.preferences import PreferencesRecipe
 from launch.stage_counts import StageCheck, check_stage

@@ -6,9 +6,9 @@ from peft import get_peft_model
 
 from compressor.text import IGNORE
 from epo.evaluation.rewards import adapter_logps, pair_logps, reward_margins, reward_report, wins
+from epo.model.token_scores import sequence_logps
 from epo.training.collate import PromptBuilder
 from epo.training.lora import lora_config
-from epo.training.losses import sequence_logps
 
 
 def test_log_probabilities_are_those_of_each_reply_alone(model_and_processor, clip_cache, pairs):

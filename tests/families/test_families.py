@@ -17,6 +17,7 @@ from compressor.language_model import LanguageModelError, text_part
 from compressor.text import IGNORE
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.shared_prompt import prove_sharing
+from epo.model.token_scores import sequence_logps
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import (
@@ -27,7 +28,8 @@ from epo.training.lora import (
     lora_config,
     transposed_layers,
 )
-from epo.training.losses import epo_loss, implicit_reward, sequence_logps
+from epo.training.objective import implicit_reward
+from epo.training.terms.preference import preference_loss
 from epo.training.trainer import EpoTrainer
 from launch.training import save_weights
 
@@ -140,7 +142,7 @@ class Trial:
         return "the same"
 
     def epo_step(self):
-        """A step's loss is that of `epo.training.losses` on each reply read alone, by policy and by reference."""
+        """A step's loss is worked out from each reply read alone, by policy and by reference."""
         trainer = make_trainer(self.model, self.pairs, self.build, self.folder)
         policy = trainer.model.eval()
         torch.manual_seed(5)
@@ -166,7 +168,7 @@ def worked_out(policy, reference, labels, beta=0.3, alpha=0.7):
     """EPO from the log-probabilities of chosen, then of rejected replies."""
     rewards = [implicit_reward(p, r, beta) for p, r in zip(policy.chunk(2), reference.chunk(2), strict=True)]
     num_tokens = (labels.chunk(2)[0] != IGNORE).sum()
-    return epo_loss(*rewards, -policy.chunk(2)[0].sum() / num_tokens, alpha).item()
+    return (preference_loss(rewards[0] - rewards[1]) - alpha * policy.chunk(2)[0].sum() / num_tokens).item()
 
 
 def make_trainer(model, pairs, build, folder):

@@ -31,10 +31,19 @@ def test_help_lists_every_corpus_in_a_line(capsys):
     ("argv", "message"),
     [
         (["--corpus", "mled"], "corpus: 'mled' is not known, the nearest is 'meld'; want one of builtin, cped,"),
-        (["--corpus", "meld", "--iemocap_left", "male"], "iemocap_left: only for iemocap, not meld; leave it out"),
-        (["--corpus", "meld", "--columns", "text=a", "--user", "b"], "columns, user: only for table, not meld"),
-        (["--media", "{a}.wav"], "media: only for table, not builtin"),
-        (["--corpus", "table", "--num_test", "3"], "num_test: only for the built-in corpus, not table"),
+        (
+            ["--corpus", "meld", "--iemocap_left", "male"],
+            "key iemocap_left belongs to corpus iemocap; this recipe's corpus is meld: leave it out",
+        ),
+        (
+            ["--corpus", "meld", "--columns", "text=a", "--user", "b"],
+            "key columns belongs to corpus table; this recipe's corpus is meld",
+        ),
+        (["--media", "{a}.wav"], "key media belongs to corpus table; this recipe's corpus is builtin"),
+        (
+            ["--corpus", "table", "--num_test", "3"],
+            "key num_test belongs to corpus builtin; this recipe's corpus is table",
+        ),
     ],
 )
 def test_an_option_of_another_corpus_is_refused_naming_whose_it_is(argv, message, tmp_path):

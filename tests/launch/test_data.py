@@ -126,7 +126,14 @@ MISTAKES = {
     "root: say where the corpus meld lies": ["--corpus", "meld"],
     "root: /nowhere: no such folder": ["--corpus", "meld", "--root", "/nowhere"],
     "root: the built-in corpus is generated": ["--root", "/"],
-    "num_test: only for the built-in corpus, not meld": ["--corpus", "meld", "--root", "/", "--num_test", "3"],
+    "key num_test belongs to corpus builtin; this recipe's corpus is meld": [
+        "--corpus",
+        "meld",
+        "--root",
+        "/",
+        "--num_test",
+        "3",
+    ],
     "unknown key 'corpsu'; the nearest known key is 'corpus'": ["--corpsu", "meld"],
 }
 

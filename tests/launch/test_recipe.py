@@ -15,6 +15,7 @@ from epo.data.corpora.builtin import BuiltinCorpus
 from epo.training.arguments import EpoArguments
 from launch.pipeline import read_pipeline
 from launch.recipe import (
+    ChosenBy,
     RecipeError,
     accumulation_steps,
     declared,
@@ -204,8 +205,10 @@ def test_what_is_declared_is_what_was_said_and_our_own_defaults(recipe):
 def test_every_key_of_the_table_of_roles_is_a_key():
     """Of a recipe class, or of transformers or TRL in one of their versions."""
     classes = [getattr(importlib.import_module(f"launch.{name}"), own) for name, (own, _) in _STAGES.items()]
-    corpora = importlib.import_module("launch.data").RECIPES[1:]
-    ours = {field.name for type_ in (*classes, *corpora, EpoArguments) for field in dataclasses.fields(type_)}
+    recipes = [type_ for name in _STAGES for type_ in importlib.import_module(f"launch.{name}").RECIPES]
+    choices = [type_ for type_ in recipes if isinstance(type_, ChosenBy)]
+    chosen = [type_ for choice in choices for value in choice.values() if (type_ := choice.settings(value)) is not None]
+    ours = {field.name for type_ in (*classes, *chosen, EpoArguments) for field in dataclasses.fields(type_)}
     theirs = {field.name for field in dataclasses.fields(DPOConfig)}
     elsewhere = {"num_ranks", "activation_checkpointing", "gradient_checkpointing", "logging_dir"}  # some versions'
     assert ROLES.keys() - ours - theirs - elsewhere <= {

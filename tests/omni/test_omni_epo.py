@@ -9,7 +9,8 @@ from peft import PeftModel
 from compressor.curriculum import ScheduledDataset
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.rewards import adapter_logps, reward_report
-from epo.model.family import FamilyError
+from epo.model.family import FAMILIES, FamilyError, family_of, load_of_family, require_processor
+from epo.model.parts import PartError
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
@@ -20,13 +21,13 @@ BETA, ALPHA = 0.3, 0.7
 
 @pytest.fixture
 def make_omni_trainer(make_thinker, omni_build, pairs, tmp_path):
-    def make(**changes):
+    def make(thinker=None, **changes):
         settings = {
             "max_steps": 10, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1,
             "save_strategy": "no", "report_to": "none", "use_cpu": True, "beta": BETA, "alpha": ALPHA,
             "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True,
         }  # fmt: skip
-        thinker = make_thinker()
+        thinker = make_thinker() if thinker is None else thinker
         return EpoTrainer(
             thinker, args=EpoArguments(output_dir=str(tmp_path), **(settings | changes)),
             train_dataset=ScheduledDataset(len(pairs), 40, seed=0), data_collator=PairCollator(pairs, omni_build),
@@ -125,3 +126,43 @@ def test_a_processor_of_another_family_is_refused(
         trainer_of(make_thinker(), omni_build.processor, PromptBuilder(processor, clip_cache), pairs, tmp_path)
     with pytest.raises(FamilyError, match="OmniProcessor, but the model is .*EpoForCond.*want its EpoProcessor"):
         trainer_of(model, omni_build.processor, omni_build, pairs, tmp_path)
+
+
+@pytest.fixture
+def omni_folder(make_thinker, omni_processor, tmp_path):
+    make_thinker().save_pretrained(tmp_path / "omni")
+    omni_processor.save_pretrained(tmp_path / "omni")
+    return tmp_path / "omni"
+
+
+def test_a_folder_is_loaded_by_its_family(omni_folder, make_thinker, omni_processor):
+    model, processor = load_of_family(str(omni_folder), "bfloat16")
+    assert family_of(model) is FAMILIES.get("omni") and model.dtype == torch.bfloat16
+    require_processor(family_of(model), processor)
+    assert processor.max_frame_pixels == omni_processor.max_frame_pixels
+    again, _ = load_of_family(str(omni_folder))
+    fresh = make_thinker().state_dict()
+    assert all(tensor.equal(fresh[name]) for name, tensor in again.state_dict().items())
+
+
+def test_a_folder_that_is_not_whole_is_refused(omni_folder, make_llm, tmp_path):
+    (omni_folder / "processor_config.json").unlink()
+    with pytest.raises(PartError, match=r"omni: has a thinker but no OmniProcessor .*make one \(docs/families.md\)"):
+        load_of_family(str(omni_folder))
+    make_llm().save_pretrained(tmp_path / "llm")
+    with pytest.raises(FamilyError, match=r"llm: holds a model of type 'qwen3', .*'epo' \(composed\), 'qwen2_5_omni_t"):
+        load_of_family(str(tmp_path / "llm"))
+    with pytest.raises(PartError, match="nowhere: no model of this project"):
+        load_of_family(str(tmp_path / "nowhere"))
+
+
+def test_weights_in_bfloat16_train_too(omni_folder, make_omni_trainer, pairs, omni_build):
+    """The first loss within bfloat16's three digits of float32's."""
+    exact = make_omni_trainer()
+    batch = PairCollator(pairs, omni_build)([{"index": i} for i in range(4)])
+    wanted = exact.compute_loss(exact.model, dict(batch)).item()
+    thinker, _ = load_of_family(str(omni_folder), "bfloat16", bf16=True)
+    trainer = make_omni_trainer(thinker, bf16=True, max_steps=1)
+    assert trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch)).item() == pytest.approx(wanted, rel=0.03)
+    trainer.train()
+    assert {p.dtype for name, p in trainer.model.named_parameters() if ".lora_" in name} == {torch.float32}

@@ -8,6 +8,7 @@ import torch
 from transformers import TrainingArguments
 from trl import DPOConfig
 
+from compressor.curriculum import ScheduledDataset
 from compressor.text import IGNORE
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, SftCollator
@@ -17,7 +18,6 @@ from epo.training.trainer import EpoTrainer
 from launch.epo import EpoRecipe
 from launch.recipe import read_recipe
 from launch.sft import SftRecipe
-from launch.training import schedule
 
 ROOT = Path(__file__).parents[2]
 CONTROLS = sorted(ROOT.glob("recipes/*/sft_chosen*.yaml"))
@@ -59,7 +59,7 @@ def runs(make_model, pairs, clip_cache, tmp_path):
         "use_cpu": True, "remove_unused_columns": False, "bf16": False, "gradient_checkpointing": False,
         "learning_rate": 1e-3,
     }  # fmt: skip
-    order = schedule(chosen, 12, 0, 4)
+    order = ScheduledDataset(len(chosen), 12, 0, [sum(len(turn.text) for turn in reply.history) for reply in chosen], 4)
     torch.manual_seed(0)
     model, processor = make_model()
     build = PromptBuilder(processor, clip_cache)

@@ -1,4 +1,4 @@
-"""EPO in training: TRL's loss is ours, the reference does not move, and what would move it is refused."""
+"""EPO in training: its loss is TRL's, the reference does not move, and what would move it is refused."""
 
 import math
 from dataclasses import replace
@@ -6,17 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import get_peft_model
-from trl import DPOConfig
+from trl import DPOConfig, DPOTrainer
 
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import NonFiniteError
 from compressor.text import IGNORE
 from epo.evaluation.rewards import adapter_logps, pair_logps, reward_report
+from epo.model.token_scores import sequence_logps
 from epo.preferences.pair import PreferencePair
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
-from epo.training.losses import epo_loss, implicit_reward, sequence_logps
+from epo.training.objective import TERMS, Term, implicit_reward
+from epo.training.terms.preference import preference_loss
 from epo.training.trainer import EpoTrainer, NotEpoError, ReferenceDriftError, schedule_rows
 
 BETA, ALPHA = 0.3, 0.7
@@ -54,7 +56,7 @@ def shake_lora(model, scale=0.3):
 
 
 def reference_loss(model, batch):
-    """EPO worked out with `epo.training.losses` from plain logits."""
+    """EPO worked out from plain logits."""
     batch = dict(batch)
     labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
     with torch.no_grad():
@@ -64,10 +66,33 @@ def reference_loss(model, batch):
     policy, reference = sequence_logps(logits, labels).chunk(2), sequence_logps(base, labels).chunk(2)
     rewards = [implicit_reward(p, r, BETA) for p, r in zip(policy, reference, strict=True)]
     num_tokens = (labels.chunk(2)[0] != IGNORE).sum()
-    return epo_loss(*rewards, -policy[0].sum() / num_tokens, ALPHA).item(), (-policy[0].sum() / num_tokens).item()
+    nll = -policy[0].sum() / num_tokens
+    return (preference_loss(rewards[0] - rewards[1]) + ALPHA * nll).item(), nll.item()
 
 
-def test_trls_loss_is_ours(make_trainer, pairs, build):
+@pytest.mark.parametrize("alpha", [0.0, ALPHA])
+def test_the_loss_is_trls(make_trainer, pairs, build, alpha):
+    """TRL's own `_compute_loss`, asked for sigmoid and sft, on the same model and batch; its gradient too."""
+    trainer = make_trainer(alpha=alpha)
+    shake_lora(trainer.model)
+    batch = PairCollator(pairs, build)([{"index": i} for i in range(4)])
+    weights = [p for p in trainer.model.parameters() if p.requires_grad]
+    assert trainer.loss_types == ["sigmoid", "sft"] and trainer.loss_weights == [1.0, alpha]
+    theirs = DPOTrainer._compute_loss(trainer, trainer.model, dict(batch), False)
+    named = {name: numbers[-1] for name, numbers in trainer._metrics["train"].items()}
+    trainer._metrics["train"].clear()
+    ours = trainer.compute_loss(trainer.model, dict(batch))
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
+    for a, b in zip(torch.autograd.grad(ours, weights), torch.autograd.grad(theirs, weights), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    found = {name: numbers[-1] for name, numbers in trainer._metrics["train"].items()}
+    assert found.pop("num_tokens") == 2 * named.pop("num_tokens")  # counted once by each
+    terms = {name: found.pop(f"terms/{name}") for name in ("preference", "gold_nll")}
+    assert terms["preference"] + alpha * terms["gold_nll"] == pytest.approx(ours.item(), abs=1e-5)
+    assert found == pytest.approx(named, abs=1e-5)
+
+
+def test_the_loss_is_that_of_plain_logits(make_trainer, pairs, build):
     trainer = make_trainer()
     shake_lora(trainer.model)
     batch = PairCollator(pairs, build)([{"index": i} for i in range(4)])
@@ -194,5 +219,49 @@ def test_plain_dpo_is_refused(model_and_processor, tmp_path):
 def test_rows_in_passes_are_refused(model_and_processor, tmp_path):
     model, processor = model_and_processor
     args = EpoArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False)
-    with pytest.raises(NotEpoError, match="train_dataset is a list, whose last batch of a pass is a short one"):
-        EpoTrainer(model, args=args, train_dataset=[{"index": 0}], processing_class=processor)
+    for rows, message in (
+        ([{"index": 0}], "holds a dict; want pairs, such as epo.read"),
+        ([], "is empty"),
+    ):
+        with pytest.raises(NotEpoError, match=f"train_dataset {message}"):
+            EpoTrainer(model, args=args, train_dataset=rows, processing_class=processor)
+
+
+def test_pairs_are_all_it_takes(make_model, pairs, clip_cache, tmp_path):
+    """From plain pairs the trainer makes the schedule, the collator and the LoRA that a stage hands it."""
+
+    def logged(**given):
+        torch.manual_seed(1)
+        model, processor = make_model()
+        args = EpoArguments(
+            output_dir=str(tmp_path), max_steps=3, per_device_train_batch_size=4, learning_rate=1e-2, seed=0,
+            logging_steps=1,
+            save_strategy="no", report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False,
+            disable_tqdm=True,
+        )  # fmt: skip
+        made = {name: make(model, processor, args) for name, make in given.items()}
+        trainer = EpoTrainer(model, args=args, processing_class=processor, **{"train_dataset": pairs} | made)
+        trainer.train()
+        return [log["loss"] for log in trainer.state.log_history if "loss" in log]
+
+    lengths = [sum(len(turn.text) for turn in pair.reply.history) for pair in pairs]
+    staged = logged(
+        train_dataset=lambda *_: ScheduledDataset(len(pairs), 12, 0, lengths, 4),
+        data_collator=lambda model, processor, args: PairCollator(pairs, PromptBuilder(processor, clip_cache)),
+        peft_config=lambda model, *_: lora_config(model, 16, 32, 0.0),
+    )
+    assert len(staged) == 3 and logged() == staged
+
+
+def test_a_term_from_outside_is_added_with_its_weight(make_trainer, pairs, build):
+    """`extra_terms` names it; it is logged under its name, and EPO's own terms cannot be named again."""
+    batch = PairCollator(pairs, build)([{"index": i} for i in range(4)])
+    TERMS.register("brevity", Term("few nats in all", lambda scores, args: -scores.chosen_logps.mean() / 100))
+    try:
+        trainer = make_trainer(extra_terms={"brevity": 0.5})
+        loss = trainer.compute_loss(trainer.model, dict(batch)).item()
+        terms = {name: trainer._metrics["train"][f"terms/{name}"][0] for name in ("preference", "gold_nll", "brevity")}
+    finally:
+        TERMS.forget("brevity")
+    assert terms["brevity"] > 0
+    assert loss == pytest.approx(terms["preference"] + ALPHA * terms["gold_nll"] + 0.5 * terms["brevity"], abs=1e-5)

@@ -3,7 +3,6 @@
 import functools
 import importlib
 import pkgutil
-from typing import Any
 
 import epo.data.corpora as package
 from epo.data.corpora.corpus import Corpus
@@ -23,15 +22,10 @@ def corpora() -> dict[str, Corpus]:
     return dict(sorted(found.items()))
 
 
-def option_types() -> list[type[Any]]:
-    """Return each class of options that some corpus has, once."""
-    return list(dict.fromkeys(corpus.options for corpus in corpora().values() if corpus.options is not None))
-
-
 def label_maps() -> dict[str, LabelMap]:
     """Return the label maps by name: the published sets, then those of the corpora."""
     own = (corpus.labels for corpus in corpora().values() if corpus.labels is not None)
     return {labels.name: labels for labels in (*LABEL_SETS, *own)}
 
 
-__all__ = ["corpora", "label_maps", "option_types"]
+__all__ = ["corpora", "label_maps"]

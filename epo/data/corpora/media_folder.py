@@ -49,7 +49,7 @@ class MediaFolder:
             row_seconds: how long the utterance is by its row; the file's length is compared with it.
 
         Returns:
-            The clip, or None as `place` does. A half whose stream is missing is only noted: nothing promised it.
+            The clip, or None as `place` does. A half whose stream is missing is only noted, as nothing promised it.
         """
         path = self.place(source, where)
         if path is None:

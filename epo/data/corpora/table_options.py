@@ -25,46 +25,44 @@ class TableOptions:
 
     columns: str | None = field(
         default=None,
-        metadata={"help": "table: field=column, with commas between; text is needed, of " + ", ".join(FIELDS)},
+        metadata={"help": "field=column, with commas between; text is needed, of " + ", ".join(FIELDS)},
     )
     files: str | None = field(
         default=None,
         metadata={
-            "help": "table: train=a.csv,test=b.csv, or names with no split; * fits any; by default every table in "
+            "help": "train=a.csv,test=b.csv, or names with no split; * fits any; by default every table in "
             "root. Recordings are rows too"
         },
     )
     labels: str | None = field(
         default=None,
-        metadata={"help": "table: a label file, or a map by name (launch/data.py labels); words by default"},
+        metadata={"help": "a label file, or a map by name (launch/data.py labels); words by default"},
     )
     media: str | None = field(
-        default=None, metadata={"help": "table: path of a row's recording below root, as clips/{Dialogue_ID}.mp4"}
+        default=None, metadata={"help": "path of a row's recording below root, as clips/{Dialogue_ID}.mp4"}
     )
-    audio: str | None = field(default=None, metadata={"help": "table: as media, for the sound alone"})
-    video: str | None = field(default=None, metadata={"help": "table: as media, for the pictures alone"})
+    audio: str | None = field(default=None, metadata={"help": "as media, for the sound alone"})
+    video: str | None = field(default=None, metadata={"help": "as media, for the pictures alone"})
     rows: str | None = field(
         default=None,
-        metadata={"help": "table: where the rows lie in JSON, as episodes.scenes.utterances; * is every member"},
+        metadata={"help": "where the rows lie in JSON, as episodes.scenes.utterances; * is every member"},
     )
     pattern: list[str] | None = field(
         default=None,
-        metadata={"help": "table: column=expression; its groups (?P<name>...) are columns too"},
+        metadata={"help": "column=expression; its groups (?P<name>...) are columns too"},
     )
     values: str | None = field(
-        default=None, metadata={"help": "table: YAML file, for each column that holds codes what each code stands for"}
+        default=None, metadata={"help": "YAML file, for each column that holds codes what each code stands for"}
     )
     user: str | None = field(
-        default=None, metadata={"help": "table: name of the user, or an expression; by default whoever speaks first"}
+        default=None, metadata={"help": "name of the user, or an expression; by default whoever speaks first"}
     )
-    remove: str | None = field(default=None, metadata={"help": "table: expression for what is taken out of the texts"})
-    delimiter: str | None = field(
-        default=None, metadata={"help": "table: between cells; by default as the header has it"}
-    )
+    remove: str | None = field(default=None, metadata={"help": "expression for what is taken out of the texts"})
+    delimiter: str | None = field(default=None, metadata={"help": "between cells; by default as the header has it"})
     quotes: bool = field(
-        default=True, metadata={"help": "table: cells may stand in quotes; no: a quote mark is a letter like any other"}
+        default=True, metadata={"help": "cells may stand in quotes; no: a quote mark is a letter like any other"}
     )
-    language: str = field(default="en", metadata={"help": "table: of all dialogues, where no column says it"})
+    language: str = field(default="en", metadata={"help": "of all dialogues, where no column says it"})
 
     def table(self) -> Table:
         """Return the table that is described.
@@ -199,7 +197,7 @@ def _expression(text: str | None, key: str) -> re.Pattern[str] | None:
 CORPORA = (
     Corpus(
         "table",
-        "any CSV, TSV, JSONL or JSON table, or a folder of recordings with telling names",
+        "any CSV, TSV, JSONL or JSON table, or recordings with telling names",
         "your own data: note its terms here",
         read_table,
         options=TableOptions,

@@ -95,6 +95,7 @@ class Tape:
 
     @property
     def end_s(self) -> float:
+        """Where the last frame ends, in seconds; 0 on an empty tape."""
         return self._pieces[-1].end_s if self._pieces else 0.0
 
     def add(self, time_s: float, frame: Any) -> None:

@@ -6,8 +6,9 @@ from torch import nn
 
 from compressor.seams import use_own_forward
 from epo.model.dropout import switch_dropout_off
-from epo.model.family import Family
+from epo.model.family import DialogueProcessor, Family
 from epo.model.linears import linears_below
+from epo.model.loading import load_model
 from epo.model.modeling import encode_once
 from epo.model.shared_prompt import prove_sharing
 
@@ -17,6 +18,11 @@ class ComposedFamily:
 
     model_class = "EpoForConditionalGeneration"
     processor_class = "EpoProcessor"
+    model_type = "epo"
+
+    def load(self, folder: str, dtype: str, bf16: bool) -> tuple[Any, DialogueProcessor]:
+        """Load what launch/sft.py wrote."""
+        return load_model(folder, dtype, bf16)
 
     def prepare_scoring(self, model: nn.Module) -> None:
         """Take the model's own forward, which scores labels."""

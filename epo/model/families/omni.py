@@ -3,11 +3,14 @@
 from typing import Any
 
 from torch import nn
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from epo.model.dropout import switch_dropout_off
-from epo.model.family import Family
+from epo.model.family import DialogueProcessor, Family
 from epo.model.linears import linears_below
+from epo.model.omni.processing import OmniProcessor
 from epo.model.omni.scoring import CLIP_KEYS, encode_clips, language_model, prepare_scoring
+from epo.model.parts import PartError, load_weights
 from epo.model.shared_prompt import prove_sharing
 
 
@@ -16,6 +19,18 @@ class OmniFamily:
 
     model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
     processor_class = "OmniProcessor"
+    model_type = "qwen2_5_omni_thinker"
+
+    def load(self, folder: str, dtype: str, bf16: bool) -> tuple[Any, DialogueProcessor]:
+        """Load what `save_pretrained` of a thinker and of its `OmniProcessor` wrote."""
+        try:
+            processor = OmniProcessor.from_pretrained(folder)
+        except (OSError, ValueError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise PartError(
+                f"{folder}: has a thinker but no OmniProcessor ({reason}); make one (docs/families.md), save it there"
+            ) from error
+        return load_weights(Qwen2_5OmniThinkerForConditionalGeneration, folder, dtype), processor
 
     def prepare_scoring(self, model: nn.Module) -> None:
         """Give this model a forward that scores labels; its class stays as it is."""

@@ -37,6 +37,7 @@ class OmniProcessor(ProcessorMixin):
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
         max_frame_pixels: a frame's area after resizing, at most; 224 x 224 are 64 tokens for two frames (our choice).
+        **kwargs: other settings of `ProcessorMixin`, such as `chat_template`.
     """
 
     def __init__(

@@ -65,7 +65,7 @@ def encode_clips(thinker: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _require_as_many(config: Any, input_ids: Tensor, context: dict[str, Tensor], times: int) -> None:
-    """Compare placeholders and vectors: the thinker's own search for positions fails on a mismatch without saying so."""
+    """Compare placeholders and vectors: on a mismatch the search for positions would fail without saying so."""
     for name, token_id in (("audio", config.audio_token_id), ("video", config.video_token_id)):
         num_places, num_vectors = int((input_ids == token_id).sum()), times * len(context.get(name, ()))
         if num_places != num_vectors:

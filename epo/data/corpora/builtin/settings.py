@@ -1,6 +1,6 @@
 """What the built-in corpus is made of: sizes, speakers, noise and the seed that fixes every byte."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from epo.data.dialogue import DataError, Split
 
@@ -15,15 +15,15 @@ class BuiltinCorpus:
     """
 
     seed: int = 0
-    num_train: int = 4000
-    num_train_with_clips: int = 1000
-    num_validation: int = 100
-    num_test: int = 200
-    num_train_speakers: int = 24
-    num_validation_speakers: int = 6
-    num_test_speakers: int = 10
-    generic_share: float = 0.7
-    clips_per_dialogue: int = 2
+    num_train: int = field(default=4000, metadata={"help": "training dialogues"})
+    num_train_with_clips: int = field(default=1000, metadata={"help": "of them with clips; the others are text"})
+    num_validation: int = field(default=100, metadata={"help": "validation dialogues, all with clips"})
+    num_test: int = field(default=200, metadata={"help": "test dialogues, all with clips"})
+    num_train_speakers: int = field(default=24, metadata={"help": "none of them is in another split"})
+    num_validation_speakers: int = field(default=6, metadata={"help": "likewise"})
+    num_test_speakers: int = field(default=10, metadata={"help": "likewise"})
+    generic_share: float = field(default=0.7, metadata={"help": "chance that a training reply has the wrong emotion"})
+    clips_per_dialogue: int = field(default=2, metadata={"help": "one of the current turn, the rest of earlier ones"})
 
     def __post_init__(self) -> None:
         """Refuse sizes no corpus can have.

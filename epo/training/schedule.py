@@ -1,0 +1,23 @@
+"""The order of training on replies: exact global batches, those with histories of like length together."""
+
+from collections.abc import Sequence
+
+from transformers import TrainingArguments
+
+from compressor.curriculum import ScheduledDataset
+from epo.data.replies import Reply
+
+
+def schedule_of(replies: Sequence[Reply], args: TrainingArguments) -> ScheduledDataset:
+    """Return which reply is learnt when, over `max_steps` global batches.
+
+    Args:
+        replies: what is learnt, or the chosen replies of pairs.
+        args: say the seed, the steps, and by micro-batch, accumulation and ranks the size of a global batch.
+    """
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    lengths = [sum(len(turn.text) for turn in reply.history) for reply in replies]
+    return ScheduledDataset(len(replies), args.max_steps * batch, args.seed, lengths, batch)
+
+
+__all__ = ["schedule_of"]
