@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.credentials import redact_mapping
 from launch.digests import clips_digest, corpus_digest, file_digest, part_digest
-from launch.roles import role_of
+from launch.roles import Role, role_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,13 @@ class Identity:
         return dataclasses.asdict(self)
 
 
-def identify(values: Mapping[str, Any], defaults: Mapping[str, Any], num_ranks: int, reads_clips: bool) -> Identity:
+def identify(
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    num_ranks: int,
+    reads_clips: bool,
+    own_roles: Mapping[str, Role] | None = None,
+) -> Identity:
     """Return the identity of a stage.
 
     Args:
@@ -40,6 +46,7 @@ def identify(values: Mapping[str, Any], defaults: Mapping[str, Any], num_ranks: 
         defaults: what each of them is where nobody sets it.
         num_ranks: processes it runs on.
         reads_clips: whether the recordings that its dialogues name go into its result.
+        own_roles: what the recipe's classes say of their keys, of `launch.roles.own_roles`.
 
     Raises:
         OSError: an input that exists cannot be read.
@@ -48,7 +55,7 @@ def identify(values: Mapping[str, Any], defaults: Mapping[str, Any], num_ranks: 
     layout, inputs = {"num_ranks": str(num_ranks)}, dict[str, dict[str, str]]()
     shown = redact_mapping(values)  # an identity is stored: the same recipe with another password is the same
     for key, value in values.items():
-        role = role_of(key)
+        role = role_of(key, own_roles)
         if role == "matters":
             settings[key] = str(shown[key])
         elif role == "layout":

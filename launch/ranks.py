@@ -53,4 +53,5 @@ def from_rank_0(decide: Callable[[], Result]) -> Result:
     if box[1] is not None:
         time.sleep(GRACE_S)  # rank 0 says it; the launcher ends the others
         leave(MISTAKE)
-    return box[0]
+    decided: Result = box[0]
+    return decided

@@ -1,6 +1,5 @@
 """What one stage will have to learn from and to test on, counted from its recipe and the files it reads."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +15,10 @@ from epo.data.selection import (
     replies_of_split,
     with_history,
 )
+from epo.preferences.source import get_source
 from launch.ends import explain
 from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named, require_something_tested
 from launch.precision import require_precision
-from launch.preference_sources import refuse_idle_keys
 from launch.recipe import accumulation_steps, require_max_steps
 
 _FEW_TEST_REPLIES = 50
@@ -117,9 +116,8 @@ def _part_keys(script: str, recipe: Any) -> Sequence[str]:
             return ("llm",)
         return ("llm", "extractor", "compressor") if recipe.model is None else ("model",)
     if script == "preferences.py":
-        keys = {"policy": "policy_model", "llm": "llm_model", "retrieve": "embedding_model"}
-        is_remote = recipe.source == "llm" and recipe.llm_base_url is not None
-        return () if is_remote or recipe.source not in keys else (keys[recipe.source],)
+        source = get_source(recipe.source)
+        return tuple(source.parts(source.settings_from(vars(recipe))))
     return {
         "extractor.py": ("audio_encoder", "vision_tower"),
         "compressor.py": ("llm", "backbone"),
@@ -132,7 +130,8 @@ def _dialogues(check: StageCheck, data: str, files: StageFiles) -> list[Dialogue
     """Return the dialogues of a file, None where they are not known or faulty."""
     check.waits_for = files.undecided(data)
     check.is_provisional = check.waits_for is not None
-    return check.attempt(files.dialogues, data, key="data")
+    dialogues: list[Dialogue] | None = check.attempt(files.dialogues, data, key="data")
+    return dialogues
 
 
 def _pairs_to_learn(check: StageCheck, recipe: Any, files: StageFiles) -> Any:
@@ -233,12 +232,8 @@ def _count_compressor(check: StageCheck, recipe: Any, files: StageFiles) -> None
 
 def _count_preferences(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count the replies that pairs can be built on."""
-    from launch.preferences import PreferencesRecipe
-
-    defaults = {entry.name: entry.default for entry in dataclasses.fields(PreferencesRecipe)}
-    check.attempt(refuse_idle_keys, recipe, defaults)
-    if recipe.source in ("policy", "llm") and getattr(recipe, f"{recipe.source}_model") is None:
-        check.errors.append(f"{recipe.source}_model: source {recipe.source} wants it")
+    source = get_source(recipe.source)
+    check.attempt(source.check, source.settings_from(vars(recipe)))
     if _dialogues(check, recipe.data, files) is None:
         return
     gold = check.attempt(files.gold, recipe, key="data")

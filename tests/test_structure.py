@@ -12,11 +12,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("compressor", "epo", "launch")
 # The floors of the house: a module may import from its own floor and from those below.
 FLOORS = {
-    "launch": 5,
-    "epo.training": 4,
-    "epo.evaluation": 4,
-    "epo.model": 3,
-    "epo.preferences": 3,
+    "launch": 6,
+    "epo.training": 5,
+    "epo.evaluation": 5,
+    "epo.model": 4,
+    "epo.preferences": 4,
+    "epo.preferences.sources": 5,  # one of them lets a trained model write; found by name, imported by nobody below
+    "epo.prompts": 3,
     "epo.data": 2,
     "epo.emotions": 1,
     "epo.extras": 1,
@@ -66,7 +68,7 @@ def imports_of(name, top_level_only=False):
 
 def floor(name):
     parts = name.split(".")
-    return next((FLOORS[part] for part in (".".join(parts[:2]), parts[0]) if part in FLOORS), None)
+    return next((FLOORS[part] for part in (".".join(parts[:3]), ".".join(parts[:2]), parts[0]) if part in FLOORS), None)
 
 
 def test_the_rules_have_something_to_read():

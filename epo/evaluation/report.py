@@ -55,7 +55,7 @@ def merge_report(output_dir: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
     """
     path = output_dir / "report.json"
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ReportError(f"{path}: no such report; run launch/evaluate.py first") from None
     except json.JSONDecodeError as error:

@@ -164,7 +164,7 @@ class Answers:
     @cached_property
     def words(self) -> list[str]:
         """The replies without the label that they begin with."""
-        from epo.model.processing import split_reply
+        from epo.prompts.emotion_label import split_reply
 
         return [split_reply(reply)[1] for reply in self.replies]
 

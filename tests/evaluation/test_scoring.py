@@ -12,6 +12,7 @@ from epo.evaluation.recognition import predict_emotions, recognise
 from epo.evaluation.scoring import Cell
 from epo.evaluation.suite import Answers, Task
 from epo.evaluation.text_recall import text_recall
+from epo.prompts.text_prompts import TextPrompts
 
 _LEARNT = (("I am glad", "happy"), ("so glad", "happy"), ("I am sorry", "sad"), ("sorry indeed", "sad"))
 
@@ -127,8 +128,11 @@ def test_text_recall_reads_what_the_model_says(make_llm, tokenizer, examples):
         return ids
 
     llm.generate = keep
-    assert text_recall(llm, tokenizer, examples[:3], [("never said",)] * 3, batch_size=1, max_new_tokens=12) == 0.0
+    assert (
+        text_recall(llm, TextPrompts(tokenizer), examples[:3], [("never said",)] * 3, batch_size=1, max_new_tokens=12)
+        == 0.0
+    )
     alone = list(said)
     said.clear()
-    assert text_recall(llm, tokenizer, examples[:3], [("never said",)] * 3, max_new_tokens=12) == 0.0
+    assert text_recall(llm, TextPrompts(tokenizer), examples[:3], [("never said",)] * 3, max_new_tokens=12) == 0.0
     assert said == alone and all(said)

@@ -172,7 +172,7 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
         ("compressor", {"backbone": "parts/none.json"}, "backbone: parts/none.json: no such file"),
         ("epo", {"model": "./gone"}, "model: ./gone: no such folder"),
         ("evaluate", {"control": "runs/later/sft"}, "control: runs/later/sft: no such folder"),
-        ("preferences", {"source": "policy"}, "policy_model: source policy wants it"),
+        ("preferences", {"source": "policy"}, "source policy wants policy_model, a folder written by"),
         ("preferences", {"llm_model": "m"}, "key llm_model belongs to source llm; this recipe's source is retrieve"),
         ("sft", {"data": "gone.jsonl"}, "data: gone.jsonl: no such file"),
         ("epo", {"pairs": "gone.jsonl"}, "pairs: gone.jsonl: no such file"),
