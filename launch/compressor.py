@@ -19,7 +19,7 @@ from epo.model.parts import build_compressor, load_llm, load_tokenizer
 from epo.model.processing import add_placeholders, reply_text
 from epo.training.collate import current_text
 from epo.training.schedule import schedule_of
-from launch.precision import require_precision
+from launch.precision_check import require_precision
 from launch.recipe import read_recipe
 from launch.recipe_pieces import BatchKeys, DataKeys, PromptKeys, RepliesKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder

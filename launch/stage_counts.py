@@ -19,7 +19,7 @@ from epo.data.selection import (
 )
 from launch.ends import explain
 from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named
-from launch.precision import require_precision
+from launch.precision_check import require_precision
 from launch.preference_sources import refuse_idle_keys
 from launch.recipe import accumulation_steps, require_max_steps
 

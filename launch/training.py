@@ -17,9 +17,9 @@ from epo.data.findings import StopAtFault
 from epo.data.replies import Reply
 from epo.model.processing import refuse_tokens, special_tokens
 from epo.preferences.pair import PreferencePair, read_pairs
-from launch.progress import show_own_progress
 from launch.recipe import RecipeError, accumulation_steps, require_max_steps
 from launch.space import require_space
+from launch.training_progress import show_own_progress
 
 
 def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:

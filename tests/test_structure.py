@@ -181,3 +181,26 @@ def is_unsafe(call):
 )
 def test_the_rule_sees_what_is_unsafe(line):
     assert is_unsafe(ast.parse(line).body[0].value)
+
+
+# A model's own modules are named as transformers names them, one set a model.
+_OF_A_MODEL = ("configuration.py", "modeling.py", "processing.py", "trainer.py")
+# Left: of replies by a judge and other measures, and of replies by a family's log-probabilities.
+_TWINS_LEFT = {"scoring.py"}
+
+
+def test_a_file_name_stands_for_one_idea():
+    """No two modules share a file name, but for a model's own, and a command and what it runs.
+
+    A command (a stage of `launch/`, a verb of its `data_verbs/`) may be named like the one module that does its work.
+    """
+    same = {}
+    for path in FILES:
+        if path.name != "__init__.py" and path.name not in _OF_A_MODEL:
+            same.setdefault(path.name, []).append(path)
+    twins = {name: [p for p in paths if not is_command(p)] for name, paths in same.items() if len(paths) > 1}
+    assert {name for name, paths in twins.items() if len(paths) > 1 or len(same[name]) - len(paths) > 1} <= _TWINS_LEFT
+
+
+def is_command(path):
+    return path.parent.name == "data_verbs" or (path.parent.name == "launch" and '"__main__"' in path.read_text())
