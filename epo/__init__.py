@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from epo.data.dialogue import Dialogue, read_dialogues
     from epo.data.replies import Reply, replies_of
     from epo.evaluation.generate import answer
-    from epo.model.loading import join_parts, load_adapter, load_model
+    from epo.model.family import load_of_family as load_model
+    from epo.model.loading import join_parts, load_adapter
     from epo.preferences.builder import build_pairs
     from epo.preferences.pair import PreferencePair, read_pairs, write_pairs
     from epo.training.arguments import EpoArguments
@@ -32,7 +33,7 @@ _HOMES = {
     "build_pairs": "epo.preferences.builder",
     "join_parts": "epo.model.loading",
     "load_adapter": "epo.model.loading",
-    "load_model": "epo.model.loading",
+    "load_model": "epo.model.family:load_of_family",
     "read_dialogues": "epo.data.dialogue",
     "read_pairs": "epo.preferences.pair",
     "replies_of": "epo.data.replies",
@@ -47,7 +48,8 @@ def __getattr__(name: str) -> Any:
         return version("epo-trainer")
     if name not in _HOMES:
         raise AttributeError(f"module 'epo' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home, _, attribute = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(home), attribute or name)
 
 
 def __dir__() -> list[str]:

@@ -39,8 +39,8 @@ def chosen_types(types: Sequence[Any], said: Mapping[str, Any], where: str) -> l
         where: for messages.
 
     Raises:
-        RecipeError: the value of a choosing key is no text, or what it chooses has a key that stands elsewhere too.
-        ValueError: whatever `ChosenBy.settings` raises for a value that is not known.
+        RecipeError: the value of a choosing key is no text or not known, or what it chooses has a key that stands
+            elsewhere too.
     """
     found: list[type[Any]] = []
     for type_ in types:
@@ -50,7 +50,10 @@ def chosen_types(types: Sequence[Any], said: Mapping[str, Any], where: str) -> l
         value = said.get(type_.key, type_.default)
         if not isinstance(value, str):
             raise RecipeError(f"{where}: {type_.key} is {value!r}, want text")
-        settings = type_.settings(value)
+        try:
+            settings = type_.settings(value)
+        except ValueError as error:
+            raise RecipeError(f"{where}: {type_.key}: {error}") from error
         if settings is None:
             continue
         twice = sorted(_keys(settings) & {key for other in found for key in _keys(other)})
@@ -78,7 +81,7 @@ def refuse_others(key: str, types: Sequence[Any], said: Mapping[str, Any], where
             chosen = said.get(choice.key, choice.default)
             raise RecipeError(
                 f"{where}: key {key} belongs to {choice.key} {' and '.join(owners)}; this recipe's {choice.key} is "
-                f"{chosen}: leave it out"
+                f"{chosen}, which ignores it: leave it out"
             )
 
 

@@ -1,6 +1,10 @@
 """What each recipe key means for a result: the one table behind "done", "resume" and "changed"."""
 
-from typing import Literal
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args
+
+from launch.recipe_file import RecipeError
 
 Role = Literal["matters", "file", "part", "corpus", "layout", "cosmetic"]
 """Role of a key.
@@ -14,12 +18,12 @@ layout: how a batch is spread over ranks and memory. The result is the same up t
 cosmetic: where results go, what is shown and how fast: changes nothing that is learnt.
 """
 
-_FILES = ("data", "pairs")
+_FILES = ("data", "pairs", "answers")
 
 _PARTS = (
-    "llm", "extractor", "compressor", "model", "sft", "control", "epo",
+    "llm", "extractor", "compressor", "model", "models", "sft", "control", "epo",
     "audio_encoder", "vision_tower", "backbone", "face_detector",
-    "policy_model", "llm_model", "embedding_model", "emotion_classifier", "coherence_model", "bert_score_model",
+    "emotion_classifier", "coherence_model", "bert_score_model",
     "labels", "values",  # a label map by its name, or a file
 )  # fmt: skip
 
@@ -29,13 +33,12 @@ _LAYOUT = (
     "deepspeed", "fsdp", "fsdp_config", "accelerator_config", "parallelism_config",
     "use_cpu", "local_rank", "ddp_backend", "ddp_find_unused_parameters", "ddp_bucket_cap_mb",
     "ddp_broadcast_buffers", "ddp_timeout", "ddp_static_graph", "tpu_num_cores",
-    "torch_compile", "torch_compile_backend", "torch_compile_mode", "batch_size", "policy_batch_size",
+    "torch_compile", "torch_compile_backend", "torch_compile_mode", "batch_size",
 )  # fmt: skip
 
 _COSMETIC = (
     # of the project's own recipes
     "run", "output_dir", "fresh", "pipeline", "experiment", "cache_dir", "workers",
-    "llm_key_variable", "llm_timeout_s", "llm_tries", "llm_first_pause_s", "llm_concurrency", "llm_max_requests",
     # of transformers' TrainingArguments and TRL's DPOConfig
     "run_name", "project", "report_to", "trackio_space_id", "disable_tqdm", "resume_from_checkpoint",
     "log_level", "log_level_replica", "log_on_each_node",
@@ -59,6 +62,35 @@ ROLES: dict[str, Role] = {
 }
 
 
-def role_of(key: str) -> Role:
-    """Return the role of a recipe key; what the table does not name matters."""
-    return ROLES.get(key, "matters")
+def role_of(key: str, own_roles: Mapping[str, Role] | None = None) -> Role:
+    """Return the role of a recipe key; what neither its own class nor the table says matters.
+
+    Args:
+        key: of a recipe.
+        own_roles: of `own_roles`, for the classes of the recipe.
+    """
+    return {**ROLES, **({} if own_roles is None else own_roles)}.get(key, "matters")
+
+
+def own_roles(types: Iterable[type[Any]]) -> dict[str, Role]:
+    """Return the roles that fields of dataclasses give themselves, as `role` in their metadata.
+
+    So a pair source or an evaluation suite of another package says all about its keys itself.
+
+    Raises:
+        RecipeError: there is no such role.
+    """
+    found: dict[str, Role] = {}
+    for type_ in types:
+        for field in dataclasses.fields(type_):
+            role = field.metadata.get("role")
+            if role is not None and role not in get_args(Role):
+                raise RecipeError(
+                    f"{type_.__name__}.{field.name}: its role is {role!r}, want one of {', '.join(get_args(Role))}"
+                )
+            if role is not None:
+                found[field.name] = role
+    return found
+
+
+__all__ = ["ROLES", "Role", "own_roles", "role_of"]

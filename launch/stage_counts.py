@@ -1,6 +1,5 @@
 """What one stage will have to learn from and to test on, counted from its recipe and the files it reads."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from epo.data.dialogue import SPLITS, Dialogue, Turn
-from epo.data.replies import replies_of
+from epo.data.replies import Reply, replies_of
 from epo.data.selection import (
     clips_of_split,
     dialogues_of_split,
     labelled_clips,
-    labelled_replies,
     replies_of_split,
     with_history,
 )
+from epo.preferences.source import get_source
 from launch.ends import explain
-from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named
+from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named, require_something_tested
 from launch.precision_check import require_precision
-from launch.preference_sources import refuse_idle_keys
 from launch.recipe import accumulation_steps, require_max_steps
 
 _FEW_TEST_REPLIES = 50
@@ -96,8 +94,9 @@ def check_stage(check: StageCheck, script: str, recipe: Any, num_ranks: int | No
     if script == "sft.py":
         check.attempt(require_parts_named, recipe)
     for key in _part_keys(script, recipe):
-        if getattr(recipe, key) is not None:
-            check.attempt(files.require_part, getattr(recipe, key), key=key)
+        parts = getattr(recipe, key)
+        for part in parts if isinstance(parts, list) else [] if parts is None else [parts]:
+            check.attempt(files.require_part, part, key=key)
     num_errors = len(check.errors)
     _COUNTS[script](check, recipe, files)
     if check.is_provisional:  # what lies there may be replaced before the stage starts: no reason to stop
@@ -117,14 +116,13 @@ def _part_keys(script: str, recipe: Any) -> Sequence[str]:
             return ("llm",)
         return ("llm", "extractor", "compressor") if recipe.model is None else ("model",)
     if script == "preferences.py":
-        keys = {"policy": "policy_model", "llm": "llm_model", "retrieve": "embedding_model"}
-        is_remote = recipe.source == "llm" and recipe.llm_base_url is not None
-        return () if is_remote or recipe.source not in keys else (keys[recipe.source],)
+        source = get_source(recipe.source)
+        return tuple(source.parts(source.settings_from(vars(recipe))))
     return {
         "extractor.py": ("audio_encoder", "vision_tower"),
         "compressor.py": ("llm", "backbone"),
         "epo.py": ("model",),
-        "evaluate.py": ("sft", "control", "epo", "bert_score_model"),
+        "evaluate.py": ("sft", "control", "epo", "models", "bert_score_model"),
     }.get(script, ())
 
 
@@ -234,12 +232,8 @@ def _count_compressor(check: StageCheck, recipe: Any, files: StageFiles) -> None
 
 def _count_preferences(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count the replies that pairs can be built on."""
-    from launch.preferences import PreferencesRecipe
-
-    defaults = {entry.name: entry.default for entry in dataclasses.fields(PreferencesRecipe)}
-    check.attempt(refuse_idle_keys, recipe, defaults)
-    if recipe.source in ("policy", "llm") and getattr(recipe, f"{recipe.source}_model") is None:
-        check.errors.append(f"{recipe.source}_model: source {recipe.source} wants it")
+    source = get_source(recipe.source)
+    check.attempt(source.check, source.settings_from(vars(recipe)))
     if _dialogues(check, recipe.data, files) is None:
         return
     gold = check.attempt(files.gold, recipe, key="data")
@@ -269,26 +263,47 @@ def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count the replies to compare with."""
     split, data = recipe.split, recipe.data
     check.unit = f"{split} replies"
+    check.attempt(require_something_tested, recipe)
+    if recipe.answers is not None and files.writer(recipe.answers) is None and not Path(recipe.answers).is_file():
+        check.errors.append(f"answers: {recipe.answers}: no such file")
     dialogues = _dialogues(check, data, files)
     if dialogues is None:
         return
-    pairs = check.attempt(files.pairs, recipe.pairs, data, False, key="pairs")
-    learnt = check.attempt(replies_of_split, dialogues, "train", data, recipe.replies, key="data")
-    if learnt is not None:  # by the judge of emotions
-        check.attempt(labelled_replies, learnt, "train", data, 2, key="data")
+    pairs = None if recipe.pairs is None else check.attempt(files.pairs, recipe.pairs, data, False, key="pairs")
     held_out = check.attempt(dialogues_of_split, dialogues, split, data, key="data")
     if held_out is None:
         return
-    tested = check.attempt(replies_of_split, held_out[: recipe.max_dialogues], split, data, recipe.replies, key="data")
-    if tested is None or check.attempt(labelled_replies, tested, split, data, 1, key="data") is None:
+    held_out = held_out[: recipe.max_dialogues]
+    tested = check.attempt(replies_of_split, held_out, split, data, recipe.replies, key="data")
+    if tested is None:
         return
+    _choose_suites(check, recipe, dialogues, tested, [] if pairs is None else pairs.get(split, []))
     setattr(check, split, len(tested))
     check.tally((e.current for e in tested), sum(e.emotion is not None for e in tested))
-    if pairs is not None and not pairs.get(split):
-        check.warnings.append(f"{recipe.pairs} has no pair of split {split!r}: no reward accuracy")
     if len(tested) < _FEW_TEST_REPLIES:
         width = 1.96 * math.sqrt(0.25 / len(tested))  # of a share near one half, the normal approximation
         check.warnings.append(f"{len(tested)} replies to score: a share near 0.5 has a 95 % interval of ± {width:.2f}")
+
+
+def _choose_suites(
+    check: StageCheck, recipe: Any, dialogues: Sequence[Dialogue], tested: Sequence[Reply], pairs: Sequence[Reply]
+) -> None:
+    """Note which suites cannot be given; one that was named is an error."""
+    from epo.evaluation.evaluating import choose_suites
+    from epo.evaluation.suite import Task
+    from epo.preferences.pair import PreferencePair
+
+    task = Task(
+        tested,
+        training=replies_of((d for d in dialogues if d.split == "train"), recipe.replies),
+        pairs=[PreferencePair(reply, "", None) for reply in pairs],  # what is rejected is not known yet
+        clips=labelled_clips(d for d in dialogues if d.split == recipe.split),
+        has_model=any((recipe.models, recipe.sft, recipe.control, recipe.epo)),
+        has_reference=any((recipe.sft, recipe.epo, recipe.models)),
+    )
+    chosen = check.attempt(choose_suites, recipe.suites, task, key="suites")
+    if chosen is not None:
+        check.warnings += chosen.notes
 
 
 def _warn_without_validation(check: StageCheck) -> None:

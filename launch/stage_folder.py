@@ -20,6 +20,7 @@ from launch.identity import Identity, changes, identify, layout_changes
 from launch.provenance import begin_attempt, end_attempt
 from launch.ranks import from_rank_0
 from launch.recipe import RecipeError, declared, resolved_keys
+from launch.roles import own_roles
 from launch.stage import num_ranks, rank
 
 _DONE, _IDENTITY, _RECIPE = "stage.json", "identity.json", "recipe.yaml"
@@ -84,12 +85,12 @@ def open_folder(
         RecipeError: the folder holds the result, or checkpoints, of something else; says of what, and the remedy.
         FolderInUseError: another run writes there.
     """
-    own = recipes[0]
-    values, defaults = declared([type(recipe) for recipe in recipes], argv)
+    own, types = recipes[0], [type(recipe) for recipe in recipes]
+    values, defaults = declared(types, argv)
     with contextlib.ExitStack() as until_the_end:
 
         def decide() -> StageFolder:
-            identity = identify(values, defaults, num_ranks(), own.reads_clips)
+            identity = identify(values, defaults, num_ranks(), own.reads_clips, own_roles(types))
             path.mkdir(parents=True, exist_ok=True)
             until_the_end.enter_context(hold(path))
             state = state_of(path, identity)

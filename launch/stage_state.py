@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.chosen_keys import chosen_types
 from launch.identity import identify
 from launch.recipe import declared
+from launch.roles import own_roles
 from launch.stage_folder import State, state_of
 
 _HERE = Path(__file__).resolve().parent
@@ -43,7 +45,8 @@ def stage_state(script: str, options: Sequence[str]) -> State:
     names = {field.name for field in dataclasses.fields(types[0])}
     recipe = types[0](**{name: value for name, value in values.items() if name in names})
     try:
-        identity = identify(values, defaults, num_ranks=1, reads_clips=recipe.reads_clips)
+        roles = own_roles(chosen_types(types, values, script))
+        identity = identify(values, defaults, num_ranks=1, reads_clips=recipe.reads_clips, own_roles=roles)
     except FileNotFoundError:
         return State("new")
     return state_of(Path(values["output_dir"]), identity)

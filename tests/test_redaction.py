@@ -12,6 +12,7 @@ from trl import DPOConfig
 
 from launch import compressor, data, epo, evaluate, extractor, preferences, sft
 from epo import redaction
+from epo.preferences.source import SOURCES
 from epo.redaction import is_secret_name, redact, redact_command, redact_mapping
 
 
@@ -25,6 +26,7 @@ def _keys():
     modules = (compressor, data, epo, evaluate, extractor, preferences, sft)
     recipes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
     recipes = {value for value in recipes if dataclasses.is_dataclass(value)} | {DPOConfig, TrainingArguments}
+    recipes |= {source.settings for source in SOURCES.all().values()}
     assert {"PreferencesRecipe", "SftRecipe", "DPOConfig"} <= {recipe.__name__ for recipe in recipes}
     return {field.name for recipe in recipes for field in dataclasses.fields(recipe)}
 

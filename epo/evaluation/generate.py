@@ -8,7 +8,10 @@ import torch
 from compressor.decoding import plain_decoding
 from compressor.progress import Progress
 from compressor.text import PAD, pad_left
+from epo.data.cache import ClipCache
+from epo.data.replies import Reply
 from epo.model.family import DialogueProcessor, FamilyPrompt
+from epo.training.collate import PromptBuilder
 
 
 @torch.no_grad()
@@ -61,3 +64,26 @@ def generate_replies(
         progress.advance(len(part))
     progress.close()
     return replies
+
+
+def answer(
+    model: Any, processor: DialogueProcessor, replies: Sequence[Reply], cache: ClipCache | None = None, **settings: Any
+) -> list[str]:
+    """Let a model give replies in place of those that dialogues have: it reads what leads to each, and no more.
+
+    Args:
+        model: of any model family, or a PEFT model around one.
+        processor: the model's.
+        replies: say by `history` and `current` what is answered.
+        cache: of decoded clips; None decodes anew.
+        settings: of `generate_replies`: `max_new_tokens`, `temperature`, `batch_size`, ...
+
+    Returns:
+        The words of each reply, with the emotion label that it begins with: `epo.model.processing.split_reply` parts
+        them.
+
+    Raises:
+        DataError: a prompt is too long, or a clip cannot be read; names the dialogue.
+    """
+    build = PromptBuilder(processor, ClipCache(None) if cache is None else cache)
+    return generate_replies(model, processor, [build(reply) for reply in replies], **settings)

@@ -51,7 +51,7 @@ def _batches(
     collate = PairCollator(pairs, build)
     family, base = family_of(model), bare(model)
     family.prepare_scoring(base)
-    if pairs and base.shares_prompts is None:
+    if pairs and getattr(base, "shares_prompts", None) is None:
         tried = collate(collate.longest(2))
         family.share_prompts(base, {name: tensor.to(model.device) for name, tensor in tried.items()})
     for start in range(0, len(pairs), batch_size):

@@ -3,33 +3,21 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
+from epo.preferences.classifier import CorpusReader
 from epo.preferences.counter import Choice, LeftOut, draw_counter_emotions, num_left_out_for_equal
 from epo.preferences.marginals import Counts, total_variation
 from epo.preferences.pair import PreferencePair
-from epo.preferences.scores import Examiner
+from epo.preferences.scores import Examiner, Thresholds
+from epo.preferences.source import Source
 
 _NO_CANDIDATE = "no candidate: the source offered none"
 _NOT_ACCEPTED = "no candidate accepted: "
-
-
-class Source(Protocol):
-    """Where rejected replies come from."""
-
-    name: str
-
-    def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
-        """Return the emotions the source can supply for these replies."""
-        ...
-
-    def propose(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[list[str]]:
-        """Return, for each gold reply and its counter emotion, candidates for the rejected reply, best first."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -72,21 +60,24 @@ class PairSet:
 def build_pairs(
     gold: Sequence[Reply],
     source: Source,
-    choice: Choice,
-    examiner: Examiner,
-    rng: np.random.Generator,
+    choice: Choice | None = None,
+    examiner: Examiner | None = None,
+    rng: np.random.Generator | None = None,
 ) -> PairSet:
     """Build at most one pair for each gold reply.
 
     Args:
         gold: replies of one split; marginals are matched within it.
         source: where the rejected replies come from.
-        choice: how counter emotions are chosen.
-        examiner: the first candidate it accepts is taken.
-        rng: decides which reply gets which emotion.
+        choice: how counter emotions are chosen; None: by the defaults of a recipe.
+        examiner: the first candidate it accepts is taken; None: one with the defaults of a recipe.
+        rng: decides which reply gets which emotion; None: seed 0.
     """
     if not gold:
         return PairSet([], Counter())
+    choice = Choice("inappropriate") if choice is None else choice
+    examiner = Examiner(Thresholds(), CorpusReader(gold)) if examiner is None else examiner
+    rng = np.random.default_rng(0) if rng is None else rng
     available = source.available(gold)
     drawn = draw_counter_emotions(gold, choice, available, rng)
     asked = [(reply, emotion) for reply, emotion in zip(gold, drawn, strict=True) if not isinstance(emotion, LeftOut)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from epo.data.dialogue import DataError
+from epo.extras import missing_extra
 
 
 class EmbeddingIndex:
@@ -20,15 +20,12 @@ class EmbeddingIndex:
             model: a name on the hub or a folder, read by sentence-transformers; code of the model's own is refused.
 
         Raises:
-            DataError: sentence-transformers is not installed.
+            MissingExtraError: sentence-transformers is not installed.
         """
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
-            raise DataError(
-                f"embedding_model {model!r} needs sentence-transformers: `pip install sentence-transformers`; "
-                "or leave it out to retrieve by BM25, which needs no download"
-            ) from None
+            raise missing_extra(f"embedding_model {model!r}", "sentence_transformers") from None
         encoder = SentenceTransformer(model, trust_remote_code=False)
         self._queries_NH, self._documents_NH = (
             encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=True)

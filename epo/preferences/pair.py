@@ -49,13 +49,13 @@ class PreferencePair:
 
 
 def read_pairs(
-    path: str | Path, dialogues: Mapping[str, Dialogue], findings: Findings | None = None
+    path: str | Path, dialogues: Mapping[str, Dialogue] | Iterable[Dialogue], findings: Findings | None = None
 ) -> list[PreferencePair]:
     """Read and validate a pairs file.
 
     Args:
         path: JSONL, one pair a line.
-        dialogues: the dialogues the pairs point into, by id.
+        dialogues: those that the pairs point into, by id or as they come.
         findings: hears of notes and faults; None stops at the first fault.
 
     Raises:
@@ -63,7 +63,8 @@ def read_pairs(
             malformed, its turn is no assistant turn after a user turn, a reply is empty, or both replies are the same,
             and `findings` says to stop. The message starts with `path:line`.
     """
-    pairs = [pair for _, pair in scan_pairs(path, dialogues, StopAtFault() if findings is None else findings)]
+    by_id = dialogues if isinstance(dialogues, Mapping) else {dialogue.id: dialogue for dialogue in dialogues}
+    pairs = [pair for _, pair in scan_pairs(path, by_id, StopAtFault() if findings is None else findings)]
     if not pairs:
         raise DataError(f"{path}: holds no pair; see report.json beside it for what was dropped and why")
     return pairs

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
@@ -15,19 +15,29 @@ from epo.preferences.marginals import Floats
 from epo.preferences.pair import is_same_text
 
 
+class ThresholdError(ValueError):
+    """A threshold that no pair could keep to; the message says what is wanted."""
+
+
 @dataclass(frozen=True)
 class Thresholds:
-    """What a pair must keep to; a candidate outside of them is dropped, and the report says why.
+    """What a pair must keep to; a candidate outside of them is dropped, and the report says why."""
 
-    `*_emotion_distance` is in [0, 2.83], the shares and similarities are in [0, 1], `max_length_ratio` is at least 1.
-    """
+    min_emotion_distance: float = field(default=0.0, metadata={"help": "of the two labels, 0 to 2.83"})
+    min_emotion_divergence: float = field(default=0.0, metadata={"help": "of emotions read from the words, 0 to 1"})
+    min_similarity: float = field(default=0.0, metadata={"help": "token F1 with the gold reply, 0 to 1"})
+    max_similarity: float = field(default=1.0, metadata={"help": "token F1 with the gold reply, 0 to 1"})
+    max_length_ratio: float = field(default=3.0, metadata={"help": "longer over shorter reply, 1 or more"})
+    min_script_share: float = field(default=0.8, metadata={"help": "letters in the gold reply's script, 0 to 1"})
 
-    min_emotion_distance: float = 0.0
-    min_emotion_divergence: float = 0.0
-    min_similarity: float = 0.0
-    max_similarity: float = 1.0
-    max_length_ratio: float = 3.0
-    min_script_share: float = 0.8
+    def __post_init__(self) -> None:
+        """Refuse a ratio of the longer to the shorter reply that none can have.
+
+        Raises:
+            ThresholdError: it is below 1.
+        """
+        if self.max_length_ratio < 1:
+            raise ThresholdError(f"max_length_ratio is {self.max_length_ratio}, want 1 or more")
 
 
 class EmotionReader(Protocol):

@@ -75,7 +75,9 @@ def test_a_flag_chooses_too_and_wins(recipe):
     argv = recipe("source: ask\nmodel: m\n")
     assert read_recipe(TYPES, [*argv, "--context_turns", "7"])[1].context_turns == 7
     for flags in (["--source", "seek"], ["--source=seek"]):
-        with pytest.raises(RecipeError, match="key model belongs to source ask; this recipe's source is seek: leave"):
+        with pytest.raises(
+            RecipeError, match="key model belongs to source ask; this recipe's source is seek, which ignores it"
+        ):
             read_recipe(TYPES, [*argv, *flags])
 
 
@@ -86,7 +88,9 @@ def test_a_value_without_keys_of_its_own_brings_none(recipe):
 
 @pytest.mark.parametrize("read", [read_recipe, declared])
 def test_keys_of_another_choice_are_refused_with_their_owners(recipe, read):
-    with pytest.raises(RecipeError, match=r"toy.yaml: key width belongs to source seek; this .* is ask: leave it out"):
+    with pytest.raises(
+        RecipeError, match=r"toy.yaml: key width belongs to source seek; this .* is ask, which ignores it: leave"
+    ):
         read(TYPES, recipe("source: ask\nmodel: m\nwidth: 2\n"))
     with pytest.raises(RecipeError, match="toy.yaml: key context_turns belongs to source ask and seek; .* is plain"):
         read(TYPES, recipe("context_turns: 5\n"))  # also at its default: it would do nothing

@@ -114,15 +114,24 @@ def test_a_hub_token_is_used_but_kept_in_no_file(tmp_path, monkeypatch):
 
 
 def test_a_recipe_with_a_password_trains_as_it_says_and_is_stored_without(tmp_path, monkeypatch):
-    from launch.preferences import PreferencesRecipe
+    from launch.preferences import RECIPES
 
     monkeypatch.setattr(sys, "argv", ["launch/preferences.py"])
     url = f"https://me:{PASSWORD}@host/v1"
     out, data = tmp_path / "out", tmp_path / "d.jsonl"
     data.write_text("{}\n")
-    argv = ["--data", str(data), "--output_dir", str(out), "--embedding_model", f"https://me:{PASSWORD}@host/model"]
-    recipes = read_recipe([PreferencesRecipe], [*argv, "--llm_base_url", url])
-    assert recipes[0].llm_base_url == url
+    argv = [
+        "--data",
+        str(data),
+        "--output_dir",
+        str(out),
+        "--source",
+        "llm",
+        "--llm_model",
+        f"https://me:{PASSWORD}@host/m",
+    ]
+    recipes = read_recipe(RECIPES, [*argv, "--llm_base_url", url])
+    assert recipes[-1].llm_base_url == url
     with open_folder(out, recipes, [*argv, "--llm_base_url", url]) as folder:
         assert folder.resolved["llm_base_url"] == "https://***@host/v1"
         folder.finish({})
@@ -130,7 +139,7 @@ def test_a_recipe_with_a_password_trains_as_it_says_and_is_stored_without(tmp_pa
     assert redaction.redact(f"password {PASSWORD} refused") == "password *** refused"
     # Stored or not, it is the same recipe: with another password it is done.
     again = [*argv, "--llm_base_url", "https://me:another-one@host/v1"]
-    with open_folder(out, read_recipe([PreferencesRecipe], again), again) as folder:
+    with open_folder(out, read_recipe(RECIPES, again), again) as folder:
         assert folder.is_done
 
 

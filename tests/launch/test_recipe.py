@@ -81,6 +81,12 @@ def test_flags_win_over_the_file(recipe):
     assert (toy.beta, toy.kind, toy.output_dir) == (0.2, "b", "out")
 
 
+def test_a_recipe_is_named_in_one_word_or_in_two(recipe):
+    config, path = recipe("output_dir: out\nbeta: 0.5\n")
+    assert read_recipe([Toy], [f"{config}={path}"]) == read_recipe([Toy], [config, path])
+    assert declared([Toy], [f"{config}={path}", "--kind", "b"])[0]["kind"] == "b"
+
+
 def test_an_unknown_key_names_the_nearest(recipe):
     with pytest.raises(RecipeError, match=r"toy.yaml: unknown key 'bta'; the nearest known key is 'beta'"):
         read_recipe([Toy], recipe("output_dir: out\nbta: 0.5\n"))

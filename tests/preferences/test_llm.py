@@ -8,7 +8,7 @@ from epo.data.dialogue import Dialogue, Turn
 from epo.preferences.answer_cache import AnswerCache, question_key
 from epo.preferences.endpoint import ChatClient, Endpoint, EndpointError
 from epo.preferences.gold import collect_gold
-from epo.preferences.llm import LlmSource, Volume
+from epo.preferences.sources.llm import LlmSource, Volume
 
 GOLD = collect_gold(
     [

@@ -7,8 +7,8 @@ from epo.data.dialogue import Dialogue, Turn
 from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.endpoint import UnusableAnswer
 from epo.preferences.gold import collect_gold
-from epo.preferences.llm import LlmSource, Volume
 from epo.preferences.local_chat import LocalChat
+from epo.preferences.sources.llm import LlmSource, Volume
 
 GOLD = collect_gold(
     [

@@ -14,11 +14,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import launch.preferences as stage
 from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues, write_dialogues
 from epo.emotions import EMOTIONS, fitting_emotion
+from epo.model.parts import PartError
 from epo.model.tokenizer import train_tokenizer
 from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.gold import collect_gold
 from epo.preferences.pair import read_pairs
-from epo.preferences.policy import PolicySource
+from epo.preferences.sources.policy import PolicySource
 from launch.recipe import RecipeError
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +95,7 @@ def test_stage_writes_pairs_report_and_page_once(tmp_path, data, capsys):
 
 
 def test_a_recipe_as_it_is_kept_beside_a_result_can_be_used_again(tmp_path, data):
-    """It holds every key of every source, those of the others at their defaults."""
+    """It holds every key of the recipe and of its source."""
     out = run(tmp_path, data, splits=["test"])
     stage.run(["--config", str(out / "recipe.yaml"), "--output_dir", str(tmp_path / "again")])
     assert (tmp_path / "again" / "pairs.jsonl").read_bytes() == (out / "pairs.jsonl").read_bytes()
@@ -224,7 +225,7 @@ def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
         ({"policy_dtype": "bfloat16", "source": "rewrite"}, "key policy_dtype belongs to source policy; .* is rewrite"),
         ({"cache_dir": "c"}, "key cache_dir belongs to source policy"),
         ({"embedding_model": "e", "source": "llm", "llm_model": "m"}, "key embedding_model belongs to source retrieve"),
-        ({"context_turns": 3, "source": "rewrite"}, "key context_turns belongs to source retrieve and llm; this"),
+        ({"context_turns": 3, "source": "rewrite"}, "key context_turns belongs to source llm and retrieve; this"),
         ({"source": "llm", "llm_model": "m", "llm_tries": 2}, "key llm_tries belongs to an endpoint, and llm_base_url"),
         (
             {"source": "llm", "llm_model": "m", "llm_base_url": "http://127.0.0.1:9/v1", "llm_dtype": "bfloat16"},
@@ -233,7 +234,7 @@ def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
     ],
 )
 def test_refusals_leave_no_pairs(tmp_path, data, keys, message):
-    with pytest.raises((RecipeError, DataError), match=message):
+    with pytest.raises((RecipeError, DataError, PartError), match=message):
         run(tmp_path, data, **keys)
     assert not (tmp_path / "out" / "pairs.jsonl").exists()
 

@@ -7,15 +7,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from epo.data.dialogue import DataError, Dialogue, Turn
+from epo.data.dialogue import Dialogue, Turn
 from epo.emotions import EMOTIONS
+from epo.extras import MissingExtraError
 from epo.preferences.bm25 import Bm25Index
 from epo.preferences.classifier import CorpusReader
 from epo.preferences.embedding import EmbeddingIndex
 from epo.preferences.gold import collect_gold
-from epo.preferences.opposite_random import OppositeRandomSource
-from epo.preferences.retrieve import RetrieveSource, context_text
 from epo.preferences.scores import Examiner, Thresholds
+from epo.preferences.sources.opposite_random import OppositeRandomSource
+from epo.preferences.sources.retrieve import RetrieveSettings, RetrieveSource, context_text
 
 TOPICS = ("trains", "cheese", "chess", "rivers")
 FEELINGS = {"happy": "Lovely, I smile about", "sad": "Alas, I weep about"}
@@ -32,7 +33,7 @@ def gold_replies(copies=2):
 
 
 def retriever(gold, **limits):
-    return RetrieveSource(None, Examiner(Thresholds(**limits), CorpusReader(gold)), context_turns=3)
+    return RetrieveSource(RetrieveSettings(context_turns=3), Examiner(Thresholds(**limits), CorpusReader(gold)))
 
 
 def other(gold):
@@ -120,7 +121,10 @@ def test_context_is_the_last_turns_before_the_reply():
 
 def test_embedding_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
-    with pytest.raises(DataError, match="embedding_model 'm' needs sentence-transformers: `pip install"):
+    with pytest.raises(
+        MissingExtraError,
+        match="embedding_model .m. needs sentence_transformers, .* pip install .epo-trainer.embeddings",
+    ):
         EmbeddingIndex(["a"], ["a"], "m")
 
 

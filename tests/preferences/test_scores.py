@@ -175,7 +175,7 @@ def test_the_corpus_reader_is_rated_on_dialogues_it_was_not_fitted_on():
 
 
 def test_gold_of_another_corpus_cannot_be_rewritten():
-    from epo.preferences.rewrite import RewriteSource
+    from epo.preferences.sources.rewrite import RewriteSource
 
     with pytest.raises(DataError, match="was not written by the built-in corpus"):
         RewriteSource(0).propose(GOLD[:1], ["happy"])

@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -13,11 +13,60 @@ from compressor.progress import show_progress
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.preferences.answer_cache import AnswerCache, question_key
-from epo.preferences.endpoint import EndpointError, UnusableAnswer
+from epo.preferences.endpoint import ChatClient, Endpoint, EndpointError, UnusableAnswer
+from epo.preferences.source import PairSource, SourceContext, SourceError, keys_of_parts
+
+if TYPE_CHECKING:
+    from epo.preferences.local_chat import LocalChat
 
 _PROMPT = "llm_prompt_v1.j2"
 _ASKS = 3  # how often a question is asked that is answered with nonsense
 _NONSENSE_IN_A_ROW = 20  # then the endpoint is not what it is taken for
+_OF_AN_ENDPOINT = ("llm_key_variable", "llm_timeout_s", "llm_tries", "llm_first_pause_s")
+_OF_A_MODEL_HERE = ("llm_dtype",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlmSettings:
+    """Keys of source `llm`."""
+
+    llm_base_url: str | None = field(default=None, metadata={"help": "such as http://127.0.0.1:8000/v1"})
+    llm_model: str = field(
+        default="",
+        metadata={
+            "help": "the model's name there; without llm_base_url, a folder or hub name to load", "role": "part",
+        },
+    )  # fmt: skip
+    llm_dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of a model loaded here"})
+    llm_key_variable: str = field(
+        default="OPENAI_API_KEY", metadata={"help": "environment variable with the key", "role": "cosmetic"}
+    )
+    llm_temperature: float = field(default=0.7, metadata={"help": "of sampling"})
+    llm_max_tokens: int = field(default=256, metadata={"help": "longest rewritten reply"})
+    llm_timeout_s: float = field(default=60.0, metadata={"help": "seconds to wait for an answer", "role": "cosmetic"})
+    llm_tries: int = field(
+        default=6, metadata={"help": "times one request is sent before giving up", "role": "cosmetic"}
+    )
+    llm_first_pause_s: float = field(
+        default=1.0, metadata={"help": "pause before the second try; then doubled", "role": "cosmetic"}
+    )
+    llm_concurrency: int = field(default=8, metadata={"help": "requests at a time", "role": "cosmetic"})
+    llm_max_requests: int = field(default=10_000, metadata={"help": "most requests of a run", "role": "cosmetic"})
+    context_turns: int = field(default=5, metadata={"help": "turns before the reply that the prompt shows"})
+
+    def __post_init__(self) -> None:
+        """Refuse to ask nobody, and keys that whoever is asked would ignore; one left at its default says nothing."""
+        if self.llm_model == "":
+            raise SourceError("source llm wants llm_model, and llm_base_url unless the model is to be loaded here")
+        if self.context_turns < 1:
+            raise SourceError(f"context_turns is {self.context_turns}, want 1 or more")
+        idle: tuple[str, ...] = _OF_AN_ENDPOINT
+        owner = "an endpoint, and llm_base_url names none"
+        if self.llm_base_url is not None:
+            idle, owner = _OF_A_MODEL_HERE, "a model loaded here, and llm_base_url names an endpoint"
+        for key in fields(self):
+            if key.name in idle and getattr(self, key.name) != key.default:
+                raise SourceError(f"key {key.name} belongs to {owner}: leave it out")
 
 
 @dataclass(frozen=True)
@@ -142,3 +191,54 @@ class LlmSource:
 
     def _key(self, prompt: str) -> str:
         return question_key(**self._chat.identity, seed=self._seed, prompt=prompt)
+
+
+def _make(settings: LlmSettings, context: SourceContext) -> LlmSource:
+    chat = _load_chat(settings) if settings.llm_base_url is None else _chat_client(settings, settings.llm_base_url)
+    cache = AnswerCache(context.folder / "llm_cache.jsonl")
+    volume = Volume(settings.llm_concurrency, settings.llm_max_requests)
+    return LlmSource(chat, volume, cache, settings.context_turns, context.seed)
+
+
+def _chat_client(settings: LlmSettings, base_url: str) -> ChatClient:
+    endpoint = Endpoint(
+        base_url,
+        settings.llm_model,
+        settings.llm_key_variable,
+        settings.llm_temperature,
+        settings.llm_max_tokens,
+        settings.llm_timeout_s,
+        settings.llm_tries,
+        settings.llm_first_pause_s,
+    )
+    return ChatClient(endpoint, settings.llm_concurrency)
+
+
+def _load_chat(settings: LlmSettings) -> "LocalChat":
+    """Load the model that rewrites replies in this process."""
+    import torch
+
+    from epo.model.parts import load_llm, load_tokenizer
+    from epo.preferences.local_chat import LocalChat
+
+    model = load_llm(settings.llm_model, settings.llm_dtype)
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    tokenizer = load_tokenizer(settings.llm_model, ())
+    if tokenizer.chat_template is None:
+        raise SourceError(f"llm_model {settings.llm_model}: has no chat template; name an instruction-tuned model")
+    return LocalChat(settings.llm_model, model, tokenizer, settings.llm_temperature, settings.llm_max_tokens)
+
+
+def _check(settings: LlmSettings) -> None:
+    """Refuse an endpoint's address that cannot be used."""
+    if settings.llm_base_url is not None:
+        _chat_client(settings, settings.llm_base_url)
+
+
+SOURCE = PairSource(
+    about="a language model rewrites the chosen reply",
+    settings=LlmSettings,
+    make=_make,
+    check=_check,
+    parts=lambda settings: keys_of_parts(settings) if settings.llm_base_url is None else (),
+)

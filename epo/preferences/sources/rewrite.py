@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from epo.data.corpora.builtin.reply_wording import rewrite_reply
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
+from epo.preferences.source import NoSettings, PairSource
 
 
 class RewriteSource:
@@ -32,3 +33,10 @@ class RewriteSource:
         # A generator for each reply: what is drawn for one does not hang on which others are asked for.
         rng = random.Random(f"{self._seed}/{reply.dialogue_id}/{reply.turn}")
         return rewrite_reply(reply.text, emotion, rng)
+
+
+SOURCE = PairSource(
+    about="the built-in corpus's replies, same facts, another emotion",
+    settings=NoSettings,
+    make=lambda settings, context: RewriteSource(context.seed),
+)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from epo.data.replies import Reply
 from epo.emotions import Emotion
+from epo.preferences.source import NoSettings, PairSource
 
 _TRIES = 5
 
@@ -38,3 +39,10 @@ class OppositeRandomSource:
         rng = random.Random(f"{self._seed}/{reply.dialogue_id}/{reply.turn}")
         drawn = rng.sample(pool, min(2 * _TRIES, len(pool)))
         return [other.text for other in drawn if other.dialogue_id != reply.dialogue_id][:_TRIES]
+
+
+SOURCE = PairSource(
+    about="any reply of the counter emotion; EmPO's baseline, to compare with",
+    settings=NoSettings,
+    make=lambda settings, context: OppositeRandomSource(context.seed),
+)

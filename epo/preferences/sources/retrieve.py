@@ -1,8 +1,10 @@
 """Source `retrieve`: another dialogue's reply to a similar context, in another emotion, each used about once."""
 
+import importlib.util
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -11,15 +13,31 @@ from numpy.typing import NDArray
 from compressor.progress import show_progress
 from epo.data.replies import Reply
 from epo.emotions import Emotion
-from epo.preferences.bm25 import Bm25Index
+from epo.extras import missing_extra
 from epo.preferences.embedding import EmbeddingIndex
 from epo.preferences.scores import Examiner
+from epo.preferences.source import PairSource, SourceError
 
 _BLOCK = 512  # queries scored at a time: bounds memory at 512 x pool size
 _CANDIDATES = 20  # nearest contexts looked at for each reply in a round
 _ROUNDS = 8
 
 Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveSettings:
+    """Keys of source `retrieve`."""
+
+    embedding_model: str | None = field(
+        default=None, metadata={"help": "a sentence-transformers model; none: BM25, no download", "role": "part"}
+    )
+    context_turns: int = field(default=5, metadata={"help": "turns before the reply that make its context"})
+
+    def __post_init__(self) -> None:
+        """Refuse a context without a turn."""
+        if self.context_turns < 1:
+            raise SourceError(f"context_turns is {self.context_turns}, want 1 or more")
 
 
 class ContextIndex(Protocol):
@@ -39,17 +57,15 @@ class RetrieveSource:
 
     name = "retrieve"
 
-    def __init__(self, embedding_model: str | None, examiner: Examiner, context_turns: int) -> None:
+    def __init__(self, settings: RetrieveSettings, examiner: Examiner) -> None:
         """Prepare.
 
         Args:
-            embedding_model: see `EmbeddingIndex`; None ranks by BM25, which needs no download.
+            settings: how contexts are compared; the last turn of a context is the user's current one.
             examiner: only candidates it accepts are used.
-            context_turns: turns before the reply that make its context; the last is the user's current turn.
         """
-        self._embedding_model = embedding_model
+        self._settings = settings
         self._examiner = examiner
-        self._context_turns = context_turns
 
     def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
         """Return the emotions some reply of the pool has."""
@@ -57,7 +73,7 @@ class RetrieveSource:
 
     def propose(self, gold: Sequence[Reply], emotions: Sequence[Emotion]) -> list[list[str]]:
         """Return one reply of another dialogue for each gold reply; where none fits, the nearest, or none."""
-        index = self._index([context_text(reply, self._context_turns) for reply in gold], gold)
+        index = self._index([context_text(reply, self._settings.context_turns) for reply in gold], gold)
         found: list[list[str]] = [[] for _ in gold]
         for emotion in show_progress(sorted(set(emotions)), "retrieve", "emotions"):
             asking = np.array([place for place, wanted in enumerate(emotions) if wanted == emotion])
@@ -71,9 +87,11 @@ class RetrieveSource:
     def _index(self, contexts: Sequence[str], gold: Sequence[Reply]) -> ContextIndex:
         # A context is looked for in contexts with their replies, so that the reply too is about the same things.
         exchanges = [f"{context}\n{reply.text}" for context, reply in zip(contexts, gold, strict=True)]
-        if self._embedding_model is None:
+        if self._settings.embedding_model is None:
+            from epo.preferences.bm25 import Bm25Index
+
             return Bm25Index(contexts, exchanges)
-        return EmbeddingIndex(contexts, exchanges, self._embedding_model)
+        return EmbeddingIndex(contexts, exchanges, self._settings.embedding_model)
 
     def _deal(
         self, gold: Sequence[Reply], emotion: Emotion, asking: Indices, pool: Indices, index: ContextIndex
@@ -125,3 +143,16 @@ def nearest_pairs(
 def context_text(reply: Reply, turns: int) -> str:
     """Return the words of the last `turns` turns before a reply."""
     return "\n".join(turn.text for turn in reply.last_turns(turns))
+
+
+def _check(settings: RetrieveSettings) -> None:
+    if settings.embedding_model is not None and importlib.util.find_spec("sentence_transformers") is None:
+        raise missing_extra(f"embedding_model {settings.embedding_model!r}", "sentence_transformers")
+
+
+SOURCE = PairSource(
+    about="another dialogue's reply of the counter emotion, whose exchange is nearest to this context",
+    settings=RetrieveSettings,
+    make=lambda settings, context: RetrieveSource(settings, context.examiner),
+    check=_check,
+)
