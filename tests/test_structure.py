@@ -192,17 +192,18 @@ _TWINS_LEFT = {"scoring.py"}
 
 
 def test_a_file_name_stands_for_one_idea():
-    """No two modules share a file name, but for a model's own, and a command and what it runs.
+    """No two modules share a file name, but for a model's own, and what users name and the module that does its work.
 
-    A command (a stage of `launch/`, a verb of its `data_verbs/`) may be named like the one module that does its work.
+    Users name a stage of `launch/`, a verb of its `data_verbs/`, a suite and a source.
     """
     same = {}
     for path in FILES:
         if path.name != "__init__.py" and path.name not in _OF_A_MODEL:
-            same.setdefault(path.name, []).append(path)
-    twins = {name: [p for p in paths if not is_command(p)] for name, paths in same.items() if len(paths) > 1}
-    assert {name for name, paths in twins.items() if len(paths) > 1 or len(same[name]) - len(paths) > 1} <= _TWINS_LEFT
+            same.setdefault(path.name, []).append(is_named_by_users(path))
+    twins = {name for name, named in same.items() if named.count(True) > 1 or named.count(False) > 1}
+    assert twins == _TWINS_LEFT
 
 
-def is_command(path):
-    return path.parent.name == "data_verbs" or (path.parent.name == "launch" and '"__main__"' in path.read_text())
+def is_named_by_users(path):
+    is_stage = path.parent.name == "launch" and '"__main__"' in path.read_text()
+    return is_stage or path.parent.name in ("data_verbs", "suites", "sources")

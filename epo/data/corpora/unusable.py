@@ -8,7 +8,7 @@ from compressor.progress import show_progress
 from epo.data.checking import LIMITS, count_clips
 from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.decoding.source import Kind
+from epo.data.decoding.media_source import Kind
 from epo.data.dialogue import Clip, Turn, read_dialogues, with_halves
 from epo.data.examination import ClipReport
 from epo.data.examination_pool import ExaminationRecord, examine_clips
