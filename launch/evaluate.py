@@ -23,7 +23,7 @@ from epo.model.loading import load_adapter, load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
 from launch.pipeline_files import require_something_tested
-from launch.ranks import join_ranks
+from launch.process_group import join_ranks
 from launch.recipe import RecipeError, read_recipe
 from launch.recipe_pieces import ClipsKeys, DataKeys, OutputKeys, RepliesKeys, SeedKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder
