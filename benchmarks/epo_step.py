@@ -33,9 +33,10 @@ from epo.data.replies import replies_of
 from epo.model.clip_reader import ClipReader
 from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration
 from epo.model.parts import build_compressor, build_extractor, load_llm, load_tokenizer
-from epo.model.processing import EpoProcessor, add_placeholders
+from epo.model.processing import EpoProcessor
 from epo.model.token_scores import TokenScores, token_scores
 from epo.preferences.pair import PreferencePair
+from epo.prompts.marks import add_placeholders
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config

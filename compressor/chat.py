@@ -154,7 +154,8 @@ class ChatFormat:
         """Return the words of generated ids up to the first token that ends a turn; what follows is dropped."""
         stops = set(self.stop_ids)
         length = next((i for i, token in enumerate(ids) if token in stops), len(ids))
-        return self.tokenizer.decode(list(ids[:length]), skip_special_tokens=True)
+        text: str = self.tokenizer.decode(list(ids[:length]), skip_special_tokens=True)
+        return text
 
     def require_table(self, num_embeddings: int) -> None:
         """Refuse a tokenizer whose template writes tokens that the language model's embedding does not hold.
@@ -317,7 +318,7 @@ def _writes_all(tokenizer: PreTrainedTokenizerBase, template: str, messages: lis
 
 def _render(tokenizer: Any, template: str, messages: list[Message], is_prompt: bool) -> str:
     try:
-        return tokenizer.apply_chat_template(
+        text: str = tokenizer.apply_chat_template(
             messages, chat_template=template, add_generation_prompt=is_prompt, tokenize=False
         )
     except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -326,11 +327,13 @@ def _render(tokenizer: Any, template: str, messages: list[Message], is_prompt: b
             f"{_name(tokenizer)}: its chat template refuses messages of {roles}{', ...' if len(messages) > 4 else ''} "
             f"({_first_line(error)}); change the template, or use another model"
         ) from error
+    return text
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Encode what a template wrote, its special tokens included: nothing is added to it."""
-    return tokenizer.encode(text, add_special_tokens=False, verbose=False)
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False, verbose=False)
+    return ids
 
 
 def _join_speakers(messages: Sequence[Message]) -> list[Message]:

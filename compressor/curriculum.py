@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -62,7 +63,7 @@ class RelevantTurns:
         return sorted(ranked[:num_turns])
 
 
-class ScheduledDataset(Dataset):
+class ScheduledDataset(Dataset[Any]):
     """Maps a training position to an example index and a random seed, the same whoever asks and whenever.
 
     Read in order it is a shuffled pass over the examples again and again. Because nothing depends on a global

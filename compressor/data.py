@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from compressor.chat import ChatFormat, Message, chat_format
-from compressor.fitting import memory_prompt, text_prompt
+from compressor.chat import ChatFormat, chat_format
+from compressor.fitting import FixedParts, memory_prompt, text_prompt
 from compressor.text import IGNORE, PAD, pad_right
 
 _MAX_KNOWN_TURNS = 65_536
@@ -31,16 +31,16 @@ class Utterance(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """The turns before the current one, the current words, and the reply they lead to.
+    """The turns before the current one, the prompt around them, and the reply they lead to.
 
     Attributes:
         turns: past turns, oldest first.
-        current: what the language model reads after the memory, apart from placeholders.
+        fixed: what the language model reads around their memories, the current words included.
         reply: what it should then say.
     """
 
     turns: tuple[Utterance, ...]
-    current: str
+    fixed: FixedParts
     reply: str
 
 
@@ -78,20 +78,6 @@ def _known_turns(tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> dict[st
     return {}
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
-    """Render messages with the tokenizer's chat template, ready for the assistant's next words.
-
-    Raises:
-        ChatTemplateError: the tokenizer has no chat template, or it refuses the messages.
-    """
-    return chat_format(tokenizer).encode_prompt(messages)
-
-
-def encode_reply(tokenizer: PreTrainedTokenizerBase, reply: str) -> list[int]:
-    """Return the ids of a reply and of what ends the assistant's turn, as the chat template has it."""
-    return chat_format(tokenizer).encode_reply(reply)
-
-
 @dataclass(frozen=True)
 class CompressionCollator:
     """Turns histories into the tensors of the objectives.
@@ -101,7 +87,6 @@ class CompressionCollator:
         llm_tokenizer: the language model's tokenizer, which must know `MEMORY_TOKEN`.
         vocab_size: `MambaCompressor.vocab_size`.
         num_memory_tokens: k.
-        system_prompt: first message of every prompt, or empty for none.
         max_prompt_tokens: longest prompt; the oldest turns give way, for memory and text reader alike. A turn to be
             rebuilt is learnt up to this length.
         has_text: whether the rows of the text reader are wanted, and so have to fit.
@@ -111,7 +96,6 @@ class CompressionCollator:
     llm_tokenizer: PreTrainedTokenizerBase
     vocab_size: int
     num_memory_tokens: int
-    system_prompt: str = ""
     max_prompt_tokens: int = 4096
     has_text: bool = True
 
@@ -140,7 +124,7 @@ class CompressionCollator:
             **_pad_rows("reply", [prompts.memory for prompts in written], replies),
             **_pad_rows(
                 "turn",
-                [self._turn_prompt()] * len(lines),
+                self._turn_prompts([example["history"].fixed.system for example in examples]),
                 [self._rebuilt(part, target) for part, target in zip(lines, targets, strict=True)],
             ),
             "target_turn": torch.tensor(targets),
@@ -149,9 +133,9 @@ class CompressionCollator:
 
     def num_history_tokens(self, history: History) -> tuple[int, int]:
         """Return the tokens that a history takes up in the prompt as text, and as memories."""
-        bare = len(self._memory_prompt((), history.current, None)[1])
+        bare = len(self._memory_prompt((), history.fixed, None)[1])
         as_text, as_memory = (
-            len(write(history.turns, history.current, None)[1]) for write in (self._text_prompt, self._memory_prompt)
+            len(write(history.turns, history.fixed, None)[1]) for write in (self._text_prompt, self._memory_prompt)
         )
         return as_text - bare, as_memory - bare
 
@@ -162,25 +146,30 @@ class CompressionCollator:
     def _write(self, history: History) -> "_Prompts":
         """Write the prompts of a history, with as many of its newest turns as fit all of them."""
         turns, limit = history.turns, self.max_prompt_tokens
-        kept, memory = self._memory_prompt(turns, history.current, limit)
+        kept, memory = self._memory_prompt(turns, history.fixed, limit)
         turns = turns[len(turns) - kept :]
         text: list[int] = []
         if self.has_text:
-            kept, text = self._text_prompt(turns, history.current, limit)
+            kept, text = self._text_prompt(turns, history.fixed, limit)
             if kept < len(turns):
                 turns = turns[len(turns) - kept :]
-                memory = self._memory_prompt(turns, history.current, limit)[1]
+                memory = self._memory_prompt(turns, history.fixed, limit)[1]
         return _Prompts(turns, memory, text)
 
-    def _memory_prompt(self, turns: Sequence[Utterance], current: str, limit: int | None) -> tuple[int, list[int]]:
-        return memory_prompt(self._chat, self.system_prompt, len(turns), self.num_memory_tokens, current, limit)
+    def _memory_prompt(self, turns: Sequence[Utterance], fixed: FixedParts, limit: int | None) -> tuple[int, list[int]]:
+        return memory_prompt(self._chat, fixed, len(turns), self.num_memory_tokens, limit)
 
-    def _text_prompt(self, turns: Sequence[Utterance], current: str, limit: int | None) -> tuple[int, list[int]]:
+    def _text_prompt(self, turns: Sequence[Utterance], fixed: FixedParts, limit: int | None) -> tuple[int, list[int]]:
         past = [{"role": turn.speaker, "content": turn.text} for turn in turns]
-        return text_prompt(self._chat, self.system_prompt, past, current, limit)
+        return text_prompt(self._chat, fixed, past, limit)
 
-    def _turn_prompt(self) -> list[int]:
-        return memory_prompt(self._chat, self.system_prompt, 1, self.num_memory_tokens, "", None)[1]
+    def _turn_prompts(self, systems: Sequence[str]) -> list[list[int]]:
+        """Return the prompts from which a turn is rebuilt: its memory, and nothing else in the user's message."""
+        written = {
+            system: memory_prompt(self._chat, FixedParts(system), 1, self.num_memory_tokens, None)[1]
+            for system in set(systems)
+        }
+        return [written[system] for system in systems]
 
     def _rebuilt(self, lines: Sequence[str], target: int) -> list[int]:
         """Return the words of a turn to be said from its memory; none where there is no turn."""

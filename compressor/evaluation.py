@@ -33,7 +33,7 @@ def memory_report(
     own = _mean_nll(compressor, llm, histories, collator, memory_id, batch_size)
     others = [*histories[1:], histories[0]]
     strange = [
-        History(_same_length(o.turns, len(h.turns)), h.current, h.reply) for h, o in zip(histories, others, strict=True)
+        History(_same_length(o.turns, len(h.turns)), h.fixed, h.reply) for h, o in zip(histories, others, strict=True)
     ]
     sizes = [collator.num_history_tokens(history) for history in histories]
     tokens, memory = (sum(size) / len(histories) for size in zip(*sizes, strict=True))

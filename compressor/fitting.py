@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, count
 
 from compressor.chat import ChatFormat, ChatTemplateError, Message
@@ -23,11 +24,35 @@ class PromptTooLong(CompressorDataError):
         self.num_tokens = num_tokens
 
 
+@dataclass(frozen=True)
+class FixedParts:
+    """What stands around the history in a prompt and never gives way; who writes the prompt says in which order.
+
+    Attributes:
+        system: the system message, empty for none.
+        before: what the user's message to be answered begins with, before any memories.
+        after: what follows them: the words and, before them, what is told about them.
+    """
+
+    system: str = ""
+    before: str = ""
+    after: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The user's message without memories."""
+        return self.before + self.after
+
+    def messages(self, past: Sequence[Message] = (), memories: str = "") -> list[Message]:
+        """Return the messages of a prompt that tells the history by past messages, by memories, or not at all."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *past, {"role": "user", "content": self.before + memories + self.after}]
+
+
 def text_prompt(
     chat: ChatFormat,
-    system_prompt: str,
+    fixed: FixedParts,
     past: Sequence[Message],
-    current: str,
     limit: int | None,
     placeholders: Sequence[str] = (MEMORY_TOKEN,),
 ) -> tuple[int, list[int]]:
@@ -35,11 +60,10 @@ def text_prompt(
 
     Args:
         chat: of the language model.
-        system_prompt: first message, or empty for none.
+        fixed: what stands around them, the user's turn to answer included.
         past: earlier turns, oldest first.
-        current: the words of the user's turn to answer.
         limit: most tokens; None for no limit.
-        placeholders: tokens in `current` of which none may get lost.
+        placeholders: tokens in `fixed` of which none may get lost.
 
     Returns:
         How many past turns are in it, and its ids.
@@ -51,34 +75,32 @@ def text_prompt(
 
     def write(num_turns: int) -> list[int]:
         kept = past[len(past) - num_turns :]
-        return chat.encode_prompt(_messages(system_prompt, kept, current), placeholders)
+        return chat.encode_prompt(fixed.messages(kept), placeholders)
 
     found = newest_that_fit([len(turn["content"]) for turn in past], write, limit)
     if found is None:
         assert limit is not None
-        raise _too_long(current, len(write(0)), limit)
+        raise _too_long(fixed, len(write(0)), limit)
     return found
 
 
 def memory_prompt(
     chat: ChatFormat,
-    system_prompt: str,
+    fixed: FixedParts,
     num_turns: int,
     num_memory_tokens: int,
-    current: str,
     limit: int | None,
     placeholders: Sequence[str] = (MEMORY_TOKEN,),
 ) -> tuple[int, list[int]]:
-    """Write the memories of the newest turns that fit, and the current turn, which they stand right before.
+    """Write the memories of the newest turns that fit, and the current turn.
 
     Memory tokens are counted, not tokenised: whatever the number of turns, one prompt is rendered.
 
     Args:
         chat: of the language model.
-        system_prompt: first message, or empty for none.
+        fixed: what stands around them, the user's turn to answer included.
         num_turns: past turns there are.
         num_memory_tokens: k, memory tokens a turn.
-        current: the words of the user's turn to answer, clip placeholders before them.
         limit: most tokens; None for no limit.
         placeholders: tokens of which none may get lost.
 
@@ -90,7 +112,7 @@ def memory_prompt(
         ChatTemplateError: the template refuses the turn.
     """
     if num_turns > 0:
-        ids = chat.encode_prompt(_messages(system_prompt, [], MEMORY_TOKEN * num_memory_tokens + current), placeholders)
+        ids = chat.encode_prompt(fixed.messages(memories=MEMORY_TOKEN * num_memory_tokens), placeholders)
         memory_id = chat.tokenizer.convert_tokens_to_ids(MEMORY_TOKEN)
         place = ids.index(memory_id) if memory_id in ids else 0
         one_turn = [memory_id] * num_memory_tokens
@@ -102,9 +124,9 @@ def memory_prompt(
         fitting = num_turns if limit is None else min(num_turns, 1 + (limit - len(ids)) // num_memory_tokens)
         if fitting > 0:
             return fitting, ids[:place] + one_turn * fitting + ids[place + num_memory_tokens :]
-    bare = chat.encode_prompt(_messages(system_prompt, [], current), placeholders)
+    bare = chat.encode_prompt(fixed.messages(), placeholders)
     if limit is not None and len(bare) > limit:
-        raise _too_long(current, len(bare), limit)
+        raise _too_long(fixed, len(bare), limit)
     return 0, bare
 
 
@@ -157,14 +179,9 @@ def newest_that_fit(
     raise AssertionError("unreachable")
 
 
-def _messages(system_prompt: str, past: Sequence[Message], current: str) -> list[Message]:
-    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    return [*system, *past, {"role": "user", "content": current}]
-
-
-def _too_long(current: str, num_tokens: int, limit: int) -> PromptTooLong:
+def _too_long(fixed: FixedParts, num_tokens: int, limit: int) -> PromptTooLong:
     return PromptTooLong(
-        f"a turn takes {num_tokens} tokens, more than max_prompt_tokens {limit}: {current[:60]!r}...; raise "
+        f"a turn takes {num_tokens} tokens, more than max_prompt_tokens {limit}: {fixed.asked[:60]!r}...; raise "
         "max_prompt_tokens or shorten the turn",
         num_tokens,
     )

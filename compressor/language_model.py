@@ -27,7 +27,8 @@ def embed_words(llm: PreTrainedModel, ids: Tensor) -> Tensor:
         ids: int64 of any shape.
     """
     with torch.no_grad():
-        return llm.get_input_embeddings()(ids.to(llm.device)).float()
+        embeds: Tensor = llm.get_input_embeddings()(ids.to(llm.device)).float()
+        return embeds
 
 
 def embedding_std(llm: PreTrainedModel) -> float:
@@ -43,11 +44,10 @@ def logits_at(llm: PreTrainedModel, columns: Tensor | None, **inputs: Any) -> Te
         columns: int64 (C,), which positions; None for all.
         inputs: of its forward.
     """
-    if columns is None:
-        return llm(**inputs).logits
-    if "logits_to_keep" in inspect.signature(llm.forward).parameters:
-        return llm(**inputs, logits_to_keep=columns).logits
-    return llm(**inputs).logits[:, columns]
+    if columns is not None and "logits_to_keep" in inspect.signature(llm.forward).parameters:
+        inputs["logits_to_keep"], columns = columns, None
+    logits: Tensor = llm(**inputs).logits
+    return logits if columns is None else logits[:, columns]
 
 
 @torch.no_grad()

@@ -61,7 +61,8 @@ class MambaCompressor(PreTrainedModel):
     @property
     def vocab_size(self) -> int:
         """Number of ordinary tokens; ids from here on are memory slots."""
-        return self.backbone.get_input_embeddings().num_embeddings
+        size: int = self.backbone.get_input_embeddings().num_embeddings
+        return size
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Return the embeddings of tokens and memory slots, (B, T) int64 to (B, T, width)."""
@@ -73,7 +74,8 @@ class MambaCompressor(PreTrainedModel):
     def project(self, hidden: Tensor) -> Tensor:
         """Map backbone states (..., width) into the language model's embedding space (..., D)."""
         # In bfloat16 Mamba still adds its layers up in float32.
-        return self.memory_head(self.memory_norm(hidden.to(self.memory_norm.weight.dtype)))
+        memories: Tensor = self.memory_head(self.memory_norm(hidden.to(self.memory_norm.weight.dtype)))
+        return memories
 
     def forward(self, input_ids: Tensor, **kwargs: Any) -> Memory:
         """Compress a batch of histories.

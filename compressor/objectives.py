@@ -85,7 +85,8 @@ def memory_logits(
     embeds = embed_tokens(llm.get_input_embeddings(), input_ids, (memory_id,))
     embeds = fill_placeholders(embeds, input_ids, memory_id, vectors, mask)
     # Right padding under a causal mask cannot reach earlier positions, so no attention mask is needed.
-    return llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=columns_of(span, input_ids)).logits
+    logits: Tensor = llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=columns_of(span, input_ids)).logits
+    return logits
 
 
 def columns_of(span: slice, input_ids: Tensor) -> Tensor:

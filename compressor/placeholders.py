@@ -25,7 +25,8 @@ def embed_tokens(table: nn.Module, input_ids: Tensor, placeholder_ids: tuple[int
         (B, T, D) in the table's dtype.
     """
     is_placeholder = torch.isin(input_ids, torch.tensor(placeholder_ids, device=input_ids.device))
-    return table(input_ids.masked_fill(is_placeholder, 0))
+    embeds: Tensor = table(input_ids.masked_fill(is_placeholder, 0))
+    return embeds
 
 
 def fill_placeholders(embeds: Tensor, input_ids: Tensor, placeholder_id: int, vectors: Tensor, mask: Tensor) -> Tensor:

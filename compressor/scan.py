@@ -109,7 +109,7 @@ def chunk_scan(
     before = torch.stack(states, dim=1).view(batch * steps, groups, size, -1)
     carried = (C @ before).transpose(1, 2).reshape(taken.shape) * decay.exp().unsqueeze(-1)
 
-    output = (inside + carried).reshape(batch, -1, heads, width)[:, :length]
+    output: Tensor = (inside + carried).reshape(batch, -1, heads, width)[:, :length]
     if D is not None:
         output = output + D.unsqueeze(-1) * hidden_states
     if not return_final_states:
@@ -119,4 +119,5 @@ def chunk_scan(
 
 def _by_group(tensor: Tensor, groups: int) -> Tensor:
     """Bring (n, chunk, H, P) to (n, G, chunk, H / G * P)."""
-    return tensor.unflatten(2, (groups, -1)).flatten(3).transpose(1, 2)
+    grouped: Tensor = tensor.unflatten(2, (groups, -1)).flatten(3).transpose(1, 2)
+    return grouped

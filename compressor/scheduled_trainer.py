@@ -78,7 +78,7 @@ class ScheduleReader(Trainer):
         super().__init__(*args, **kwargs)
         refuse_changed(vars(self.args), TrainingArguments, FIXED_IN_TRAINING)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:

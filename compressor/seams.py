@@ -119,6 +119,17 @@ SEAMS = {
         "CLIP and SigLIP models hold their tower, with its own names, as vision_model",
         "epo.model.parts",
     ),
+    "omni_towers": Seam(
+        "transformers",
+        "Qwen2.5-Omni's thinker gives vectors of sound as last_hidden_state (A, D) and of pictures as pooler_output, a "
+        "clip each; its text model is a Qwen2_5OmniThinkerTextModel",
+        "epo.model.omni.scoring",
+    ),
+    "omni_positions": Seam(
+        "transformers",
+        "Qwen2.5-Omni's thinker has get_rope_index: text counts on from the largest position of a clip before it",
+        "epo.model.omni.scoring",
+    ),
     "pil_processors": Seam(
         "transformers",
         "CLIPImageProcessorPil and SiglipImageProcessorPil need no torchvision and save a type that begins with CLIP "

@@ -44,7 +44,7 @@ class CurriculumCollator:
         history = self._histories[row["index"]]
         texts = [turn.text for turn in history.turns]
         kept = self._relevant.pick(texts, history.reply, self._curriculum.num_turns(row["progress"]))
-        history = History(tuple(history.turns[i] for i in kept), history.current, history.reply)
+        history = History(tuple(history.turns[i] for i in kept), history.fixed, history.reply)
         return {"history": history, "target_turn": row["seed"] % len(history.turns)}
 
 

@@ -94,7 +94,8 @@ class Registry(Generic[Thing]):
         if entry is not None and ours is not None:
             raise self._taken(name, entry.value)
         try:
-            return ours() if ours is not None else entry.load()  # type: ignore[union-attr]  # one of them is there
+            thing: Thing = ours() if ours is not None else entry.load()  # type: ignore[union-attr]  # one of them is there
+            return thing
         except ModuleNotFoundError as error:
             raise missing_extra(f"{self.kind} {name!r}", str(error.name)) from error
 

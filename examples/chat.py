@@ -10,7 +10,7 @@ from pathlib import Path
 
 import epo
 from epo.data.dialogue import Clip, Turn
-from epo.model.processing import split_reply
+from epo.prompts.emotion_label import split_reply
 
 model, processor = epo.load_model(sys.argv[1])
 if len(sys.argv) > 2:

@@ -7,7 +7,7 @@ from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
 from epo.data.probe import probe_media
 from epo.model.family import ClipSource
-from launch.ranks import gather_shares, share
+from epo.ranks import gather_shares, share
 
 
 def read_clips_first(clips: Iterable[Clip | None], reader: ClipSource, cache: ClipCache) -> None:

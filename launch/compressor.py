@@ -8,7 +8,7 @@ from transformers import TrainingArguments, set_seed
 from launch import stage
 from compressor.chat import chat_format
 from compressor.curriculum import Curriculum
-from compressor.data import CompressionCollator, History, Utterance
+from compressor.data import CompressionCollator, Utterance
 from compressor.evaluation import memory_report
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
@@ -16,8 +16,9 @@ from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply, replies_of
 from epo.data.selection import replies_of_split, with_history
 from epo.model.parts import build_compressor, load_llm, load_tokenizer
-from epo.model.processing import add_placeholders, reply_text
-from epo.training.collate import current_text
+from epo.prompts.histories import history_of
+from epo.prompts.layout import Layout
+from epo.prompts.marks import add_placeholders
 from epo.training.schedule import schedule_of
 from launch.precision import require_precision
 from launch.recipe import read_recipe
@@ -90,7 +91,8 @@ def _train(
     llm_tokenizer = load_tokenizer(recipe.llm, ())
     memory_id = add_placeholders(llm_tokenizer)["memory_token_id"]
     check_words(llm_tokenizer, placed_texts(recipe.data, dialogues))
-    check_lengths(recipe.data, examples, llm_tokenizer, recipe.system_prompt, recipe.max_prompt_tokens)
+    layout = Layout(system_prompt=recipe.system_prompt)
+    check_lengths(recipe.data, examples, llm_tokenizer, layout, recipe.max_prompt_tokens)
     llm = load_llm(recipe.llm, recipe.dtype)
     chat_format(llm_tokenizer).require_table(llm.get_input_embeddings().num_embeddings)
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt)
@@ -106,11 +108,10 @@ def _train(
         llm_tokenizer,
         compressor.vocab_size,
         recipe.num_memory_tokens,
-        recipe.system_prompt,
         recipe.max_prompt_tokens,
         has_text=recipe.distillation_weight > 0,
     )
-    histories = [_history(example, i % 2 == 0) for i, example in enumerate(examples)]
+    histories = [history_of(example, layout, i % 2 == 0) for i, example in enumerate(examples)]
     curriculum = Curriculum(recipe.single_turns, recipe.short, recipe.medium)
     weights = ObjectiveWeights(recipe.next_reply_weight, recipe.reconstruction_weight, recipe.distillation_weight)
     with open_run("compressor", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
@@ -131,19 +132,10 @@ def _train(
                 save_weights(compressor.config, state, out)
                 tokenizer.save_pretrained(out)
                 held_out = replies_of((d for d in dialogues if d.split == "validation"), recipe.replies)
-                unseen = [_history(example, True) for example in held_out if example.history]
+                unseen = [history_of(example, layout, True) for example in held_out if example.history]
                 results |= named("validation", memory_report(compressor, llm, unseen, collator, memory_id))
                 tracked.log_metrics(results)
                 folder.finish(results)
-
-
-def _history(example: Reply, named_emotion: bool) -> History:
-    """Write an example as the compressor and the language model read it."""
-    return History(
-        turns=tuple(Utterance(turn.speaker, turn.text) for turn in example.history),
-        current=current_text(example, named_emotion),
-        reply=reply_text(example.text, example.emotion),
-    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
@@ -230,7 +231,7 @@ def lower_bounds(pyproject: str) -> dict[str, str]:
     return bounds
 
 
-def resolved_versions(report: dict) -> dict[str, str]:
+def resolved_versions(report: dict[str, Any]) -> dict[str, str]:
     """Return the versions of pip's installation report by normal name, without the project and local build tags."""
     rows = (item["metadata"] for item in report["install"])
     versions = {re.sub(r"[-_.]+", "-", row["name"]).lower(): row["version"].split("+")[0] for row in rows}

@@ -51,7 +51,8 @@ def identify(
     Raises:
         OSError: an input that exists cannot be read.
     """
-    settings, layout, inputs = {}, {"num_ranks": str(num_ranks)}, {}
+    settings: dict[str, str] = {}
+    layout, inputs = {"num_ranks": str(num_ranks)}, dict[str, dict[str, str]]()
     shown = redact_mapping(values)  # an identity is stored: the same recipe with another password is the same
     for key, value in values.items():
         role = role_of(key, own_roles)
@@ -59,8 +60,13 @@ def identify(
             settings[key] = str(shown[key])
         elif role == "layout":
             layout[key] = str(value)
-        elif role != "cosmetic" and value not in (None, ""):
-            inputs[key] = {"path": str(shown[key])} | _digests(role, str(value), values, reads_clips and key == "data")
+        elif role != "cosmetic" and value not in (None, "", []):
+            with_clips = reads_clips and key == "data"
+            if isinstance(value, list):
+                named = zip(value, shown[key], strict=True)
+                inputs |= {f"{key}[{i}]": _input(role, path, values, str(seen)) for i, (path, seen) in enumerate(named)}
+            else:
+                inputs[key] = _input(role, value, values, str(shown[key]), with_clips)
     kept = {key: str(value) for key, value in defaults.items() if key in settings or key in layout}
     return Identity(settings, layout, kept, inputs)
 
@@ -76,6 +82,10 @@ def changes(old: Identity, new: Identity) -> list[str]:
 def layout_changes(old: Identity, new: Identity) -> list[str]:
     """Return, one phrase each, why `new` cannot go on from a checkpoint of `old`."""
     return _setting_changes(old.layout, new.layout, old.defaults | new.defaults)
+
+
+def _input(role: str, value: Any, values: Mapping[str, Any], shown: str, with_clips: bool = False) -> dict[str, str]:
+    return {"path": shown} | _digests(role, str(value), values, with_clips)
 
 
 def _digests(role: str, value: str, values: Mapping[str, Any], with_clips: bool) -> dict[str, str]:

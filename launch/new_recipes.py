@@ -61,7 +61,7 @@ def write_recipes(name: str, origin: str, into: Path) -> str:
         for path in sorted(made.rglob("*.yaml")):
             text = path.read_text(encoding="utf-8")
             for old, new in ((f"recipes/{origin}", into.as_posix()), (old_run, new_run)):
-                text = re.sub(rf"(?<![\w./-]){re.escape(old)}(?![\w-])", new.replace("\\", r"\\"), text)
+                text = new.join(re.split(rf"(?<![\w./-]){re.escape(old)}(?![\w-])", text))
             path.write_text(text, encoding="utf-8")
         made.rename(into)
     return new_run

@@ -26,7 +26,8 @@ from launch.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
 from launch.recipe_file import RecipeError
 from launch.stage import main
 from launch.stage_state import stage_state
-from launch.tracking import PIPELINE_RUN_ID, TrackedRun, open_pipeline, tracking_uri
+from launch.tracked_run import TrackedRun
+from launch.tracking import PIPELINE_RUN_ID, open_pipeline, tracking_uri
 
 _RECORD = "pipeline.json"
 _DRIVER = "(driver)"  # what is neither in one stage nor in another: MLflow's tables, mostly

@@ -176,4 +176,14 @@ def require_parts_named(recipe: Any) -> None:
             raise RecipeError(f"{', '.join(missing)}: name all three parts, or `model`, a whole one to go on with")
 
 
-__all__ = ["StageFiles", "Writer", "builtin_settings", "require_parts_named"]
+def require_something_tested(recipe: Any) -> None:
+    """Refuse an evaluation recipe that does not say what to test.
+
+    Raises:
+        RecipeError: it names no model and no file of replies.
+    """
+    if not any((recipe.models, recipe.answers, recipe.sft, recipe.control, recipe.epo)):
+        raise RecipeError("name what to test: models (folders), answers (a file of replies), or sft, control and epo")
+
+
+__all__ = ["StageFiles", "Writer", "builtin_settings", "require_parts_named", "require_something_tested"]

@@ -70,4 +70,4 @@ def _memory_bytes(process: psutil.Process) -> int:
         info = process.memory_full_info()
     except psutil.Error:  # it ended meanwhile, or belongs to another user
         return 0
-    return getattr(info, "pss", info.uss)
+    return int(getattr(info, "pss", info.uss))

@@ -1,9 +1,9 @@
-"""Sharing out work and decisions between the processes of a job."""
+"""Joining the processes of a job, and sharing decisions between them."""
 
 import datetime
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from launch.ends import GRACE_S, MISTAKE, explain, leave
@@ -53,21 +53,5 @@ def from_rank_0(decide: Callable[[], Result]) -> Result:
     if box[1] is not None:
         time.sleep(GRACE_S)  # rank 0 says it; the launcher ends the others
         leave(MISTAKE)
-    return box[0]
-
-
-def share(items: Sequence[Any]) -> list[Any]:
-    """Return this rank's part of the items: every n-th one."""
-    return list(items[rank() :: num_ranks()])
-
-
-def gather_shares(mine: list[Any]) -> list[Any]:
-    """Return all ranks' parts in the order `share` took them from. Every rank must call it."""
-    if num_ranks() == 1:
-        return mine
-    import torch.distributed as dist
-
-    parts: list[list[Any]] = [[] for _ in range(num_ranks())]
-    dist.all_gather_object(parts, mine)
-    longest = max(len(part) for part in parts)
-    return [part[i] for i in range(longest) for part in parts if i < len(part)]
+    decided: Result = box[0]
+    return decided

@@ -121,12 +121,11 @@ def declared(types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[d
 
 def said_output_dir(argv: Sequence[str]) -> str:
     """Return the `output_dir` that a command line and its recipe say, as far as one can tell where they are faulty."""
-    where, flags = find_shipped(_config_name(argv)), _without_config(argv)
-    config = read_mapping(Path(where)) if "--config" in argv else {}
+    where, recipe, config, flags = _open(argv)
     flag = flag_value(flags, "--output_dir")
     said = config.get("output_dir") if flag is None else flag
     try:
-        return str(_names(Path(where), config, flags, where).fill(said, where))
+        return str(_names(recipe, config, flags, where).fill(said, where))
     except RecipeError:
         return str(said)
 
@@ -181,11 +180,10 @@ def _show_help(types: Sequence[Any], argv: Sequence[str]) -> None:
     """Print the keys, on rank 0; of what a key chooses those that the command line says."""
     if os.environ.get("RANK", "0") != "0":
         return
-    where = find_shipped(_config_name(argv))
-    said = read_mapping(Path(where)) if "--config" in argv else {}
+    where, _, said, flags = _open(argv)
     choices = [type_ for type_ in types if isinstance(type_, ChosenBy)]
     for choice in choices:
-        said[choice.key] = flag_value(argv, f"--{choice.key}") or said.get(choice.key, choice.default)
+        said[choice.key] = flag_value(flags, f"--{choice.key}") or said.get(choice.key, choice.default)
     concrete = chosen_types(types, said, where)
     foreign = [type_ for type_ in concrete if _is_foreign(type_)]
     notes = [f"Another {choice.key} has other keys: --{choice.key} NAME --help" for choice in choices]
@@ -226,9 +224,7 @@ class _Said:
 
 def _hear(types: Sequence[Any], argv: Sequence[str]) -> _Said:
     """Read the recipe that a command line names, and make sure that it and the flags say nothing unknown."""
-    where, flags = find_shipped(_config_name(argv)), _without_config(argv)
-    recipe = Path(where) if "--config" in argv else None
-    config = {} if recipe is None else read_mapping(recipe)
+    where, recipe, config, flags = _open(argv)
     choices = [type_.key for type_ in types if isinstance(type_, ChosenBy)]
     chosen = {key: text for key in choices if (text := flag_value(flags, f"--{key}")) is not None}
     concrete = chosen_types(types, config | chosen, where)
@@ -241,6 +237,18 @@ def _hear(types: Sequence[Any], argv: Sequence[str]) -> _Said:
     names = _names(recipe, config, flags, where)
     filled = {key: names.fill(value, f"{where}: {key}") for key, value in config.items()}
     return _Said(where, names.shared() | filled, [_fill_flag(flag, names) for flag in flags], concrete)
+
+
+def _open(argv: Sequence[str]) -> tuple[str, Path | None, dict[str, Any], list[str]]:
+    """Return the name of a command line's recipe for messages, its path, its keys, and the flags beside it."""
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    if "--config" not in words:
+        return "command line", None, {}, words
+    place = words.index("--config")
+    if words[place + 1 :] == []:
+        raise RecipeError("--config: want the path of a recipe after it")
+    path = Path(find_shipped(words[place + 1]))
+    return str(path), path, read_mapping(path), [*words[:place], *words[place + 2 :]]
 
 
 def _names(recipe: Path | None, config: Mapping[str, Any], flags: Sequence[str], where: str) -> Names:
@@ -270,9 +278,10 @@ def _parser(said: _Said, more_defaults: Mapping[str, Any]) -> "_Parser":
 def _values(parser: "_Parser", said: _Said) -> dict[str, Any]:
     """Return each key's value as it was said or is by default."""
     try:
-        return vars(parser.parse_args(said.flags))
+        values: dict[str, Any] = vars(parser.parse_args(said.flags))
     except ValueError as error:
         raise RecipeError(f"{said.where}: {error}") from error
+    return values
 
 
 class _Parser(TrlParser):
@@ -301,13 +310,6 @@ def _flag_names(flags: Sequence[str], known: Sequence[str]) -> list[str]:
     return [name.removeprefix("no_") if name.removeprefix("no_") in known else name for name in names]
 
 
-def _without_config(argv: Sequence[str]) -> list[str]:
-    if "--config" not in argv:
-        return list(argv)
-    index = list(argv).index("--config")
-    return [*argv[:index], *argv[index + 2 :]]
-
-
 def _is_foreign(type_: Any) -> bool:
     """Tell transformers' TrainingArguments and its subclasses from the project's own dataclasses."""
     return hasattr(type_, "to_sanitized_dict")
@@ -320,15 +322,6 @@ def _own_keys(type_: Any) -> set[str]:
     return (
         set(vars(type_)["__annotations__"]) - getattr(type_, "FIXED", {}).keys() - FIXED_IN_TRAINING.keys() - {"FIXED"}
     )
-
-
-def _config_name(argv: Sequence[str]) -> str:
-    if "--config" not in argv:
-        return "command line"
-    index = list(argv).index("--config") + 1
-    if index >= len(argv):
-        raise RecipeError("--config: want the path of a recipe after it")
-    return argv[index]
 
 
 def _plain(recipe: Any) -> dict[str, Any]:

@@ -18,10 +18,10 @@ layout: how a batch is spread over ranks and memory. The result is the same up t
 cosmetic: where results go, what is shown and how fast: changes nothing that is learnt.
 """
 
-_FILES = ("data", "pairs")
+_FILES = ("data", "pairs", "answers")
 
 _PARTS = (
-    "llm", "extractor", "compressor", "model", "sft", "control", "epo",
+    "llm", "extractor", "compressor", "model", "models", "sft", "control", "epo",
     "audio_encoder", "vision_tower", "backbone", "face_detector",
     "emotion_classifier", "coherence_model", "bert_score_model",
     "labels", "values",  # a label map by its name, or a file

@@ -19,8 +19,10 @@ from epo.data.selection import replies_of_split
 from epo.evaluation.text_recall import text_recall
 from epo.model.loading import join_parts, load_model
 from epo.model.parts import load_llm, load_tokenizer
-from epo.model.processing import reply_text
 from epo.preferences.pair import pairs_to_learn
+from epo.prompts.emotion_label import reply_text
+from epo.prompts.layout import LAYOUT, Layout
+from epo.prompts.text_prompts import TextPrompts
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
 from epo.training.lora import (
     finish_lora,
@@ -48,7 +50,8 @@ from launch.recipe_pieces import (
     WeightsKeys,
 )
 from launch.stage_folder import open_folder
-from launch.tracking import TrackedRun, open_run
+from launch.tracked_run import TrackedRun
+from launch.tracking import open_run
 from launch.training import (
     check_lengths,
     check_words,
@@ -89,6 +92,9 @@ class SftRecipe(DataKeys, ClipRepliesKeys, PromptKeys, LoraKeys, WeightsKeys, Ba
     clip_dropout: float | None = field(
         default=None, metadata={"help": "share of prompts without their clip; none: 0.08, and with `pairs` 0"}
     )
+    prompt_parts: list[str] = field(
+        default_factory=lambda: list(LAYOUT), metadata={"help": "what a prompt consists of, in order"}
+    )
     min_fact_recall: float | None = field(
         default=None, metadata={"help": "text input: stop if the validation split's fact recall is lower"}
     )
@@ -127,7 +133,7 @@ class SftRecipe(DataKeys, ClipRepliesKeys, PromptKeys, LoraKeys, WeightsKeys, Ba
 
 
 _PARTS = ("extractor", "compressor")
-_OF_A_WHOLE = ("llm", *_PARTS, "max_prompt_tokens", "system_prompt")
+_OF_A_WHOLE = ("llm", *_PARTS, "max_prompt_tokens", "system_prompt", "prompt_parts")
 _REPLIES = ("replies", "require_clip")
 _LORA = ("lora_rank", "lora_alpha", "lora_dropout")
 _ONLY_WITH_TEXT = ("history_weight", "curriculum", "min_fact_recall")
@@ -190,7 +196,8 @@ def _tune_text(
     texts = (reply_text(turn.text, turn.emotion) for d in dialogues if d.split == "train" for turn in d.turns)
     tokenizer = load_tokenizer(recipe.llm, texts)
     check_words(tokenizer, placed_texts(recipe.data, dialogues))
-    check_lengths(recipe.data, examples, tokenizer, recipe.system_prompt, recipe.max_prompt_tokens)
+    prompts = TextPrompts(tokenizer, Layout(recipe.prompt_parts, recipe.system_prompt), recipe.max_prompt_tokens)
+    check_lengths(recipe.data, examples, tokenizer, prompts.layout, recipe.max_prompt_tokens)
     llm = load_llm(recipe.llm, recipe.dtype)
     chat_format(tokenizer).require_table(llm.get_input_embeddings().num_embeddings)
     curriculum = Curriculum() if recipe.curriculum else Curriculum(short=0, medium=0)
@@ -198,9 +205,7 @@ def _tune_text(
         model=llm,
         args=args,
         train_dataset=dataset,
-        data_collator=TextCollator(
-            examples, tokenizer, curriculum, recipe.history_weight, recipe.system_prompt, recipe.max_prompt_tokens
-        ),
+        data_collator=TextCollator(examples, prompts, curriculum, recipe.history_weight),
         callbacks=[tracked.callback()],
     )
     results: dict[str, Any] = named("train", fit(trainer))
@@ -209,7 +214,7 @@ def _tune_text(
         if stage.rank() == 0:
             save_weights(llm.config, state, Path(args.output_dir))
             tokenizer.save_pretrained(args.output_dir)
-            results |= named("validation", _fact_recall(recipe, llm, tokenizer, held_out))
+            results |= named("validation", _fact_recall(recipe, llm, prompts, held_out))
     return results
 
 
@@ -226,7 +231,7 @@ def _held_out_facts(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Reply]
     return found
 
 
-def _fact_recall(recipe: SftRecipe, llm: Any, tokenizer: Any, held_out: list[Reply]) -> dict[str, float]:
+def _fact_recall(recipe: SftRecipe, llm: Any, prompts: TextPrompts, held_out: list[Reply]) -> dict[str, float]:
     """Return the share of facts repeated, nothing where there are none.
 
     Raises:
@@ -234,14 +239,7 @@ def _fact_recall(recipe: SftRecipe, llm: Any, tokenizer: Any, held_out: list[Rep
     """
     if not held_out:
         return {}
-    recall = text_recall(
-        llm,
-        tokenizer,
-        held_out,
-        [reply.facts for reply in held_out],
-        system_prompt=recipe.system_prompt,
-        max_prompt_tokens=recipe.max_prompt_tokens,
-    )
+    recall = text_recall(llm, prompts, held_out, [reply.facts for reply in held_out])
     if recipe.min_fact_recall is not None and recall < recipe.min_fact_recall:
         raise RecipeError(
             f"the language model repeats only {recall:.2f} of the facts it reads, want {recipe.min_fact_recall}; a "
@@ -270,9 +268,10 @@ def _tune_model(
             dtype=recipe.dtype,
             max_prompt_tokens=recipe.max_prompt_tokens,
             system_prompt=recipe.system_prompt,
+            prompt_parts=recipe.prompt_parts,
         )
     check_words(processor.tokenizer, placed_texts(recipe.data, dialogues))
-    check_lengths(recipe.data, examples, processor.tokenizer, processor.system_prompt, processor.max_prompt_tokens)
+    check_lengths(recipe.data, examples, processor.tokenizer, processor.layout, processor.max_prompt_tokens)
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     read_clips_first((example.current.clip for example in examples), processor.clips, cache)
     inject_lora(model, lora_config(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout))

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from epo.data.dialogue import SPLITS, Dialogue, Turn
-from epo.data.replies import replies_of
+from epo.data.replies import Reply, replies_of
 from epo.data.selection import (
     clips_of_split,
     dialogues_of_split,
     labelled_clips,
-    labelled_replies,
     replies_of_split,
     with_history,
 )
 from epo.preferences.source import get_source
 from launch.ends import explain
-from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named
+from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named, require_something_tested
 from launch.precision import require_precision
 from launch.recipe import accumulation_steps, require_max_steps
 
@@ -95,8 +94,9 @@ def check_stage(check: StageCheck, script: str, recipe: Any, num_ranks: int | No
     if script == "sft.py":
         check.attempt(require_parts_named, recipe)
     for key in _part_keys(script, recipe):
-        if getattr(recipe, key) is not None:
-            check.attempt(files.require_part, getattr(recipe, key), key=key)
+        parts = getattr(recipe, key)
+        for part in parts if isinstance(parts, list) else [] if parts is None else [parts]:
+            check.attempt(files.require_part, part, key=key)
     num_errors = len(check.errors)
     _COUNTS[script](check, recipe, files)
     if check.is_provisional:  # what lies there may be replaced before the stage starts: no reason to stop
@@ -122,7 +122,7 @@ def _part_keys(script: str, recipe: Any) -> Sequence[str]:
         "extractor.py": ("audio_encoder", "vision_tower"),
         "compressor.py": ("llm", "backbone"),
         "epo.py": ("model",),
-        "evaluate.py": ("sft", "control", "epo", "bert_score_model"),
+        "evaluate.py": ("sft", "control", "epo", "models", "bert_score_model"),
     }.get(script, ())
 
 
@@ -130,7 +130,8 @@ def _dialogues(check: StageCheck, data: str, files: StageFiles) -> list[Dialogue
     """Return the dialogues of a file, None where they are not known or faulty."""
     check.waits_for = files.undecided(data)
     check.is_provisional = check.waits_for is not None
-    return check.attempt(files.dialogues, data, key="data")
+    dialogues: list[Dialogue] | None = check.attempt(files.dialogues, data, key="data")
+    return dialogues
 
 
 def _pairs_to_learn(check: StageCheck, recipe: Any, files: StageFiles) -> Any:
@@ -262,26 +263,47 @@ def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count the replies to compare with."""
     split, data = recipe.split, recipe.data
     check.unit = f"{split} replies"
+    check.attempt(require_something_tested, recipe)
+    if recipe.answers is not None and files.writer(recipe.answers) is None and not Path(recipe.answers).is_file():
+        check.errors.append(f"answers: {recipe.answers}: no such file")
     dialogues = _dialogues(check, data, files)
     if dialogues is None:
         return
-    pairs = check.attempt(files.pairs, recipe.pairs, data, False, key="pairs")
-    learnt = check.attempt(replies_of_split, dialogues, "train", data, recipe.replies, key="data")
-    if learnt is not None:  # by the judge of emotions
-        check.attempt(labelled_replies, learnt, "train", data, 2, key="data")
+    pairs = None if recipe.pairs is None else check.attempt(files.pairs, recipe.pairs, data, False, key="pairs")
     held_out = check.attempt(dialogues_of_split, dialogues, split, data, key="data")
     if held_out is None:
         return
-    tested = check.attempt(replies_of_split, held_out[: recipe.max_dialogues], split, data, recipe.replies, key="data")
-    if tested is None or check.attempt(labelled_replies, tested, split, data, 1, key="data") is None:
+    held_out = held_out[: recipe.max_dialogues]
+    tested = check.attempt(replies_of_split, held_out, split, data, recipe.replies, key="data")
+    if tested is None:
         return
+    _choose_suites(check, recipe, dialogues, tested, [] if pairs is None else pairs.get(split, []))
     setattr(check, split, len(tested))
     check.tally((e.current for e in tested), sum(e.emotion is not None for e in tested))
-    if pairs is not None and not pairs.get(split):
-        check.warnings.append(f"{recipe.pairs} has no pair of split {split!r}: no reward accuracy")
     if len(tested) < _FEW_TEST_REPLIES:
         width = 1.96 * math.sqrt(0.25 / len(tested))  # of a share near one half, the normal approximation
         check.warnings.append(f"{len(tested)} replies to score: a share near 0.5 has a 95 % interval of ± {width:.2f}")
+
+
+def _choose_suites(
+    check: StageCheck, recipe: Any, dialogues: Sequence[Dialogue], tested: Sequence[Reply], pairs: Sequence[Reply]
+) -> None:
+    """Note which suites cannot be given; one that was named is an error."""
+    from epo.evaluation.evaluating import choose_suites
+    from epo.evaluation.suite import Task
+    from epo.preferences.pair import PreferencePair
+
+    task = Task(
+        tested,
+        training=replies_of((d for d in dialogues if d.split == "train"), recipe.replies),
+        pairs=[PreferencePair(reply, "", None) for reply in pairs],  # what is rejected is not known yet
+        clips=labelled_clips(d for d in dialogues if d.split == recipe.split),
+        has_model=any((recipe.models, recipe.sft, recipe.control, recipe.epo)),
+        has_reference=any((recipe.sft, recipe.epo, recipe.models)),
+    )
+    chosen = check.attempt(choose_suites, recipe.suites, task, key="suites")
+    if chosen is not None:
+        check.warnings += chosen.notes
 
 
 def _warn_without_validation(check: StageCheck) -> None:

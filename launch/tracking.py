@@ -152,7 +152,7 @@ def _is_alive(client: "MlflowClient", run_id: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_run(run_id).info.lifecycle_stage == "active"
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return False
@@ -165,10 +165,10 @@ def _experiment_id(client: "MlflowClient", name: str, root: Path) -> str:
         if found.lifecycle_stage == "deleted":  # its name stays taken
             client.restore_experiment(found.experiment_id)
             _log.warning("MLflow: experiment %r had been deleted; it is restored to hold this run", name)
-        return found.experiment_id
+        return str(found.experiment_id)
     # A server keeps artifacts where it was told to; the sqlite store keeps them beside the database.
     is_local = client.tracking_uri.startswith("sqlite:")
-    return client.create_experiment(name, (root / "mlartifacts").as_uri() if is_local else None)
+    return str(client.create_experiment(name, (root / "mlartifacts").as_uri() if is_local else None))
 
 
 def _create_stage(client: "MlflowClient", experiment_id: str, start_ms: int, stage: str, pipeline: str) -> str:
@@ -177,7 +177,7 @@ def _create_stage(client: "MlflowClient", experiment_id: str, start_ms: int, sta
         parent = _create_parent(client, experiment_id, start_ms, pipeline)
         client.set_terminated(parent, "FINISHED")  # no driver will end it
     tags = {"mlflow.parentRunId": parent, "epo.pipeline": pipeline, "epo.stage": stage}
-    return client.create_run(experiment_id, start_ms, tags, stage).info.run_id
+    return str(client.create_run(experiment_id, start_ms, tags, stage).info.run_id)
 
 
 def _find_parent(client: "MlflowClient", experiment_id: str, pipeline: str) -> str | None:
@@ -192,7 +192,7 @@ def _find_parent(client: "MlflowClient", experiment_id: str, pipeline: str) -> s
 
 def _create_parent(client: "MlflowClient", experiment_id: str, start_ms: int, pipeline: str) -> str:
     tags = {"epo.pipeline": pipeline.replace("'", ""), "epo.stage": "pipeline"}
-    return client.create_run(experiment_id, start_ms, tags, pipeline).info.run_id
+    return str(client.create_run(experiment_id, start_ms, tags, pipeline).info.run_id)
 
 
 @contextlib.contextmanager

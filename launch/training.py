@@ -10,13 +10,15 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer, Tra
 
 from launch import stage
 from compressor.chat import chat_format
-from compressor.fitting import PromptTooLong, memory_prompt
+from compressor.fitting import PromptTooLong
 from compressor.seams import gather_together
-from epo.data.dialogue import DataError, Dialogue, read_dialogues
+from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues
 from epo.data.findings import StopAtFault
 from epo.data.replies import Reply
-from epo.model.processing import refuse_tokens, special_tokens
 from epo.preferences.pair import PreferencePair, read_pairs
+from epo.prompts.layout import Layout
+from epo.prompts.marks import refuse_tokens, special_tokens
+from epo.prompts.part import Asked
 from launch.progress import show_own_progress
 from launch.recipe import RecipeError, accumulation_steps, require_max_steps
 from launch.space import require_space
@@ -37,7 +39,7 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
     args.gradient_accumulation_steps = accumulation_steps(
         global_batch_size, args.per_device_train_batch_size, stage.num_ranks()
     )
-    return args.max_steps * global_batch_size
+    return int(args.max_steps) * global_batch_size
 
 
 def fit(trainer: Trainer) -> dict[str, float]:
@@ -68,10 +70,10 @@ def _bytes_to_write(trainer: Trainer) -> int:
     A weight that trains takes its two moments and, where weights are bfloat16 or sharded, a float32 copy: 12 bytes.
     """
     args = trainer.args
-    weights = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
-    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    weights: int = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    trained: int = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     num_saves = args.max_steps // max(int(args.save_steps), 1) if args.save_strategy == "steps" else 1
-    num_kept = min(num_saves, (args.save_total_limit or num_saves) + 1)
+    num_kept: int = min(num_saves, (args.save_total_limit or num_saves) + 1)
     return num_kept * (weights + 12 * trained) + weights
 
 
@@ -114,7 +116,7 @@ def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, s
 
 
 def check_lengths(
-    path: str, examples: Iterable[Reply], tokenizer: PreTrainedTokenizerBase, system_prompt: str, limit: int
+    path: str, examples: Iterable[Reply], tokenizer: PreTrainedTokenizerBase, layout: Layout, limit: int
 ) -> None:
     """Refuse turns to answer that alone exceed the limit, before training starts; only long ones are encoded.
 
@@ -122,18 +124,19 @@ def check_lengths(
         path: the dialogues' file, for the message.
         examples: whose current turns to look at; what a clip adds is not counted.
         tokenizer: the language model's.
-        system_prompt: first message of every prompt.
+        layout: of the prompts.
         limit: `max_prompt_tokens`.
 
     Raises:
         DataError: names the dialogue and the turn.
     """
     chat = chat_format(tokenizer)
-    room = limit - len(memory_prompt(chat, system_prompt, 0, 1, "", None)[1])
+    room = limit - len(layout.encode(chat, Asked((), Turn("user", "")), None)[1])
     for example in examples:
-        if len(example.current.text.encode()) >= room:  # no token is shorter than a byte
+        asked = Asked((), example.current)
+        if len(layout.fixed(asked).asked.encode()) >= room:  # no token is shorter than a byte
             try:
-                memory_prompt(chat, system_prompt, 0, 1, example.current.text, limit)
+                layout.encode(chat, asked, limit)
             except PromptTooLong as error:
                 place = f"{path}: dialogue {example.dialogue_id!r}, turn {example.turn - 1}"
                 raise DataError(f"{place}: {error}") from None

@@ -231,7 +231,8 @@ def make_model(
 ) -> Callable[..., tuple[Any, Any]]:
     """Join the tiny parts into a whole model and its processor; keyword arguments go to the processor."""
     from epo.model.modeling import EpoForConditionalGeneration
-    from epo.model.processing import EpoProcessor, add_placeholders
+    from epo.model.processing import EpoProcessor
+    from epo.prompts.marks import add_placeholders
 
     def make(llm: Any = None, **settings: Any) -> tuple[Any, Any]:
         words, compressor = make_tokenizer(), make_compressor()

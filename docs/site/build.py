@@ -1,7 +1,7 @@
 """Build the pages of the project and an API reference as a site, from the sources alone: nothing of ours is imported.
 
-Run by `make docs` with the environment `.venv-docs`. Pages are copied as they lie in the project, so that a link leads
-to the same place on a code host and in the site. Any warning of the generator, of a link or a docstring, ends the build.
+Run by `make docs` in the environment `.venv-docs`. Pages are copied as they lie in the project, so that a link leads
+to the same place on a code host and in the site. A warning of the generator, of a link or a docstring, ends the build.
 """
 
 import argparse

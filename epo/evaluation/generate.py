@@ -79,7 +79,7 @@ def answer(
         settings: of `generate_replies`: `max_new_tokens`, `temperature`, `batch_size`, ...
 
     Returns:
-        The words of each reply, with the emotion label that it begins with: `epo.model.processing.split_reply` parts
+        The words of each reply, with the emotion label that it begins with: `epo.prompts.emotion_label.split_reply` parts
         them.
 
     Raises:

@@ -107,7 +107,8 @@ def confusion(predicted: Sequence[str], wanted: Sequence[str], labels: Sequence[
     """Count predictions: row = wanted label, column = predicted label, both in the order of `labels`."""
     from sklearn.metrics import confusion_matrix
 
-    return confusion_matrix(list(wanted), list(predicted), labels=list(labels)).tolist()
+    matrix: list[list[int]] = confusion_matrix(list(wanted), list(predicted), labels=list(labels)).tolist()
+    return matrix
 
 
 def bootstrap_interval(

@@ -51,7 +51,7 @@ def _batches(
     collate = PairCollator(pairs, build)
     family, base = family_of(model), bare(model)
     family.prepare_scoring(base)
-    if pairs and base.shares_prompts is None:
+    if pairs and getattr(base, "shares_prompts", None) is None:
         tried = collate(collate.longest(2))
         family.share_prompts(base, {name: tensor.to(model.device) for name, tensor in tried.items()})
     for start in range(0, len(pairs), batch_size):
@@ -62,7 +62,8 @@ def _batches(
 
 
 def _logps(model: Any, inputs: dict[str, Any], labels: Tensor) -> Tensor:
-    return model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1).cpu().view(2, -1)
+    logps: Tensor = model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1).cpu().view(2, -1)
+    return logps
 
 
 def _joined(parts: list[Tensor]) -> Logps:

@@ -3,38 +3,32 @@
 from collections.abc import Sequence
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from compressor.chat import chat_format
 from compressor.decoding import plain_decoding
 from compressor.text import PAD, pad_left
 from epo.data.replies import Reply
 from epo.evaluation.metrics import fact_recall
 from epo.model.generation import generate
-from epo.training.collate import text_prompt
+from epo.prompts.text_prompts import TextPrompts
 
 
 @torch.no_grad()
 def text_recall(
     llm: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    prompts: TextPrompts,
     examples: Sequence[Reply],
     facts: Sequence[Sequence[str]],
     batch_size: int = 50,
     max_new_tokens: int = 48,
-    system_prompt: str = "",
-    max_prompt_tokens: int = 4096,
 ) -> float:
-    """Return the share of facts in greedy replies given as much of the text history as `max_prompt_tokens` holds."""
+    """Return the share of facts in greedy replies given as much of the text history as `prompts` hold."""
     llm.eval()
-    chat = chat_format(tokenizer)
+    chat = prompts.chat
     replies: list[str] = []
     for start in range(0, len(examples), batch_size):
-        prompts = [
-            text_prompt(e, range(len(e.history)), tokenizer, True, system_prompt, max_prompt_tokens)[0]
-            for e in examples[start : start + batch_size]
-        ]
-        batch = {name: tensor.to(llm.device) for name, tensor in pad_left(prompts).items()}
+        asked = [prompts.encode_prompt(reply, names_emotion=True) for reply in examples[start : start + batch_size]]
+        batch = {name: tensor.to(llm.device) for name, tensor in pad_left(asked).items()}
         with plain_decoding(llm, temperature=0) as greedy:
             ids = generate(
                 llm,

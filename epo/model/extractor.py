@@ -165,7 +165,8 @@ class EmotionExtractor(PreTrainedModel):
         summary, (heard, seen) = self.summary(index[:1]).expand(audio.size(0), 1, -1), self.modality(index)
         tokens = torch.cat([summary, audio + heard, video + seen], dim=1)
         mask = torch.cat([torch.ones_like(audio_mask[:, :1]), audio_mask, video_mask], dim=1)
-        return self.fusion(tokens, src_key_padding_mask=~mask)
+        fused: Tensor = self.fusion(tokens, src_key_padding_mask=~mask)
+        return fused
 
 
 def emotion_loss(output: ExtractorOutput, emotions: Tensor) -> Tensor:

@@ -128,11 +128,16 @@ def family_of(model: Any) -> Family:
     for family in families.values():
         if family.model_class in names:
             return family
-    known = ", ".join(f"{family.model_class} ({name})" for name, family in families.items())
-    raise FamilyError(
-        f"the model is a {names[0]}, of no model family; want one of {known}: join a language model with extractor and "
-        "compressor by EpoForConditionalGeneration.from_parts, or write a family for it (docs/families.md)"
+    known = {family.model_class: name for name, family in families.items()}
+    inside = [name for name, part in _children(model) if known.keys() & set(_class_names(part))]
+    remedy = (
+        f"give its part {inside[0]!r}, which is one"
+        if inside
+        else "join a language model with extractor and compressor by EpoForConditionalGeneration.from_parts, or write "
+        "a family for it (docs/families.md)"
     )
+    wanted = ", ".join(f"{kind} ({name})" for kind, name in known.items())
+    raise FamilyError(f"the model is a {names[0]}, of no model family; want one of {wanted}: {remedy}")
 
 
 def load_of_family(folder: str, dtype: str = "float32", bf16: bool = False) -> tuple[Any, DialogueProcessor]:
@@ -173,6 +178,10 @@ def require_processor(family: Family, processor: Any) -> None:
             f"the processor is a {names[0]}, but the model is of the family of {family.model_class}; want its "
             f"{family.processor_class}: load both from the same folder"
         )
+
+
+def _children(model: Any) -> list[tuple[str, nn.Module]]:
+    return list(model.named_children()) if isinstance(model, nn.Module) else []
 
 
 def _class_names(thing: object) -> list[str]:

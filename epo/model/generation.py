@@ -51,7 +51,8 @@ def _generate(
 
     hook = llm.get_input_embeddings().register_forward_hook(put)
     try:
-        return llm.generate(input_ids=input_ids, attention_mask=attention_mask, **settings)
+        tokens: Tensor = llm.generate(input_ids=input_ids, attention_mask=attention_mask, **settings)
+        return tokens
     finally:
         hook.remove()
 

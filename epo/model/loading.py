@@ -1,5 +1,6 @@
 """The whole model from its trained parts, or from one folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.parts import PartError, embedding_fingerprint, load_llm, load_tokenizer, load_weights
-from epo.model.processing import EpoProcessor, add_placeholders
+from epo.model.processing import EpoProcessor
+from epo.prompts.layout import LAYOUT, LayoutError
+from epo.prompts.marks import add_placeholders
 
 
 def join_parts(
@@ -27,6 +30,7 @@ def join_parts(
     dtype: str = "float32",
     max_prompt_tokens: int = 4096,
     system_prompt: str = "",
+    prompt_parts: Sequence[str] = LAYOUT,
 ) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     """Join language model, extractor and compressor.
 
@@ -37,6 +41,7 @@ def join_parts(
         dtype: of the language model's weights.
         max_prompt_tokens: oldest turns give way beyond it.
         system_prompt: first message of every prompt, empty for none.
+        prompt_parts: what prompts consist of, in order (`epo.prompts.layout`).
 
     Raises:
         PartError: a folder does not hold the part it should, or the compressor was trained for another model or
@@ -80,6 +85,7 @@ def join_parts(
         video_fps=reader.video_fps,
         max_frames=reader.max_frames,
         face_detector=reader.face_detector,
+        prompt_parts=prompt_parts,
     )
     return model, processor
 
@@ -102,6 +108,8 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
         processor = EpoProcessor.from_pretrained(folder)
     except OSError as error:
         raise PartError(f"{folder}: no model of this project ({error}); run launch/sft.py first") from error
+    except LayoutError as error:
+        raise PartError(f"{folder}: {error}") from error
     is_rounded = bf16 or dtype == "bfloat16"
     if is_rounded and config.low_rank is None and config.dtype in ("float32", torch.float32):
         raise PartError(

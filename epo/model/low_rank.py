@@ -37,7 +37,8 @@ class LowRankConv1D(Conv1D):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., out) for x (..., in)."""
-        return super().forward(x) + functional.linear(functional.linear(x, self.down), self.up)
+        output: Tensor = super().forward(x) + functional.linear(functional.linear(x, self.down), self.up)
+        return output
 
 
 def add_low_rank(model: nn.Module, ranks: Mapping[str, int]) -> None:

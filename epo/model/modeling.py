@@ -204,7 +204,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's token embedding."""
-        return self.language_model.get_input_embeddings()
+        table: nn.Module = self.language_model.get_input_embeddings()
+        return table
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the language model's token embedding."""
@@ -212,7 +213,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the language model's head."""
-        return self.language_model.get_output_embeddings()
+        head: nn.Module = self.language_model.get_output_embeddings()
+        return head
 
     def set_output_embeddings(self, value: nn.Module) -> None:
         """Replace the language model's head."""

@@ -1,25 +1,24 @@
 """The processor: dialogues and clips in, prompts with placeholders and features out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import AutoProcessor, ProcessorMixin
 
 from compressor.chat import ChatFormat, chat_format
 from compressor.data import Utterance, encode_turns
-from compressor.fitting import PromptTooLong, memory_prompt, text_prompt
-from compressor.placeholders import MEMORY_TOKEN
+from compressor.fitting import PromptTooLong
 from epo.data.dialogue import DataError, Turn
 from epo.emotions import Emotion
 from epo.model.clip_reader import ClipFeatures, ClipReader
 from epo.model.configuration import EpoConfig
-
-AUDIO_TOKEN, VIDEO_TOKEN, EMOTION_TOKEN = "<|audio|>", "<|video|>", "<|emotion|>"
-PLACEHOLDERS = (AUDIO_TOKEN, VIDEO_TOKEN, EMOTION_TOKEN, MEMORY_TOKEN)
+from epo.prompts.emotion_label import reply_text
+from epo.prompts.layout import LAYOUT, Layout
+from epo.prompts.marks import refuse_marks
+from epo.prompts.part import Asked
 
 
 @dataclass(frozen=True)
@@ -39,51 +38,6 @@ class Prompt:
     num_history_tokens: int
 
 
-def reply_text(text: str, emotion: Emotion | None) -> str:
-    """Write a reply as the model is to say it: its emotion label, then the words (after arXiv 2412.17292)."""
-    return text if emotion is None else f"({emotion}) {text}"
-
-
-def split_reply(reply: str) -> tuple[str | None, str]:
-    """Part a generated reply into its label, None where it has none, and its words."""
-    label, closed, words = reply.strip().removeprefix("(").partition(")")
-    if reply.strip().startswith("(") and closed:
-        return label.strip(), words.strip()
-    return None, reply.strip()
-
-
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Return the placeholders and whatever else a tokenizer takes for a mark, not for words, wherever it is written."""
-    marks = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    return tuple(dict.fromkeys([*PLACEHOLDERS, *marks]))
-
-
-@lru_cache(maxsize=4)
-def _special_tokens(tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> tuple[str, ...]:
-    """Return `special_tokens` of a tokenizer as large as it is, found once."""
-    return special_tokens(tokenizer)
-
-
-def refuse_tokens(text: str, tokens: Sequence[str]) -> None:
-    """Refuse words in which a special token is written out: it would be taken for a clip or for the end of a turn.
-
-    Raises:
-        DataError: quotes the text and the token.
-    """
-    for token in tokens:
-        if token in text:
-            raise DataError(
-                f"the text {text[:60]!r} contains {token!r}, which the model takes for a mark, not for words; remove it"
-            )
-
-
-def add_placeholders(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Teach a tokenizer the placeholder tokens and return their ids under the names `EpoConfig` gives them."""
-    tokenizer.add_special_tokens({"extra_special_tokens": list(PLACEHOLDERS)}, replace_extra_special_tokens=False)
-    names = ("audio_token_id", "video_token_id", "emotion_token_id", "memory_token_id")
-    return dict(zip(names, tokenizer.convert_tokens_to_ids(list(PLACEHOLDERS)), strict=True))
-
-
 class EpoProcessor(ProcessorMixin):
     """Joins the language model's tokenizer, the compressor's, and the encoders' feature extractors.
 
@@ -101,6 +55,8 @@ class EpoProcessor(ProcessorMixin):
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
         face_detector: see `ClipReader`.
+        prompt_parts: what the model's prompts consist of, in order (`epo.prompts.layout`); saved with it, so that
+            every stage renders what training rendered.
         **kwargs: other settings of `ProcessorMixin`, such as `chat_template`.
     """
 
@@ -119,8 +75,15 @@ class EpoProcessor(ProcessorMixin):
         video_fps: float = 4.0,
         max_frames: int = 8,
         face_detector: str = "",
+        prompt_parts: Sequence[str] = LAYOUT,
         **kwargs: Any,
     ) -> None:
+        """Join the parts.
+
+        Raises:
+            LayoutError: a prompt part is unknown, or the parts make no prompt.
+        """
+        self.prompt_parts = list(Layout(prompt_parts).names)
         self.history_vocab_size = history_vocab_size
         self.num_memory_tokens = num_memory_tokens
         self.audio_stack = audio_stack
@@ -153,13 +116,15 @@ class EpoProcessor(ProcessorMixin):
         """
         return chat_format(self.tokenizer)
 
+    @property
+    def layout(self) -> Layout:
+        """The order of the parts of its prompts."""
+        return Layout(self.prompt_parts, self.system_prompt)
+
     def encode_prompt(
         self, history: Sequence[Turn], current: Turn, clip: ClipFeatures, use_memory: bool = True
     ) -> Prompt:
-        """Build the prompt of one reply: memory, clip, and the words of the current turn.
-
-        The oldest turns are left out until the prompt fits `max_prompt_tokens`. However long the dialogue, with
-        memories one prompt is rendered, and as text a few of about that length.
+        """Build the prompt of one reply; the oldest turns are left out until it fits `max_prompt_tokens`.
 
         Args:
             history: turns before the current one, oldest first.
@@ -171,15 +136,16 @@ class EpoProcessor(ProcessorMixin):
             DataError: the current turn alone is too long, or a special token is written out in a turn.
             ChatTemplateError: the chat template refuses the turns.
         """
-        self._refuse_tokens([turn.text for turn in (*history, current)])
-        block = self._clip_placeholders(clip)
+        asked = Asked(history, current, *self._clip_tokens(clip))
+        layout = self.layout if use_memory else self.layout.as_text()
+        refuse_marks([*(turn.text for turn in history), *layout.words(asked)], self.tokenizer)
+        limit, k = self.max_prompt_tokens, self.num_memory_tokens
         try:
-            if use_memory:
-                num_kept, ids = self._memory_prompt(len(history), block + current.text)
+            num_kept, ids = layout.encode(self.chat, asked, limit, k)
+            if layout.has_memory:
                 kept = history[len(history) - num_kept :]
-                return Prompt(ids, self._history_ids(kept), clip, self.num_memory_tokens * num_kept)
-            _, ids = self._text_prompt(history, block + current.text)
-            _, bare = self._text_prompt([], block + current.text)
+                return Prompt(ids, self._history_ids(kept), clip, k * num_kept)
+            bare = ids if num_kept == 0 else layout.encode(self.chat, replace(asked, history=()), limit, k)[1]
             return Prompt(ids, [], clip, len(ids) - len(bare))
         except PromptTooLong as error:
             raise DataError(
@@ -193,7 +159,7 @@ class EpoProcessor(ProcessorMixin):
         Raises:
             DataError: a special token is written out in it.
         """
-        self._refuse_tokens([text])
+        refuse_marks([text], self.tokenizer)
         return self.chat.encode_reply(reply_text(text, emotion))
 
     def batch_context(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
@@ -220,32 +186,14 @@ class EpoProcessor(ProcessorMixin):
             if ours != theirs:
                 raise DataError(f"the processor has {name} {ours}, the model {theirs}; load both from the same folder")
 
-    def _memory_prompt(self, num_turns: int, current: str) -> tuple[int, list[int]]:
-        k, limit = self.num_memory_tokens, self.max_prompt_tokens
-        return memory_prompt(self.chat, self.system_prompt, num_turns, k, current, limit, PLACEHOLDERS)
-
-    def _text_prompt(self, history: Sequence[Turn], current: str) -> tuple[int, list[int]]:
-        past = [{"role": turn.speaker, "content": turn.text} for turn in history]
-        return text_prompt(self.chat, self.system_prompt, past, current, self.max_prompt_tokens, PLACEHOLDERS)
-
-    def _refuse_tokens(self, texts: Sequence[str]) -> None:
-        """Refuse special tokens in these texts: all are searched at once, one by one only where a token may stand."""
-        tokens = _special_tokens(self.tokenizer, len(self.tokenizer))
-        joined = "\n".join(texts)
-        if any(begin in joined for begin in {token[:2] for token in tokens}):
-            for text in texts:
-                refuse_tokens(text, tokens)
-
     def _history_ids(self, history: Sequence[Turn]) -> list[int]:
         lines = [Utterance(turn.speaker, turn.text).line for turn in history]
         return encode_turns(self.history_tokenizer, lines, self.history_vocab_size, self.num_memory_tokens)
 
-    def _clip_placeholders(self, clip: ClipFeatures) -> str:
-        if clip.audio is None and clip.video is None:
-            return ""
-        num_audio = 0 if clip.audio is None else -(-((clip.audio.shape[1] + 1) // 2) // self.audio_stack)
-        num_video = 0 if clip.video is None else clip.video.shape[0]
-        return f"({EMOTION_TOKEN}) {AUDIO_TOKEN * num_audio}{VIDEO_TOKEN * num_video}"
+    def _clip_tokens(self, clip: ClipFeatures) -> tuple[int | None, int | None]:
+        """Return how many vectors come for a clip's sound and picture, None for a missing half."""
+        num_audio = None if clip.audio is None else -(-((clip.audio.shape[1] + 1) // 2) // self.audio_stack)
+        return num_audio, None if clip.video is None else clip.video.shape[0]
 
 
 AutoProcessor.register(EpoConfig, EpoProcessor)

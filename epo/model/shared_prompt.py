@@ -164,7 +164,8 @@ def _difference(model: Any, batch: dict[str, Any]) -> str | None:
 
     def score(ids: Tensor, shares: bool) -> Tensor:
         model.shares_prompts = shares
-        return model(**batch | {"input_ids": ids}, labels=labels, fused_lm_head=True).log_probs
+        log_probs: Tensor = model(**batch | {"input_ids": ids}, labels=labels, fused_lm_head=True).log_probs
+        return log_probs
 
     ids, half = batch["input_ids"], len(batch["prompt_lengths"])
     other = ids.clone()

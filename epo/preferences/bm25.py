@@ -27,7 +27,8 @@ class Bm25Index:
 
     def similarity(self, queries_Q: NDArray[np.int64], documents_D: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return float32 (Q, D) scores, at least 0; higher is nearer."""
-        return (self._queries_NV[queries_Q] @ self._documents_NV[documents_D].T).toarray()
+        scores_QD: NDArray[np.float32] = (self._queries_NV[queries_Q] @ self._documents_NV[documents_D].T).toarray()
+        return scores_QD
 
 
 def _saturate(counts_NV: csr_array) -> csr_array:

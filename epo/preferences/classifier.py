@@ -45,7 +45,8 @@ class CorpusReader:
         fold = self._fold_of[gold.dialogue_id]
         if text not in self._known[fold]:
             self._known[fold][text] = _distributions(self._classifiers[fold], [text])[0]
-        return self._known[fold][text]
+        distribution: Floats = self._known[fold][text]
+        return distribution
 
 
 class ModelReader:
@@ -60,7 +61,7 @@ class ModelReader:
         from transformers import pipeline
 
         self._pipeline = pipeline("text-classification", model=model, top_k=None, trust_remote_code=False)
-        labels = [str(label) for label in self._pipeline.model.config.id2label.values()]  # type: ignore[union-attr]
+        labels = [str(label) for label in self._pipeline.model.config.id2label.values()]
         self._place_of = {label: _place(label, labels, model) for label in labels}
         self._read = lru_cache(maxsize=100_000)(self._classify)
 
@@ -131,7 +132,8 @@ def confusion_table(gold: Sequence[Reply], reader: EmotionReader) -> Floats:
     for reply in gold:
         table[EMOTIONS.index(reply.known_emotion)] += reader.read(reply, reply.text)
     sums = table.sum(axis=1, keepdims=True)
-    return np.divide(table, sums, out=np.zeros_like(table), where=sums > 0)
+    shares: Floats = np.divide(table, sums, out=np.zeros_like(table), where=sums > 0)
+    return shares
 
 
 def _fit(gold: Sequence[Reply]) -> "Pipeline":

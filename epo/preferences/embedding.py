@@ -34,4 +34,5 @@ class EmbeddingIndex:
 
     def similarity(self, queries_Q: NDArray[np.int64], documents_D: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return float32 (Q, D) cosines in [-1, 1]."""
-        return self._queries_NH[queries_Q] @ self._documents_NH[documents_D].T
+        cosines_QD: NDArray[np.float32] = self._queries_NH[queries_Q] @ self._documents_NH[documents_D].T
+        return cosines_QD

@@ -10,6 +10,7 @@ from compressor.chat import chat_format
 from compressor.decoding import plain_decoding
 from compressor.text import PAD, pad_left
 from epo.preferences.endpoint import UnusableAnswer
+from epo.prompts.layout import question
 
 
 class LocalChat:
@@ -51,7 +52,7 @@ class LocalChat:
         Raises:
             UnusableAnswer: it said nothing.
         """
-        batch = pad_left([self._chat.encode_prompt([{"role": "user", "content": prompt}])])
+        batch = pad_left([question(self._chat, prompt)])
         batch = {name: tensor.to(self._model.device) for name, tensor in batch.items()}
         with self._lock, plain_decoding(self._model, self._temperature) as sampling:
             set_seed(seed)

@@ -133,7 +133,8 @@ def kept_within(allowed_GE: NDArray[np.bool_], counts_G: Counts, own_G: Counts, 
     bounds = np.stack([np.zeros_like(highest), highest], axis=1)
     solution = linprog(cost, A_eq=vstack([flows, kept]), b_eq=totals, bounds=bounds, method="highs-ds")
     assert solution.status == 0, solution.message  # keeping every reply is feasible, and so is anything between
-    return np.ceil(solution.x[:num_groups] - 1e-6).astype(np.int64)
+    kept_G: Counts = np.ceil(solution.x[:num_groups] - 1e-6).astype(np.int64)
+    return kept_G
 
 
 def _circulation(num_groups: int, num_emotions: int, own_G: Counts) -> csr_array:
@@ -161,7 +162,8 @@ def _nearest_totals(allowed_GE: NDArray[np.bool_], rows_G: Counts, wanted_E: Cou
         [np.where(allowed_GE.ravel(), np.inf, 0.0), np.full(num_columns, np.inf), portions_PE.ravel()]
     )
     cells = _solve(cost, matrix, np.concatenate([rows_G, wanted_E]), highest)
-    return cells[: allowed_GE.size].reshape(allowed_GE.shape).sum(axis=0)
+    totals_E: Counts = cells[: allowed_GE.size].reshape(allowed_GE.shape).sum(axis=0)
+    return totals_E
 
 
 def _round_plan(plan_GE: Floats, allowed_GE: NDArray[np.bool_], rows_G: Counts, totals_E: Counts) -> Counts:
@@ -178,7 +180,8 @@ def _round_plan(plan_GE: Floats, allowed_GE: NDArray[np.bool_], rows_G: Counts, 
     open_cells = allowed_GE.ravel().astype(np.float64)
     highest = np.concatenate([whole.ravel() * open_cells, open_cells, np.where(open_cells > 0, np.inf, 0.0)])
     parts = _solve(cost, csr_array(hstack([sums, sums, sums])), np.concatenate([rows_G, totals_E]), highest)
-    return parts.reshape(3, *plan_GE.shape).sum(axis=0)
+    whole_GE: Counts = parts.reshape(3, *plan_GE.shape).sum(axis=0)
+    return whole_GE
 
 
 def _solve(cost: Floats, matrix: csr_array, totals: Counts, highest: Floats) -> Counts:
@@ -188,7 +191,8 @@ def _solve(cost: Floats, matrix: csr_array, totals: Counts, highest: Floats) -> 
     assert solution.status == 0, solution.message  # slack or free cells make every call feasible
     whole = np.rint(solution.x)
     assert np.abs(whole - solution.x).max() < 1e-6, "a vertex of a transport network is whole-numbered"
-    return whole.astype(np.int64)
+    solved: Counts = whole.astype(np.int64)
+    return solved
 
 
 def _sums(num_rows: int, num_columns: int) -> csr_array:

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from compressor import fitting
-from compressor.chat import chat_format
 from compressor.curriculum import Curriculum, RelevantTurns
 from compressor.text import IGNORE, pad_right
 from epo.data.cache import ClipCache
@@ -20,8 +17,8 @@ from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.model.clip_reader import ClipFeatures, ClipReader
 from epo.model.family import ClipSource, DialogueProcessor
-from epo.model.processing import reply_text
 from epo.preferences.pair import PreferencePair
+from epo.prompts.text_prompts import TextPrompts
 
 
 def drop_modality(clip: ClipFeatures, rng: np.random.Generator, chance: float) -> ClipFeatures:
@@ -70,15 +67,12 @@ class TextCollator:
     def __init__(
         self,
         replies: Sequence[Reply],
-        tokenizer: PreTrainedTokenizerBase,
+        prompts: TextPrompts,
         curriculum: Curriculum,
         history_weight: float,
-        system_prompt: str = "",
-        max_prompt_tokens: int = 4096,
     ) -> None:
-        self._replies, self._tokenizer, self._curriculum = replies, tokenizer, curriculum
+        self._replies, self._prompts, self._curriculum = replies, prompts, curriculum
         self._history_weight = history_weight
-        self._system_prompt, self._max_prompt_tokens = system_prompt, max_prompt_tokens
         self._relevant = RelevantTurns(turn.text for reply in replies for turn in reply.history)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -96,45 +90,8 @@ class TextCollator:
         reply = self._replies[row["index"]]
         num_turns = self._curriculum.num_turns(row["progress"])
         kept = self._relevant.pick([turn.text for turn in reply.history], reply.text, num_turns)
-        named_emotion, limit = row["seed"] % 2 == 0, self._max_prompt_tokens
-        return text_prompt(reply, kept, self._tokenizer, named_emotion, self._system_prompt, limit)
-
-
-def text_prompt(
-    reply: Reply,
-    kept: Sequence[int],
-    tokenizer: PreTrainedTokenizerBase,
-    named_emotion: bool,
-    system_prompt: str = "",
-    max_prompt_tokens: int = 4096,
-) -> tuple[list[int], list[int]]:
-    """Return prompt and reply ids of a reply with its history written out.
-
-    Args:
-        reply: with what leads to it.
-        kept: indices of the history's turns to show.
-        tokenizer: with a chat template.
-        named_emotion: whether the user's emotion, if known, is written before the current words.
-        system_prompt: first message, or empty for none.
-        max_prompt_tokens: longest prompt; the oldest turns give way.
-
-    Raises:
-        DataError: the current turn alone is longer; names the dialogue.
-    """
-    chat = chat_format(tokenizer)
-    past = [{"role": reply.history[i].speaker, "content": reply.history[i].text} for i in kept]
-    current = current_text(reply, named_emotion)
-    try:
-        _, prompt = fitting.text_prompt(chat, system_prompt, past, current, max_prompt_tokens)
-    except fitting.PromptTooLong as error:
-        raise DataError(f"dialogue {reply.dialogue_id!r}, turn {reply.turn - 1}: {error}") from error
-    return prompt, chat.encode_reply(reply_text(reply.text, reply.emotion))
-
-
-def current_text(reply: Reply, named_emotion: bool) -> str:
-    """Return the current words, preceded by the user's emotion where it is known and wanted."""
-    emotion = reply.current.emotion
-    return f"({emotion}) {reply.current.text}" if named_emotion and emotion is not None else reply.current.text
+        prompt = self._prompts.encode_prompt(reply, names_emotion=row["seed"] % 2 == 0, kept=kept)
+        return prompt, self._prompts.encode_reply(reply)
 
 
 @dataclass(frozen=True)
@@ -188,7 +145,7 @@ class SftCollator:
 
     def _reply(self, row: dict[str, Any]) -> Reply:
         """Leave out the whole clip now and then, so that the model can also answer without one."""
-        reply = self._replies[row["index"]]
+        reply: Reply = self._replies[row["index"]]
         if np.random.default_rng((row["seed"], 1)).random() < self._clip_dropout:
             return replace(reply, current=replace(reply.current, clip=None))
         return reply

@@ -87,7 +87,8 @@ class SftTrainer(ScheduledTrainer):
             names = {id(parameter): name for name, parameter in of_names.named_parameters()}
             groups = [self._by_rate(group, names) for group in optimizer.param_groups]
             optimizer.param_groups[:] = [group for split in groups for group in split]
-        return self.optimizer
+        made: torch.optim.Optimizer = self.optimizer
+        return made
 
     def _by_rate(self, group: dict[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:
         """Split a group of parameters by their learning rate; all its other settings stay."""

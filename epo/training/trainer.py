@@ -225,4 +225,5 @@ def schedule_rows(schedule: ScheduledDataset) -> Dataset:
 
 def _num_gold_tokens(batch: dict[str, Any]) -> Tensor:
     """Return the tokens of a batch's gold replies, int64 (); chosen rows come first."""
-    return batch["completion_mask"].chunk(2)[0].sum()
+    count: Tensor = batch["completion_mask"].chunk(2)[0].sum()
+    return count

@@ -7,6 +7,7 @@ import pytest
 
 from compressor.curriculum import Curriculum, RelevantTurns, ScheduledDataset
 from compressor.data import CompressionCollator, History, Utterance
+from compressor.fitting import FixedParts
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.text import CompressorDataError
 from compressor.trainer import CurriculumCollator
@@ -100,7 +101,10 @@ def test_a_batch_depends_on_positions_alone(make_tokenizer):
     """The same rows give the same tensors from a collator made anew, as after a resume."""
     words = make_tokenizer()
     words.add_tokens([MEMORY_TOKEN], special_tokens=True)
-    histories = [History(UTTERANCES, "And now?", "Mira it is."), History(UTTERANCES[:2], "And then?", "Otto it is.")]
+    histories = [
+        History(UTTERANCES, FixedParts(after="And now?"), "Mira it is."),
+        History(UTTERANCES[:2], FixedParts(after="And then?"), "Otto it is."),
+    ]
     dataset = ScheduledDataset(2, 8, seed=0)
 
     def batch():
@@ -117,4 +121,4 @@ def test_a_batch_depends_on_positions_alone(make_tokenizer):
 def test_a_history_without_turns_is_refused(make_tokenizer):
     collator = CompressionCollator(make_tokenizer(), make_tokenizer(), vocab_size=320, num_memory_tokens=2)
     with pytest.raises(CompressorDataError, match="a history without turns cannot be compressed"):
-        CurriculumCollator([History((), "And now?", "Yes.")], Curriculum(), collator)
+        CurriculumCollator([History((), FixedParts(after="And now?"), "Yes.")], Curriculum(), collator)

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
-from compressor.data import CompressionCollator, History, Utterance, encode_prompt
+from compressor.chat import chat_format
+from compressor.data import CompressionCollator, History, Utterance
 from compressor.evaluation import memory_report
+from compressor.fitting import FixedParts
 from compressor.objectives import (
     columns_of,
     distillation,
@@ -107,9 +109,11 @@ def collator(make_tokenizer):
 
 HISTORIES = (
     History(
-        (Utterance("user", "I met Mira."), Utterance("assistant", "Where?")), "(sad) And now?", "(neutral) Mira waits."
+        (Utterance("user", "I met Mira."), Utterance("assistant", "Where?")),
+        FixedParts(after="(sad) And now?"),
+        "(neutral) Mira waits.",
     ),
-    History((Utterance("user", "Otto sings."),), "Guess who?", "(happy) Otto."),
+    History((Utterance("user", "Otto sings."),), FixedParts(after="Guess who?"), "(happy) Otto."),
 )
 
 
@@ -174,4 +178,4 @@ def test_a_tokenizer_without_chat_template_is_refused(make_tokenizer):
     words = make_tokenizer()
     words.chat_template = None
     with pytest.raises(CompressorDataError, match="has no chat template; use an instruction-tuned model"):
-        encode_prompt(words, [{"role": "user", "content": "Hi."}])
+        chat_format(words)

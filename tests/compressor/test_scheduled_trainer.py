@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from compressor.curriculum import Curriculum, ScheduledDataset
 from compressor.data import CompressionCollator, History, Utterance
+from compressor.fitting import FixedParts
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.scheduled_trainer import LossTerms, NonFiniteError, ScheduledTrainer, require_finite
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
@@ -113,8 +114,8 @@ def test_the_compressor_learns_through_a_frozen_model(tmp_path, make_llm, make_c
     words = make_tokenizer()
     words.add_tokens([MEMORY_TOKEN], special_tokens=True)
     histories = [
-        History((Utterance("user", "I met Mira."),), "Who?", "Mira."),
-        History((Utterance("user", "I met Otto."),), "Who?", "Otto."),
+        History((Utterance("user", "I met Mira."),), FixedParts(after="Who?"), "Mira."),
+        History((Utterance("user", "I met Otto."),), FixedParts(after="Who?"), "Otto."),
     ]
     collator = CompressionCollator(make_tokenizer(), words, vocab_size=320, num_memory_tokens=2)
     llm = make_llm()

@@ -97,7 +97,8 @@ def test_every_stage_is_counted_by_the_same_rule(talks, tmp_path):
     compressor = count("compressor.py", backbone="x", **training)
     built = count("preferences.py", **vars(preferences))
     epo = count("epo.py", pairs=pairs, model="hub", **training)
-    parts = {"sft": None, "epo": None, "control": None, "bert_score_model": None}
+    parts = {"sft": "hub", "epo": None, "control": None, "models": None, "answers": None}
+    parts |= {"bert_score_model": None, "suites": None}
     tested = count("evaluate.py", pairs=pairs, split="test", max_dialogues=None, **parts)
     assert (sft.training, compressor.training, compressor.left_out, compressor.validation) == (10, 5, 5, 5)
     assert (built.training, built.validation, built.test, epo.training, tested.test) == (10, 10, 10, 10, 10)

@@ -24,8 +24,12 @@ from epo.model.clip_reader import ClipReader
 from epo.model.extractor import emotion_loss
 from epo.model.loading import load_model
 from epo.model.parts import DTYPES, load_llm, load_tokenizer
-from epo.model.processing import EpoProcessor, add_placeholders
+from epo.model.processing import EpoProcessor
 from epo.preferences.pair import pairs_of_split, read_pairs
+from epo.prompts.histories import history_of
+from epo.prompts.layout import Layout
+from epo.prompts.marks import add_placeholders
+from epo.prompts.text_prompts import TextPrompts
 from epo.training.collate import ClipCollator, PromptBuilder, SftCollator, TextCollator
 
 STEPS = 3
@@ -74,7 +78,7 @@ def _loss_of_extractor(model: Any, folder: Path, before: Path, corpus: Path) -> 
 
 def _loss_of_text(model: Any, folder: Path, before: Path, corpus: Path) -> torch.Tensor:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    batch = TextCollator(_examples(corpus), tokenizer, Curriculum(), history_weight=0.15)(_ROWS)
+    batch = TextCollator(_examples(corpus), TextPrompts(tokenizer), Curriculum(), history_weight=0.15)(_ROWS)
     return reply_nll(model(input_ids=batch["input_ids"], use_cache=False).logits, batch["labels"])
 
 
@@ -82,7 +86,7 @@ def _loss_of_compressor(model: Any, folder: Path, before: Path, corpus: Path) ->
     llm, words = load_llm(str(before / "text"), "float32").to(model.dtype), load_tokenizer(str(before / "text"), ())
     memory_id = add_placeholders(words)["memory_token_id"]
     collator = CompressionCollator(AutoTokenizer.from_pretrained(folder), words, model.vocab_size, 2)
-    histories = [compressor._history(example, True) for example in _examples(corpus)]
+    histories = [history_of(example, Layout(), True) for example in _examples(corpus)]
     return torch.tensor(memory_report(model, llm.eval(), histories, collator, memory_id)["reply_nll"])
 
 

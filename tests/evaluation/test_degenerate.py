@@ -5,7 +5,7 @@ import pytest
 from epo.emotions import EMOTIONS
 from epo.evaluation.degenerate import is_degenerate
 from epo.evaluation.judge import WordJudge, emotion_score
-from epo.model.processing import split_reply
+from epo.prompts.emotion_label import split_reply
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from transformers.generation.utils import GenerationMixin
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.text_recall import text_recall
 from epo.preferences.local_chat import LocalChat
+from epo.prompts.text_prompts import TextPrompts
 from epo.training.collate import PromptBuilder
 
 _ODD = GenerationConfig(do_sample=True, top_p=0.4, min_p=0.3, repetition_penalty=1.8, min_new_tokens=3)
@@ -41,7 +42,7 @@ def test_replies_are_greedy_or_drawn_from_all_tokens(make_model, examples, clip_
 def test_the_gate_of_the_warm_up_is_greedy(make_llm, tokenizer, examples, processors):
     llm = make_llm()
     llm.generation_config = _ODD
-    text_recall(llm, tokenizer, examples[:1], [("x",)], max_new_tokens=2)
+    text_recall(llm, TextPrompts(tokenizer), examples[:1], [("x",)], max_new_tokens=2)
     assert processors == [[]]
 
 

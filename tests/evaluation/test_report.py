@@ -10,16 +10,16 @@ import pytest
 
 from epo.emotions import EMOTIONS
 from epo.evaluation.report import (
-    COLUMNS,
-    Cell,
     ReportError,
-    Row,
     describe_hardware,
     format_table,
     merge_report,
     render_html,
     write_report,
 )
+from epo.evaluation.scoring import Cell
+from epo.evaluation.suite import SUITES
+from epo.evaluation.suites.emotion import describe_judge
 
 _VOID = {"meta", "line", "rect", "path", "br"}
 
@@ -48,23 +48,34 @@ class _Outline(HTMLParser):
         self.text.append(data)
 
 
+def announced(*suites):
+    """Return the columns and breakdowns of some suites as a report holds them."""
+    suites = [(name, SUITES.get(name)) for name in suites]
+    return {
+        "columns": [asdict(column) | {"suite": name} for name, suite in suites for column in suite.columns],
+        "breakdowns": [asdict(table) | {"suite": name} for name, suite in suites for table in suite.breakdowns],
+    }
+
+
 @pytest.fixture
 def report():
     def row(name, score, facts):
-        return Row(
-            name=name,
-            emotion_score=score,
-            emotion_score_interval=(score - 0.06, score + 0.06),
-            fact_recall=facts,
-            distinct_1=0.94,
-            prompt_tokens=65.25,
-            by_gold_emotion={"sad": Cell(score, (0.25, 0.75), 12, 8), "happy": Cell(0.5, None, 3, 1)},
-            by_user_emotion={"fearful": Cell(0.125, (0.0, 0.25), 15, 9)},
-        )
+        return {
+            "name": name,
+            "kind": "main" if name == "sft+epo" else "base",
+            "emotion_score": score,
+            "emotion_score_interval": (score - 0.06, score + 0.06),
+            "fact_recall": facts,
+            "distinct_1": 0.94,
+            "prompt_tokens": 65.25,
+            "by_gold_emotion": {"sad": Cell(score, (0.25, 0.75), 12, 8), "happy": Cell(0.5, None, 3, 1)},
+            "by_user_emotion": {"fearful": Cell(0.125, (0.0, 0.25), 15, 9)},
+        }
 
     confusion = (np.eye(len(EMOTIONS), dtype=int) * 40 + 2).tolist()
     return {
-        "rows": [Row(name="majority", emotion_score=0.31), row("sft", 0.45, 0.97), row("sft+epo", 0.8125, 0.96)],
+        **announced("emotion", "degenerate", "facts", "diversity", "lengths"),
+        "rows": [{"name": "majority", "emotion_score": 0.31}, row("sft", 0.45, 0.97), row("sft+epo", 0.8125, 0.96)],
         "emotion_recognition": {"accuracy": 0.87, "macro_f1": 0.86, "confusion": confusion, "num_clips": 350},
         "history_reduction": 0.902,
         "chance": {"majority": 0.31, "sum_p2": 0.2},
@@ -82,7 +93,7 @@ def test_json_holds_every_key_and_value(report, tmp_path):
     write_report(tmp_path, report)
     back = json.loads((tmp_path / "report.json").read_text())
     assert [row["name"] for row in back["rows"]] == ["majority", "sft", "sft+epo", "odd"]
-    assert set(back["rows"][0]) >= {column.key for column in COLUMNS}
+    assert {column["key"] for column in back["columns"]} >= {"emotion_score", "degenerate", "history_tokens"}
     assert (back["rows"][3]["emotion_score"], back["rows"][3]["fact_recall"]) == (None, 0.5)
     assert back["rows"][2]["emotion_score_interval"] == pytest.approx([0.7525, 0.8725])
     assert back["history_reduction"] == 0.902
@@ -107,7 +118,9 @@ def test_html_escapes_what_the_data_says(report):
     report["rows"].append({"name": attack, "emotion_score": 0.5})
     report["examples"][0]["replies"][attack] = attack
     report |= {"notes": [attack], "settings": {attack: attack}}
-    report["rows"] = [row if isinstance(row, dict) else vars(row) for row in report["rows"]]
+    report["columns"].append({"key": "odd", "heading": attack, "explanation": attack})
+    report["rows"][1]["odd"] = 0.5
+    report["basis"] = {"emotion": {"text": attack, "short": attack}}
     outline = _Outline(render_html(report))
     assert "script" not in outline.tags
     assert attack in "".join(outline.text)
@@ -119,10 +132,19 @@ def test_a_report_of_names_alone_still_renders(tmp_path):
 
 
 def test_no_chart_is_drawn_of_nothing(report, tmp_path):
-    assert "Fact recall of each row" in render_html(json.loads(json.dumps(report, default=asdict)))
-    bare = render_html({"rows": [{"name": "sft", "emotion_score": 0.5, "fact_recall": None}]})
-    assert "EmotionScore of each row" in bare and "Fact recall of each row" not in bare
-    assert "Not measured in this run." in bare
+    assert "Fact recall of each row" in render_html(report)
+    bare = render_html(
+        announced("emotion", "facts") | {"rows": [{"name": "sft", "emotion_score": 0.5, "fact_recall": None}]}
+    )
+    assert "EmotionScore of each row" in bare and "Fact recall" not in bare
+
+
+def test_a_number_that_no_column_announces_is_shown_under_its_key():
+    """As in a report that another version wrote."""
+    old = {"rows": [{"name": "sft", "kindness": 0.25, "by": {}, "kindness_interval": [0.0, 0.5], "is_odd": True}]}
+    assert format_table(old).splitlines()[0].split() == ["kindness"]
+    text = " ".join(" ".join(_Outline(render_html(old)).text).split())
+    assert "sft 0.250 0.00–0.50" in text and "is_odd" not in text
 
 
 def test_the_clips_of_each_emotion_are_counted(report):
@@ -167,7 +189,8 @@ def test_the_terminal_table_lines_up(report, tmp_path):
     assert len(lines) == 5
     assert len({len(line) for line in lines}) == 1
     assert len(lines[0]) <= 110
-    assert lines[-1].split()[:4] == ["sft+epo", "0.812", "–", "0.960"]
+    assert lines[0].split() == ["EmotionScore", "Fact", "recall", "Dist-1"]  # what no row has is not shown
+    assert lines[-1].split() == ["sft+epo", "0.812", "0.960", "0.940"]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +201,9 @@ def test_the_terminal_table_lines_up(report, tmp_path):
     ],
 )
 def test_how_good_the_judge_is_stands_beside_its_score(report, tmp_path, accuracy, majority, told):
-    write_report(tmp_path, report | {"judge_accuracy": accuracy, "judge_majority": majority, "gold_degenerate": 0.05})
+    report["rows"][1]["emotion_score_sampled"] = 0.5
+    report |= {"basis": {"emotion": describe_judge(accuracy, majority)}, "gold_degenerate": 0.05}
+    write_report(tmp_path, report)
     table = format_table(json.loads((tmp_path / "report.json").read_text())).splitlines()
     assert table[-1].startswith("EmotionScore rests on a judge of words") and told in table[-1]
     text = " ".join(" ".join(_Outline((tmp_path / "report.html").read_text()).text).split())
@@ -189,7 +214,6 @@ def test_how_good_the_judge_is_stands_beside_its_score(report, tmp_path, accurac
 
 def test_tables_by_emotion_are_headed_by_what_they_are_grouped_by(report):
     """Gold replies are happy or sad; the one user emotion stands in the other table, each with counts and intervals."""
-    report["rows"] = [row if isinstance(row, dict) else asdict(row) for row in report["rows"]]
     text = " ".join(" ".join(_Outline(render_html(report)).text).split())
     gold, user = text.split("EmotionScore by emotion of the gold reply")[1].split("EmotionScore by emotion of the user")
     assert "happy n 3 of 1" in gold and "sad n 12 of 8" in gold and "sft+epo 0.50 0.81 0.25–0.75" in gold

@@ -6,76 +6,92 @@ import pytest
 
 from epo.data.replies import replies_of
 from epo.data.selection import labelled_clips
-from epo.evaluation.judge import WordJudge
+from epo.evaluation.contestants import Generation
+from epo.evaluation.evaluating import choose_suites, compare
 from epo.evaluation.recognition import predict_emotions, recognise
-from epo.evaluation.report import Cell
-from epo.evaluation.scoring import ReplyScorer
+from epo.evaluation.scoring import Cell
+from epo.evaluation.suite import Answers, Task
 from epo.evaluation.text_recall import text_recall
+from epo.prompts.text_prompts import TextPrompts
+
+_LEARNT = (("I am glad", "happy"), ("so glad", "happy"), ("I am sorry", "sad"), ("sorry indeed", "sad"))
 
 
 @pytest.fixture
-def scorer(examples):
-    judge = WordJudge.fit(["I am glad", "so glad", "I am sorry", "sorry indeed"], ["happy", "happy", "sad", "sad"])
-    return ReplyScorer(examples[4:7], judge)
+def training(examples):
+    return [replace(examples[0], text=text, emotion=emotion) for text, emotion in _LEARNT]
 
 
-def test_a_row_scores_words_and_facts(scorer):
+@pytest.fixture
+def score(training, examples):
+    """Score replies, by default to examples 4 to 6; returns the row."""
+
+    def score(replies, gold=examples[4:7], sampled=None):
+        task = Task(gold, training=training)
+        report = compare([Answers("x", replies, sampled)], task, choose_suites(None, task), Generation())
+        return report["rows"][-1]
+
+    return score
+
+
+def test_a_row_scores_words_and_facts(score):
     """Gold of examples 4, 5, 6: happy Mira, sad Otto, sad Lena."""
-    row = scorer.row(
-        "x", ["(sad) I am glad about Mira.", "(happy) I am sorry, Otto.", "(sad) so glad"], prompt_tokens=7.0
-    )
-    assert row.name == "x" and row.prompt_tokens == 7.0
-    assert row.emotion_score == pytest.approx(2 / 3)  # judged happy, sad, happy whatever the label says
-    assert row.by_gold_emotion == {"happy": Cell(1.0, None, 1, 1), "sad": Cell(0.5, (0.0, 1.0), 2, 2)}
-    assert row.by_user_emotion == {
+    row = score(["(sad) I am glad about Mira.", "(happy) I am sorry, Otto.", "(sad) so glad"])
+    assert (row["name"], row["kind"]) == ("x", "main")
+    assert row["emotion_score"] == pytest.approx(2 / 3)  # judged happy, sad, happy whatever the label says
+    assert row["by_gold_emotion"] == {"happy": Cell(1.0, None, 1, 1), "sad": Cell(0.5, (0.0, 1.0), 2, 2)}
+    assert row["by_user_emotion"] == {
         "disgust": Cell(1.0, None, 1, 1), "neutral": Cell(0.0, None, 1, 1), "surprised": Cell(1.0, None, 1, 1),
     }  # fmt: skip
-    assert row.emotion_score_interval == (0.0, 1.0) and row.degenerate == 0.0
-    assert row.fact_recall == pytest.approx(2 / 3)
-    assert row.mean_reply_words == pytest.approx((5 + 4 + 2) / 3)
+    assert row["emotion_score_interval"] == (0.0, 1.0) and row["degenerate"] == 0.0
+    assert row["fact_recall"] == pytest.approx(2 / 3)
+    assert row["mean_reply_words"] == pytest.approx((5 + 4 + 2) / 3)
+    assert row["emotion_score_sampled"] is None and row["degenerate_sampled"] is None
 
 
-def test_gold_replies_score_in_full(scorer, examples):
-    row = scorer.row("gold", [f"({e.emotion}) {e.text}" for e in examples[4:7]])
-    assert (row.emotion_score, row.fact_recall, row.token_f1) == (1.0, 1.0, 1.0)
+def test_gold_replies_score_in_full(score, examples):
+    row = score([f"({e.emotion}) {e.text}" for e in examples[4:7]])
+    assert [row[key] for key in ("emotion_score", "fact_recall", "token_f1")] == [1.0, 1.0, 1.0]
 
 
-def test_sampled_replies_fill_their_own_fields(scorer):
-    fields = scorer.sampled(["glad Mira", "glad", "glad"])
-    assert fields == {
+def test_sampled_replies_fill_their_own_columns(score):
+    row = score(["glad", "glad", "glad"], sampled=["glad Mira", "glad", "glad"])
+    assert {key: value for key, value in row.items() if "sampled" in key} == {
         "emotion_score_sampled": pytest.approx(1 / 3), "emotion_score_sampled_interval": (0.0, 1.0),
         "fact_recall_sampled": pytest.approx(1 / 3), "fact_recall_sampled_interval": (0.0, 1.0),
         "degenerate_sampled": 0.0,
     }  # fmt: skip
+    assert row["fact_recall"] == 0.0
 
 
-def test_degenerate_replies_score_nothing_and_are_counted(scorer):
+def test_degenerate_replies_score_nothing_and_are_counted(score):
     """Labels over again, a name over and over, and one good reply (gold: happy Mira, sad Otto, sad Lena)."""
-    row = scorer.row("x", ["(happy)(happy)(happy)", "(sad) Otto Otto Otto Otto", "(sad) I am sorry that Lena left."])
-    assert row.degenerate == pytest.approx(2 / 3)
-    assert row.emotion_score == row.fact_recall == row.token_f1 == row.rouge_l == pytest.approx(1 / 3)
-    assert row.distinct_1 == pytest.approx(1 / 3)  # the mean over replies; a lone label would have 1
-    assert row.distinct_1_corpus == pytest.approx(8 / 12)  # happy x 2, otto x 4 and six words once
-    assert row.mean_reply_words == pytest.approx((2 + 4 + 6) / 3)
-    assert scorer.sampled([""] * 3)["degenerate_sampled"] == 1.0
+    said = ["(happy)(happy)(happy)", "(sad) Otto Otto Otto Otto", "(sad) I am sorry that Lena left."]
+    row = score(said, sampled=[""] * 3)
+    assert row["degenerate"] == pytest.approx(2 / 3)
+    gains = [row[key] for key in ("emotion_score", "fact_recall", "token_f1", "rouge_l")]
+    assert gains == [pytest.approx(1 / 3)] * 4
+    assert row["distinct_1"] == pytest.approx(1 / 3)  # the mean over replies; a lone label would have 1
+    assert row["distinct_1_corpus"] == pytest.approx(8 / 12)  # happy x 2, otto x 4 and six words once
+    assert row["mean_reply_words"] == pytest.approx((2 + 4 + 6) / 3)
+    assert row["degenerate_sampled"] == 1.0
 
 
-def test_a_reply_to_a_gold_without_words_gains_nothing_by_silence(examples, scorer):
+def test_a_reply_to_a_gold_without_words_gains_nothing_by_silence(score, examples):
     """Two empty texts have the same words, but nothing was said."""
-    wordless = ReplyScorer([replace(examples[4], text="...")], scorer._judge)
-    assert wordless.row("x", ["(happy)"]).token_f1 == 0.0
+    assert score(["(happy)"], [replace(examples[4], text="...")])["token_f1"] == 0.0
 
 
-def test_intervals_are_over_dialogues(dialogues, scorer):
+def test_intervals_are_over_dialogues(score, dialogues):
     """Replies 4 of one dialogue all hit, 4 of another all miss: no draw of dialogues is certain, one of replies is."""
     first, second = replies_of(dialogues[5:7], "last")
-    many = ReplyScorer([first] * 4 + [second] * 4, scorer._judge)
-    row = many.row("x", ["(sad) I am sorry about Otto."] * 4 + ["(sad) I am glad about Lena."] * 4)
-    assert row.emotion_score == 0.5 and row.emotion_score_interval == (0.0, 1.0)
-    assert row.by_gold_emotion == {"sad": Cell(0.5, (0.0, 1.0), 8, 2)}
-    assert row.fact_recall_interval == (1.0, 1.0)
-    alone = ReplyScorer([first] * 4, scorer._judge)
-    assert alone.row("x", ["(sad) I am sorry."] * 4).emotion_score_interval is None  # one dialogue tells of no other
+    said = ["(sad) I am sorry about Otto."] * 4 + ["(sad) I am glad about Lena."] * 4
+    row = score(said, [first] * 4 + [second] * 4)
+    assert row["emotion_score"] == 0.5 and row["emotion_score_interval"] == (0.0, 1.0)
+    assert row["by_gold_emotion"] == {"sad": Cell(0.5, (0.0, 1.0), 8, 2)}
+    assert row["fact_recall_interval"] == (1.0, 1.0)
+    alone = score(["(sad) I am sorry."] * 4, [first] * 4)
+    assert alone["emotion_score_interval"] is None  # one dialogue tells of no other
 
 
 def test_recognition_counts_every_clip_once(make_extractor, dialogues, reader, clip_cache):
@@ -112,8 +128,11 @@ def test_text_recall_reads_what_the_model_says(make_llm, tokenizer, examples):
         return ids
 
     llm.generate = keep
-    assert text_recall(llm, tokenizer, examples[:3], [("never said",)] * 3, batch_size=1, max_new_tokens=12) == 0.0
+    assert (
+        text_recall(llm, TextPrompts(tokenizer), examples[:3], [("never said",)] * 3, batch_size=1, max_new_tokens=12)
+        == 0.0
+    )
     alone = list(said)
     said.clear()
-    assert text_recall(llm, tokenizer, examples[:3], [("never said",)] * 3, max_new_tokens=12) == 0.0
+    assert text_recall(llm, TextPrompts(tokenizer), examples[:3], [("never said",)] * 3, max_new_tokens=12) == 0.0
     assert said == alone and all(said)

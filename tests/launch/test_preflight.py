@@ -153,6 +153,11 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
         ("preferences", {"counter_emotion": 3}, "counter_emotion is 3, want"),
         ("sft", {"seed": 5_000_000_000}, r"s.yaml: seed is 5000000000, want a whole number from 0 to 4294967295"),
         ("evaluate", {"seed": -1}, "seed is -1, want"),
+        ("evaluate", {"sft": None, "epo": None}, "name what to test: models"),
+        ("evaluate", {"models": ["runs/model", "runs/gone/one"]}, "models: runs/gone/one: no such folder"),
+        ("evaluate", {"answers": "gone.jsonl"}, "answers: gone.jsonl: no such file"),
+        ("evaluate", {"suites": ["emotions"]}, "no suite is called 'emotions'; the nearest is 'emotion'"),
+        ("evaluate", {"pairs": None, "suites": ["rewards"]}, "'rewards' cannot be given: there is no preference pair"),
         ("evaluate", {"beta": 0.1}, "unknown key 'beta'"),  # it scaled a number that was never reported
         ("sft", {"max_steps": -1}, "max_steps: set the number of optimizer steps"),
         ("sft", {"global_batch_size": 6}, "global_batch_size 6 is not a multiple .* set it to 4 or 8"),
@@ -200,8 +205,12 @@ def test_what_a_stage_cannot_run_with_is_an_error(project, script, keys, message
         ("compressor", {"llm": "gpt2", "backbone": "gpt2"}, {"num_turns": 2}, "none of the 6 replies of split"),
         ("sft", _MODEL, {"splits": ["test"]}, "no dialogue has split 'train'; write `split` into the file"),
         ("evaluate", {}, {"splits": ["train"] * 4}, "no dialogue has split 'test'"),
-        ("evaluate", {}, {"emotion": "sad"}, "replies of split 'train' are labelled with sad; to score emotions, 2 or"),
-        ("evaluate", {}, {"emotion": None}, "labelled with no emotion"),
+        (
+            "evaluate", {"suites": ["overlap", "emotion"]}, {"emotion": "sad"},
+            "suites: suite 'emotion' cannot be given: the training replies are labelled with sad, and a judge of words",
+        ),
+        ("evaluate", {"suites": ["emotion"]}, {"emotion": None}, "labelled with no emotion"),
+        ("evaluate", {"suites": ["facts"]}, {}, "suite 'facts' cannot be given: no reply to give has facts"),
         ("epo", {"model": "gpt2"}, {"splits": ["test"]}, "none of its 1 pairs belongs to a dialogue of split 'train'"),
     ],
 )  # fmt: skip
@@ -212,6 +221,15 @@ def test_a_corpus_that_leaves_a_stage_nothing_is_an_error(project, script, keys,
     found = check_pipeline([stage("s", script, data=write_dialogues(**corpus), **files, **keys)])
     with pytest.raises(PreflightError, match=message):
         refuse(found)
+
+
+def test_an_evaluation_says_what_it_will_go_without(project):
+    """Labels are missing, and there are no pairs: what is left is scored all the same."""
+    data = write_dialogues(emotion=None)
+    (check,) = check_pipeline([stage("s", "evaluate", data=data, sft="runs/model")])
+    assert check.errors == [] and check.test == 2
+    left_out = [warning.split(" is left out")[0] for warning in check.warnings if "left out" in warning]
+    assert left_out == ["Suite emotion", "Suite facts", "Suite recognition", "Suite rewards"]
 
 
 def test_a_faulty_line_is_one_error_for_all_stages_that_read_it(project):

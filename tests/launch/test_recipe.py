@@ -81,6 +81,12 @@ def test_flags_win_over_the_file(recipe):
     assert (toy.beta, toy.kind, toy.output_dir) == (0.2, "b", "out")
 
 
+def test_a_recipe_is_named_in_one_word_or_in_two(recipe):
+    config, path = recipe("output_dir: out\nbeta: 0.5\n")
+    assert read_recipe([Toy], [f"{config}={path}"]) == read_recipe([Toy], [config, path])
+    assert declared([Toy], [f"{config}={path}", "--kind", "b"])[0]["kind"] == "b"
+
+
 def test_an_unknown_key_names_the_nearest(recipe):
     with pytest.raises(RecipeError, match=r"toy.yaml: unknown key 'bta'; the nearest known key is 'beta'"):
         read_recipe([Toy], recipe("output_dir: out\nbta: 0.5\n"))
@@ -278,7 +284,7 @@ def test_the_quickstarts_parts_fit_each_other():
     from epo.model.clip_reader import ClipFeatures, ClipReader
     from epo.model.modeling import EpoForConditionalGeneration
     from epo.model.parts import build_compressor, build_extractor, load_llm, load_tokenizer
-    from epo.model.processing import add_placeholders
+    from epo.prompts.marks import add_placeholders
 
     folder = str(ROOT / "recipes" / "quickstart" / "parts")
     llm = load_llm(f"{folder}/llm.json", "float32")

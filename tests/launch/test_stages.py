@@ -14,8 +14,8 @@ from launch import compressor, ends, epo, evaluate, extractor, sft, stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError, Dialogue, Turn
 from epo.model.parts import PartError, embedding_fingerprint
+from epo.ranks import gather_shares, share
 from launch.clip_check import read_clips_first
-from launch.ranks import gather_shares, share
 from launch.recipe import RecipeError
 from launch.stage_state import stage_state
 from launch.training import check_words, named, placed_texts

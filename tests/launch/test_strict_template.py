@@ -16,6 +16,7 @@ from compressor.configuration import MambaCompressorConfig
 from epo.data.dialogue import DataError, Turn
 from epo.model.loading import load_model
 from epo.model.parts import PartError
+from epo.prompts.layout import Layout
 from launch.training import check_lengths
 
 ROOT = Path(__file__).parents[2]
@@ -99,10 +100,10 @@ def test_every_stage_works_with_a_strict_template(run, part, strict_llm, unruly_
 
 def test_a_turn_too_long_for_any_prompt_is_named_before_training(make_tokenizer, examples):
     long = replace(examples[3], current=Turn("user", "lake " * 80))
-    check_lengths("d.jsonl", [*examples, long], make_tokenizer(), "", 200)
-    check_lengths("d.jsonl", examples, make_tokenizer(), "Be kind.", 60)
+    check_lengths("d.jsonl", [*examples, long], make_tokenizer(), Layout(), 200)
+    check_lengths("d.jsonl", examples, make_tokenizer(), Layout(system_prompt="Be kind."), 60)
     with pytest.raises(DataError, match=r"^d.jsonl: dialogue 'd3', turn 4: a turn takes \d+ tokens, more than .* 60"):
-        check_lengths("d.jsonl", [*examples, long], make_tokenizer(), "", 60)
+        check_lengths("d.jsonl", [*examples, long], make_tokenizer(), Layout(), 60)
 
 
 def test_a_template_whose_tokens_the_model_does_not_know_is_refused(make_tokenizer):

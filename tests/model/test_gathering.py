@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from compressor.seams import gather_together
 from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
-from epo.model.processing import add_placeholders
+from epo.prompts.marks import add_placeholders
 from epo.training.collate import PromptBuilder, SftCollator
 from epo.training.lora import inject_lora, lora_config
 

@@ -10,7 +10,7 @@ from compressor.placeholders import PlaceholderError
 from epo.evaluation.generate import generate_replies
 from epo.model.extractor import emotion_loss
 from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration, ModelFitError
-from epo.model.processing import add_placeholders
+from epo.prompts.marks import add_placeholders
 from epo.training.collate import PromptBuilder, pad_rows
 
 

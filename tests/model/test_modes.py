@@ -6,7 +6,7 @@ from torch import nn
 
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.modes import rest_frozen
-from epo.model.processing import add_placeholders
+from epo.prompts.marks import add_placeholders
 from epo.training.collate import PromptBuilder, SftCollator
 from epo.training.lora import freeze_all_but, inject_lora, lora_config
 

@@ -6,16 +6,9 @@ from transformers import AutoProcessor
 
 from epo.data.dialogue import DataError, Turn
 from epo.model.clip_reader import ClipFeatures
-from epo.model.processing import (
-    AUDIO_TOKEN,
-    EMOTION_TOKEN,
-    PLACEHOLDERS,
-    VIDEO_TOKEN,
-    EpoProcessor,
-    add_placeholders,
-    reply_text,
-    split_reply,
-)
+from epo.model.processing import EpoProcessor
+from epo.prompts.emotion_label import reply_text, split_reply
+from epo.prompts.marks import AUDIO_TOKEN, EMOTION_TOKEN, PLACEHOLDERS, VIDEO_TOKEN, add_placeholders
 
 CLIP = ClipFeatures(np.zeros((16, 100), np.float32), np.zeros((4, 3, 16, 16), np.float32))
 HISTORY = [Turn("user" if i % 2 == 0 else "assistant", f"Turn number {i} about the lake.") for i in range(6)]

@@ -15,7 +15,7 @@ _CHATML = (
 @pytest.fixture
 def make_omni_tokenizer(make_tokenizer: Callable[[], Any]) -> Callable[[], Any]:
     """The corpus's tokenizer with ChatML, a system message by default and the marks of clips, as the checkpoint has."""
-    from epo.model.omni.processing import MARKS
+    from epo.prompts.parts.omni_clip import MARKS
 
     def make() -> Any:
         tokenizer = make_tokenizer()

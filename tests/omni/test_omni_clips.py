@@ -8,7 +8,8 @@ import torch
 
 from epo.data.dialogue import DataError
 from epo.data.media import MediaError
-from epo.model.omni.processing import AUDIO, AUDIO_BOS, MARKS, VIDEO, VISION_BOS, OmniProcessor
+from epo.model.omni.processing import OmniProcessor
+from epo.prompts.parts.omni_clip import AUDIO, AUDIO_BOS, MARKS, VIDEO, VISION_BOS
 
 
 def test_sound_is_what_its_feature_extractor_gives_for_five_padded_minutes(omni_processor):

@@ -73,8 +73,11 @@ def test_only_adapters_of_the_language_model_train_and_towers_are_encoded_once(m
     thinker, calls = trainer.model.get_base_model(), []
     thinker.model.audio_tower.register_forward_hook(lambda *_: calls.append("audio"))
     thinker.model.visual.register_forward_hook(lambda *_: calls.append("video"))
-    trainer.compute_loss(trainer.model, PairCollator(pairs, omni_build)([{"index": i} for i in range(4)]))
-    assert calls == ["audio", "video"]  # policy and reference, chosen and rejected
+    collate = PairCollator(pairs, omni_build)
+    for rows in (range(4), [4]):  # the second has no clip: ranks that share a step must run the same layers
+        calls.clear()
+        trainer.compute_loss(trainer.model, collate([{"index": i} for i in rows]))
+        assert calls == ["audio", "video"]  # policy and reference, chosen and rejected
 
 
 def test_nothing_is_dropped_in_training(make_omni_trainer, pairs, omni_build):

@@ -248,7 +248,7 @@ def rows() -> dict[str, Callable[[], Any]]:
 @pytest.fixture
 def words(name: str) -> Any:
     """A tokenizer that knows the placeholders."""
-    from epo.model.processing import add_placeholders
+    from epo.prompts.marks import add_placeholders
 
     tokenizer = ROWS[name]()
     tokenizer.name_or_path = name

@@ -7,8 +7,8 @@ import pytest
 from compressor.chat import ChatTemplateError, chat_format
 from compressor.placeholders import MEMORY_TOKEN
 from epo.data.dialogue import Turn
-from epo.model.processing import PLACEHOLDERS
 from epo.preferences.local_chat import LocalChat
+from epo.prompts.marks import PLACEHOLDERS
 from launch.ends import explain
 from launch.training import check_words
 
@@ -88,7 +88,8 @@ def test_a_llama_like_tokenizer_would_write_it_twice(rows):
 
 def test_a_history_costs_what_it_adds_to_the_prompt_and_no_bos_a_turn(rows):
     from compressor.data import CompressionCollator, History, Utterance
-    from epo.model.processing import add_placeholders
+    from compressor.fitting import FixedParts
+    from epo.prompts.marks import add_placeholders
 
     words = rows["Llama-3-like"]()
     add_placeholders(words)
@@ -96,7 +97,7 @@ def test_a_history_costs_what_it_adds_to_the_prompt_and_no_bos_a_turn(rows):
     written = "".join(f"<|head|>{turn.speaker}<|/head|>\n\n{turn.text}<|eot|>" for turn in turns)
     collator = CompressionCollator(rows["trims"](), words, 1000, num_memory_tokens=3)
     tokens = len(words.encode(written, add_special_tokens=False))
-    assert collator.num_history_tokens(History(turns, "And now?", "Fine.")) == (tokens, 6)
+    assert collator.num_history_tokens(History(turns, FixedParts(after="And now?"), "Fine.")) == (tokens, 6)
 
 
 def test_generation_stops_at_the_end_of_the_turn(words, scripted):
@@ -253,17 +254,20 @@ def test_a_reply_that_the_tokenizer_would_join_to_the_prompt_is_encoded_by_itsel
 
 def test_the_same_system_prompt_is_read_everywhere(rows, make_llm):
     """A default system prompt stands once, whether the prompt is of memories, of text or of one turn to rebuild."""
-    from compressor.data import CompressionCollator, History, Utterance
+    from compressor.data import CompressionCollator
     from epo.data.replies import Reply
-    from epo.model.processing import add_placeholders
-    from epo.training.collate import text_prompt
+    from epo.prompts.histories import history_of
+    from epo.prompts.layout import Layout
+    from epo.prompts.marks import add_placeholders
+    from epo.prompts.text_prompts import TextPrompts
 
     words = rows["ChatML with a default system prompt"]()
     add_placeholders(words)
     example = Reply("d", 2, (Turn("user", "I met Mira."),), Turn("user", "And?"), "Fine.", None)
-    history = History((Utterance("user", "I met Mira."),), "And?", "Fine.")
     for given, wanted in (("", "You help."), ("Be kind.", "Be kind.")):
-        batch = CompressionCollator(rows["trims"](), words, 1000, 2, given)([{"history": history, "target_turn": 0}])
+        layout = Layout(system_prompt=given)
+        history = history_of(example, layout, names_emotion=False)
+        batch = CompressionCollator(rows["trims"](), words, 1000, 2)([{"history": history, "target_turn": 0}])
         texts = [words.decode(batch[f"{kind}_ids"][0]) for kind in ("reply", "text", "turn")]
-        texts.append(words.decode(text_prompt(example, [0], words, False, given)[0]))
+        texts.append(words.decode(TextPrompts(words, layout).encode_prompt(example, names_emotion=False)))
         assert all(re.findall(r"<\|im_start\|>system\n(.*?)<\|im_end\|>", text) == [wanted] for text in texts)

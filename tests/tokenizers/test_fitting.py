@@ -9,7 +9,7 @@ import torch
 from compressor.chat import ChatFormat, chat_format
 from compressor.curriculum import Curriculum
 from compressor.data import CompressionCollator, History, Utterance, encode_turns
-from compressor.fitting import PromptTooLong, memory_prompt, newest_that_fit, text_prompt
+from compressor.fitting import FixedParts, PromptTooLong, memory_prompt, newest_that_fit, text_prompt
 from compressor.objectives import turn_memory
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.text import CompressorDataError
@@ -18,6 +18,7 @@ from epo.data.dialogue import DataError, Turn
 from epo.data.replies import Reply
 from epo.evaluation.text_recall import text_recall
 from epo.model.clip_reader import ClipFeatures
+from epo.prompts.text_prompts import TextPrompts
 from epo.training.collate import TextCollator
 
 WORDS = ("lake", "Mira", "windy", "tiring", "we walked for hours and hours", "ok", "7")
@@ -63,16 +64,16 @@ def test_what_fits_is_what_the_slow_search_finds(words, system_prompt):
             {None, bare, bare + 1, bare + 9, (bare + whole) // 2, whole - 1, whole, whole + 9} - {None}
         ):
             if limit >= bare:
-                ours = text_prompt(chat, system_prompt, past, "And now?", limit)
+                ours = text_prompt(chat, FixedParts(system_prompt, after="And now?"), past, limit)
                 assert ours == slow_text(chat, system_prompt, past, "And now?", limit)
         for limit in (bare, bare + 1, bare + 2, bare + 3, bare + 11, bare + 500):
-            ours = memory_prompt(chat, system_prompt, len(past), 3, "And now?", limit)
+            ours = memory_prompt(chat, FixedParts(system_prompt, after="And now?"), len(past), 3, limit)
             assert ours == slow_memory(chat, system_prompt, len(past), 3, "And now?", limit)
-        assert text_prompt(chat, system_prompt, past, "And now?", None)[0] == len(past)
+        assert text_prompt(chat, FixedParts(system_prompt, after="And now?"), past, None)[0] == len(past)
         with pytest.raises(PromptTooLong, match=f"a turn takes {bare} tokens, more than max_prompt_tokens {bare - 1}"):
-            text_prompt(chat, system_prompt, past, "And now?", bare - 1)
+            text_prompt(chat, FixedParts(system_prompt, after="And now?"), past, bare - 1)
         with pytest.raises(PromptTooLong, match=f"takes {bare} tokens"):
-            memory_prompt(chat, system_prompt, len(past), 3, "And now?", bare - 1)
+            memory_prompt(chat, FixedParts(system_prompt, after="And now?"), len(past), 3, bare - 1)
 
 
 @pytest.mark.parametrize("misleading", [False, True])
@@ -164,7 +165,7 @@ def test_a_grown_tokenizer_reads_turns_anew(tokenizer):
 @pytest.fixture
 def collator(make_tokenizer):
     """Make one for the compressor stage; keyword arguments change it."""
-    from epo.model.processing import add_placeholders
+    from epo.prompts.marks import add_placeholders
 
     def make(**changes):
         words = make_tokenizer()
@@ -174,7 +175,9 @@ def collator(make_tokenizer):
     return make
 
 
-LONG_HISTORY = History(tuple(Utterance(turn.speaker, turn.text) for turn in TURNS), "And now?", "(sad) Mira.")
+LONG_HISTORY = History(
+    tuple(Utterance(turn.speaker, turn.text) for turn in TURNS), FixedParts(after="And now?"), "(sad) Mira."
+)
 
 
 @pytest.mark.parametrize("has_text", [True, False])
@@ -201,21 +204,21 @@ def test_the_compressor_stage_keeps_the_newest_turns_that_fit(collator, has_text
 
 
 def test_a_history_within_the_limit_is_whole(collator):
-    short = History(LONG_HISTORY.turns[:5], "And now?", "Mira.")
+    short = History(LONG_HISTORY.turns[:5], FixedParts(after="And now?"), "Mira.")
     tight, roomy = (collator(max_prompt_tokens=limit)([{"history": short, "target_turn": 3}]) for limit in (600, 4096))
     assert all(tight[name].equal(roomy[name]) for name in roomy)
 
 
 def test_a_turn_to_rebuild_is_learnt_up_to_the_limit(collator):
     make = collator(max_prompt_tokens=20, has_text=False)
-    history = History((Utterance("user", "lake " * 200),), "And?", "Fine.")
+    history = History((Utterance("user", "lake " * 200),), FixedParts(after="And?"), "Fine.")
     labels = make([{"history": history, "target_turn": 0}])["turn_labels"]
     assert (labels != -100).sum() == 20
 
 
 def test_a_history_of_which_nothing_fits_teaches_the_reply_alone(collator, make_compressor):
     make = collator(max_prompt_tokens=30)
-    history = History((Utterance("user", "lake " * 200),), "And?", "Fine.")
+    history = History((Utterance("user", "lake " * 200),), FixedParts(after="And?"), "Fine.")
     batch = make([{"history": history, "target_turn": 0}])
     assert (batch["input_ids"] < 320).all() and (batch["turn_labels"] == -100).all()
     assert (batch["reply_labels"] != -100).any() and batch["target_turn"].tolist() == [0]
@@ -236,7 +239,9 @@ EXAMPLE = Reply("d9", 2001, TURNS, Turn("user", "And now?", "sad"), "Mira.", "sa
 
 
 def test_text_tuning_and_its_gate_keep_the_newest_turns_that_fit(tokenizer, make_llm):
-    collate = TextCollator([EXAMPLE], tokenizer, Curriculum(short=0, medium=0), 0.25, max_prompt_tokens=150)
+    collate = TextCollator(
+        [EXAMPLE], TextPrompts(tokenizer, max_prompt_tokens=150), Curriculum(short=0, medium=0), 0.25
+    )
     batch = collate([{"index": 0, "seed": 1, "progress": 0.9}])
     prompt = int((batch["loss_weights"] == 0.25).sum())
     assert 50 < prompt <= 150
@@ -244,9 +249,9 @@ def test_text_tuning_and_its_gate_keep_the_newest_turns_that_fit(tokenizer, make
     llm = make_llm()
     generate = llm.generate
     llm.generate = lambda **inputs: seen.append(inputs["input_ids"].shape) or generate(**inputs)
-    text_recall(llm, tokenizer, [EXAMPLE], [("Mira",)], max_new_tokens=2, max_prompt_tokens=150)
+    text_recall(llm, TextPrompts(tokenizer, max_prompt_tokens=150), [EXAMPLE], [("Mira",)], max_new_tokens=2)
     assert abs(seen[0][1] - prompt) < 9  # which names the emotion
     with pytest.raises(DataError, match=r"dialogue 'd9', turn 2000: a turn takes \d+ tokens, more than max_prompt_tok"):
-        TextCollator([EXAMPLE], tokenizer, Curriculum(short=0, medium=0), 0.25, max_prompt_tokens=5)(
+        TextCollator([EXAMPLE], TextPrompts(tokenizer, max_prompt_tokens=5), Curriculum(short=0, medium=0), 0.25)(
             [{"index": 0, "seed": 1, "progress": 0.9}]
         )

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from compressor.chat import ChatTemplateError, chat_format
-from epo.model.processing import add_placeholders
 from epo.preferences.local_chat import LocalChat
+from epo.prompts.marks import add_placeholders
 
 PAGE = Path(__file__).parents[2] / "docs" / "tokenizers.md"
 BEGIN, END = "<!-- matrix:begin -->\n", "<!-- matrix:end -->\n"

@@ -5,10 +5,12 @@ import torch
 
 from compressor.curriculum import ScheduledDataset
 from compressor.data import CompressionCollator, History, Utterance
+from compressor.fitting import FixedParts
 from compressor.text import PAD, pad_left
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.text_recall import text_recall
 from epo.preferences.local_chat import LocalChat
+from epo.prompts.text_prompts import TextPrompts
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, SftCollator
 from epo.training.lora import lora_config
@@ -64,7 +66,7 @@ def test_text_recall_is_the_same(change, make_llm, tokenizer, examples, monkeypa
         from epo.evaluation import text_recall as module
 
         monkeypatch.setattr(module, "fact_recall", lambda replies, facts: heard.append(replies) or 0.0)
-        text_recall(llm, tokenizer, examples[:4], [("x",)] * 4, batch_size, max_new_tokens=8)
+        text_recall(llm, TextPrompts(tokenizer), examples[:4], [("x",)] * 4, batch_size, max_new_tokens=8)
 
     recall(1)
     if change is beyond_the_table:
@@ -86,13 +88,15 @@ def test_a_local_chat_model_answers_the_same(change, make_llm, make_tokenizer):
 
 
 def test_the_compressors_batches_are_the_same(change, make_tokenizer):
-    from epo.model.processing import add_placeholders
+    from epo.prompts.marks import add_placeholders
 
     def batch(change):
         words = make_tokenizer()
         add_placeholders(words)
         change(words)
-        histories = [History((Utterance("user", "I met Mira."),) * n, "And now?", "Fine." * n) for n in (1, 4)]
+        histories = [
+            History((Utterance("user", "I met Mira."),) * n, FixedParts(after="And now?"), "Fine." * n) for n in (1, 4)
+        ]
         rows = [{"history": history, "target_turn": 0} for history in histories]
         return CompressionCollator(make_tokenizer(), words, 320, 2)(rows)
 

@@ -6,16 +6,20 @@ import json
 import pytest
 
 from compressor.curriculum import Curriculum
-from compressor.data import CompressionCollator, History, Utterance
+from compressor.data import CompressionCollator
 from compressor.trainer import CurriculumCollator
 from epo.data.corpora.builtin import BuiltinCorpus
 from epo.data.corpora.builtin.script import write_script
 from epo.data.dialogue import Turn
 from epo.data.replies import replies_of
 from epo.model.clip_reader import ClipFeatures
-from epo.model.processing import add_placeholders, reply_text
 from epo.model.tokenizer import train_tokenizer
-from epo.training.collate import TextCollator, current_text
+from epo.prompts.emotion_label import reply_text
+from epo.prompts.histories import history_of
+from epo.prompts.layout import Layout
+from epo.prompts.marks import add_placeholders
+from epo.prompts.text_prompts import TextPrompts
+from epo.training.collate import TextCollator
 
 TURNS = (Turn("user", "I met Mira."), Turn("assistant", "Where?"))
 
@@ -61,16 +65,9 @@ def test_training_batches_are_those_of_the_first_figures(builtin):
     dialogues, examples = builtin
     words = train_tokenizer([reply_text(turn.text, turn.emotion) for d in dialogues for turn in d.turns], 600)
     history_words = train_tokenizer([turn.text for d in dialogues for turn in d.turns], 600)
-    text = batches(TextCollator(examples, words, Curriculum(), 0.15), len(examples))
+    text = batches(TextCollator(examples, TextPrompts(words), Curriculum(), 0.15), len(examples))
     add_placeholders(words)
-    histories = [
-        History(
-            tuple(Utterance(turn.speaker, turn.text) for turn in example.history),
-            current_text(example, i % 2 == 0),
-            reply_text(example.text, example.emotion),
-        )
-        for i, example in enumerate(examples)
-    ]
+    histories = [history_of(example, Layout(), i % 2 == 0) for i, example in enumerate(examples)]
     collator = CompressionCollator(history_words, words, 600, 4)
     memory = batches(CurriculumCollator(histories, Curriculum(0.05, 0.55, 0.2), collator), len(examples))
     assert (digest(text), digest(memory)) == ("7433195bb80dc0a9", "828d8c1a1220b31d")

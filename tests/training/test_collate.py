@@ -13,6 +13,7 @@ from epo.data.selection import labelled_clips
 from epo.emotions import EMOTIONS
 from epo.model.clip_reader import ClipFeatures
 from epo.preferences.pair import PreferencePair, pairs_of_split
+from epo.prompts.text_prompts import TextPrompts
 from epo.training.collate import (
     ClipCollator,
     PairCollator,
@@ -96,7 +97,9 @@ def test_pairs_come_as_trl_wants_them(build, pairs):
 
 
 def test_text_batches_weigh_the_reply_in_full(examples, tokenizer):
-    batch = TextCollator(examples, tokenizer, Curriculum(short=0, medium=0), history_weight=0.25)(rows(0, 1))
+    batch = TextCollator(examples, TextPrompts(tokenizer), Curriculum(short=0, medium=0), history_weight=0.25)(
+        rows(0, 1)
+    )
     for row in range(2):
         full = batch["input_ids"][row][batch["loss_weights"][row] == 1.0]
         assert tokenizer.decode(full).startswith("(happy) I am glad")
@@ -109,7 +112,7 @@ def test_text_batches_weigh_the_reply_in_full(examples, tokenizer):
 
 
 def test_half_of_the_text_prompts_name_the_emotion(examples, tokenizer):
-    collate = TextCollator(examples, tokenizer, Curriculum(short=0, medium=0), history_weight=0.25)
+    collate = TextCollator(examples, TextPrompts(tokenizer), Curriculum(short=0, medium=0), history_weight=0.25)
     texts = [tokenizer.decode(collate([{"index": 0, "seed": s, "progress": 0.9}])["input_ids"][0]) for s in range(4)]
     assert ["(sad)" in text for text in texts] == [True, False, True, False]
 

@@ -6,9 +6,11 @@ from transformers import TrainerCallback, TrainingArguments
 
 from compressor.curriculum import Curriculum, ScheduledDataset
 from compressor.data import CompressionCollator, History, Utterance
+from compressor.fitting import FixedParts
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 from epo.data.selection import labelled_clips
+from epo.prompts.text_prompts import TextPrompts
 from epo.training.arguments import EpoArguments
 from epo.training.collate import ClipCollator, PairCollator, PromptBuilder, SftCollator, TextCollator
 from epo.training.lora import freeze_all_but, inject_lora, lora_config
@@ -64,7 +66,7 @@ def stages(
     def text(micro):
         return TextTrainer(
             model=make_llm(), args=arguments(micro), train_dataset=ScheduledDataset(12, GLOBAL, seed=0),
-            data_collator=TextCollator(examples, make_tokenizer(), Curriculum(), history_weight=0.15),
+            data_collator=TextCollator(examples, TextPrompts(make_tokenizer()), Curriculum(), history_weight=0.15),
         )  # fmt: skip
 
     def sft(micro):
@@ -81,7 +83,8 @@ def stages(
         words = make_tokenizer()
         words.add_tokens([MEMORY_TOKEN], special_tokens=True)
         histories = [
-            History(tuple(Utterance(t.speaker, t.text) for t in e.history), e.current.text, e.text) for e in examples
+            History(tuple(Utterance(t.speaker, t.text) for t in e.history), FixedParts(after=e.current.text), e.text)
+            for e in examples
         ]
         return CompressorTrainer(
             model=make_compressor(), args=arguments(micro), train_dataset=ScheduledDataset(12, GLOBAL, seed=0),

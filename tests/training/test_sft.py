@@ -6,6 +6,7 @@ from transformers import TrainingArguments
 
 from compressor.curriculum import Curriculum, ScheduledDataset
 from epo.data.selection import labelled_clips
+from epo.prompts.text_prompts import TextPrompts
 from epo.training.collate import ClipCollator, PromptBuilder, SftCollator, TextCollator
 from epo.training.lora import (
     freeze_all_but,
@@ -130,7 +131,7 @@ def test_extractor_and_text_trainers_report_their_terms(
     assert "emotion_accuracy" in heard.state.log_history[0]
     read = TextTrainer(
         model=make_llm(), args=arguments(tmp_path), train_dataset=ScheduledDataset(12, 8, seed=0),
-        data_collator=TextCollator(examples, tokenizer, Curriculum(), history_weight=0.15),
+        data_collator=TextCollator(examples, TextPrompts(tokenizer), Curriculum(), history_weight=0.15),
     )  # fmt: skip
     read.train()
     assert read.state.log_history[0]["reply_nll"] > 0

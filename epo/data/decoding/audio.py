@@ -173,7 +173,8 @@ class _Packer:
         mixed = samples[0] if channels == 1 else samples.mean(0, dtype=_SUM_TYPE[name])
         if name == "u8":
             mixed = mixed.astype(np.float32) - 128
-        return np.multiply(mixed, 1 / _FULL_SCALE[name], dtype=np.float32, casting="unsafe")
+        scaled: np.ndarray = np.multiply(mixed, 1 / _FULL_SCALE[name], dtype=np.float32, casting="unsafe")
+        return scaled
 
     def _packed(self, frame: Any) -> Any:
         """Interleave the channels as 32-bit floats, same rate and layout."""

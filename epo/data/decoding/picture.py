@@ -90,7 +90,8 @@ def _to_rgb(frame: Any, width: int, height: int) -> np.ndarray:
     if not has_alpha:
         return np.asarray(picture)
     opacity = picture[..., 3:].astype(np.uint16)
-    return ((picture[..., :3] * opacity + 127) // 255).astype(np.uint8)
+    blended: np.ndarray = ((picture[..., :3] * opacity + 127) // 255).astype(np.uint8)
+    return blended
 
 
 def _top_field(frame: Any) -> Any:

@@ -56,7 +56,7 @@ class OmniClipReader:
 
     def num_video_tokens(self, video: np.ndarray) -> int:
         """Return how many tokens a clip's picture takes: one for each square of `merge_size` x `merge_size` patches."""
-        return int(np.prod(video.shape[:3])) // self.image_processor.merge_size**2
+        return int(np.prod(video.shape[:3])) // int(self.image_processor.merge_size) ** 2
 
     def batch(self, clips: Sequence[ClipFeatures]) -> dict[str, Tensor]:
         """Stack the halves there are, under the names of the thinker's own forward.

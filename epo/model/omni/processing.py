@@ -1,31 +1,34 @@
 """The processor of Qwen2.5-Omni's thinker: dialogues and clips in, prompts with its own placeholders out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 from transformers import ProcessorMixin
 
 from compressor.chat import ChatFormat, chat_format
-from compressor.fitting import PromptTooLong, text_prompt
+from compressor.fitting import PromptTooLong
 from epo.data.dialogue import DataError, Turn
 from epo.emotions import Emotion
 from epo.model.clip_reader import ClipFeatures
 from epo.model.omni.clips import OmniClipReader
-from epo.model.processing import Prompt, refuse_tokens, reply_text, special_tokens
+from epo.model.processing import Prompt
+from epo.prompts.emotion_label import reply_text
+from epo.prompts.layout import Layout, LayoutError
+from epo.prompts.marks import refuse_marks
+from epo.prompts.part import Asked
+from epo.prompts.parts.omni_clip import MARKS
 
-AUDIO, VIDEO = "<|AUDIO|>", "<|VIDEO|>"
-AUDIO_BOS, AUDIO_EOS, VISION_BOS, VISION_EOS = "<|audio_bos|>", "<|audio_eos|>", "<|vision_bos|>", "<|vision_eos|>"
-MARKS = (AUDIO, VIDEO, AUDIO_BOS, AUDIO_EOS, VISION_BOS, VISION_EOS)
-"""Tokens of the thinker's own tokenizer that a clip is written with."""
+OMNI_LAYOUT = ("system", "turns", "omni_clip", "emotion", "words")
+"""The order of the thinker's prompt: its sound and its pictures stand before the words of the current turn."""
 
 
 class OmniProcessor(ProcessorMixin):
     """Joins the thinker's tokenizer and feature extractors with this project's limits and prompts.
 
-    A prompt is the history as text, then the current turn: its sound and its pictures between their marks, and its
-    words. There are no memory tokens. transformers' own processor of this model needs torchvision for videos; here
-    frames are decoded by `epo.data.media` and cut into patches as that processor does.
+    The history is text: there are no memory tokens. transformers' own processor of this model needs torchvision for
+    videos; here frames are decoded by `epo.data.media` and cut into patches as that processor does.
 
     Args:
         feature_extractor: `WhisperFeatureExtractor`.
@@ -37,6 +40,7 @@ class OmniProcessor(ProcessorMixin):
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
         max_frame_pixels: a frame's area after resizing, at most; 224 x 224 are 64 tokens for two frames (our choice).
+        prompt_parts: what its prompts consist of, in order (`epo.prompts.layout`).
         **kwargs: other settings of `ProcessorMixin`, such as `chat_template`.
     """
 
@@ -51,13 +55,19 @@ class OmniProcessor(ProcessorMixin):
         video_fps: float = 2.0,
         max_frames: int = 8,
         max_frame_pixels: int = 224 * 224,
+        prompt_parts: Sequence[str] = OMNI_LAYOUT,
         **kwargs: Any,
     ) -> None:
         """Join the parts.
 
         Raises:
             DataError: the tokenizer lacks one of the thinker's marks.
+            LayoutError: a prompt part is unknown, or needs memories.
         """
+        layout = Layout(prompt_parts)
+        if layout.has_memory:
+            raise LayoutError("prompt_parts: Qwen2.5-Omni reads no memory tokens; write 'turns' in place of 'memory'")
+        self.prompt_parts = list(layout.names)
         missing = [mark for mark in MARKS if mark not in tokenizer.get_vocab()]
         if missing:
             raise DataError(
@@ -93,6 +103,11 @@ class OmniProcessor(ProcessorMixin):
         """
         return chat_format(self.tokenizer)
 
+    @property
+    def layout(self) -> Layout:
+        """The order of the parts of its prompts."""
+        return Layout(self.prompt_parts, self.system_prompt)
+
     def encode_prompt(
         self, history: Sequence[Turn], current: Turn, clip: ClipFeatures, use_memory: bool = False
     ) -> Prompt:
@@ -108,19 +123,25 @@ class OmniProcessor(ProcessorMixin):
             DataError: the current turn alone is too long, or a special token is written out in a turn.
             ChatTemplateError: the chat template refuses the turns.
         """
-        self._refuse_tokens([turn.text for turn in (*history, current)])
-        past = [{"role": turn.speaker, "content": turn.text} for turn in history]
-        words = self._marks(clip) + current.text
+        reader, layout, limit = self.clips, self.layout, self.max_prompt_tokens
+        asked = Asked(
+            history,
+            current,
+            None if clip.audio is None else reader.num_audio_tokens(clip.audio),
+            None if clip.video is None else reader.num_video_tokens(clip.video),
+        )
+        refuse_marks([*(turn.text for turn in history), *layout.words(asked)], self.tokenizer)
         try:
-            num_kept, ids = self._text_prompt(past, words)
+            num_kept, ids = layout.encode(self.chat, asked, limit, placeholders=MARKS)
         except PromptTooLong as error:
             raise DataError(
                 f"a turn and its clip take {error.num_tokens} tokens, more than max_prompt_tokens "
                 f"{self.max_prompt_tokens}: {current.text[:60]!r}...; raise max_prompt_tokens, lower max_frames, "
                 "max_frame_pixels or max_audio_seconds, or shorten the turn"
             ) from error
-        bare = ids if num_kept == 0 else self._text_prompt([], words)[1]
-        return Prompt(ids, [], clip, len(ids) - len(bare))
+        bare = replace(asked, history=())
+        num_bare = len(ids) if num_kept == 0 else len(layout.encode(self.chat, bare, limit, placeholders=MARKS)[1])
+        return Prompt(ids, [], clip, len(ids) - num_bare)
 
     def encode_reply(self, text: str, emotion: Emotion | None) -> list[int]:
         """Return the ids of a labelled reply, closed as the chat template closes the assistant's turn.
@@ -128,26 +149,9 @@ class OmniProcessor(ProcessorMixin):
         Raises:
             DataError: a special token is written out in it.
         """
-        self._refuse_tokens([text])
+        refuse_marks([text], self.tokenizer)
         return self.chat.encode_reply(reply_text(text, emotion))
 
     def batch_context(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Stack what stands behind the placeholders; a half that no clip has is not among the tensors."""
         return self.clips.batch([prompt.clip for prompt in prompts])
-
-    def _text_prompt(self, past: list[dict[str, str]], current: str) -> tuple[int, list[int]]:
-        return text_prompt(self.chat, self.system_prompt, past, current, self.max_prompt_tokens, MARKS)
-
-    def _marks(self, clip: ClipFeatures) -> str:
-        """Return the placeholders of a clip: as many as vectors will come for it, between the marks of their kind."""
-        reader, found = self.clips, ""
-        if clip.audio is not None:
-            found += AUDIO_BOS + AUDIO * reader.num_audio_tokens(clip.audio) + AUDIO_EOS
-        if clip.video is not None:
-            found += VISION_BOS + VIDEO * reader.num_video_tokens(clip.video) + VISION_EOS
-        return found
-
-    def _refuse_tokens(self, texts: Sequence[str]) -> None:
-        tokens = special_tokens(self.tokenizer)
-        for text in texts:
-            refuse_tokens(text, tokens)

@@ -40,34 +40,53 @@ def encode_clips(thinker: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
         batch: `input_ids`, `attention_mask`, `CLIP_KEYS`, and `prompt_lengths` where its rows are pairs.
 
     Returns:
-        `positions` int64 (3, rows, T); `audio` (A, D) and `video` (N, D), the vectors of all clips that there are.
+        `positions` int64 (3, rows, T); `audio` (A, D) and `video` (N, D), the vectors of all clips, of none 0 rows.
 
     Raises:
         PlaceholderError: placeholders and vectors differ in number.
     """
-    context: dict[str, Tensor] = {}
     ids, times = batch["input_ids"], 2 if batch.get("prompt_lengths") is not None else 1
+    context = {"audio": _encode_sound(thinker, batch), "video": _encode_pictures(thinker, batch)}
+    _require_as_many(thinker.config, ids, context, times)
     mel_frames = grids = seconds = None
     if "input_features" in batch:
-        heard = thinker.get_audio_features(batch["input_features"], batch["feature_attention_mask"], return_dict=True)
-        context["audio"] = heard.last_hidden_state
         mel_frames = batch["feature_attention_mask"].sum(dim=1).repeat(times)
     if "pixel_values_videos" in batch:
-        grids, seconds = batch["video_grid_thw"], batch["video_second_per_grid"].repeat(times)
-        seen = thinker.get_video_features(batch["pixel_values_videos"], grids, return_dict=True)
-        context["video"] = torch.cat(list(seen.pooler_output))
-        grids = grids.repeat(times, 1)
-    _require_as_many(thinker.config, ids, context, times)
+        grids, seconds = batch["video_grid_thw"].repeat(times, 1), batch["video_second_per_grid"].repeat(times)
     positions, _ = thinker.get_rope_index(
         ids, None, grids, batch["attention_mask"], False, audio_seqlens=mel_frames, second_per_grids=seconds
     )
     return context | {"positions": positions.to(ids.device)}
 
 
+def _encode_sound(thinker: Any, batch: dict[str, Any]) -> Tensor:
+    """Return (A, D); where no clip has sound, a dummy goes through the tower, so that all ranks run the same layers."""
+    features, mask = batch.get("input_features"), batch.get("feature_attention_mask")
+    is_absent = features is None
+    if features is None:
+        features = torch.zeros(1, thinker.config.audio_config.num_mel_bins, 4, device=thinker.device)
+        mask = torch.ones(1, 4, dtype=torch.long, device=thinker.device)
+    vectors = thinker.get_audio_features(features, mask, return_dict=True).last_hidden_state
+    return vectors[:0] if is_absent else vectors
+
+
+def _encode_pictures(thinker: Any, batch: dict[str, Any]) -> Tensor:
+    """Return (N, D); where no clip has pictures, a dummy goes through the tower."""
+    patches, grids = batch.get("pixel_values_videos"), batch.get("video_grid_thw")
+    is_absent = patches is None
+    if patches is None:
+        config = thinker.config.vision_config
+        side, size = config.spatial_merge_size, config.temporal_patch_size * config.patch_size**2
+        patches = torch.zeros(side**2, config.in_channels * size, device=thinker.device)
+        grids = torch.tensor([[1, side, side]], device=thinker.device)
+    vectors = torch.cat(list(thinker.get_video_features(patches, grids, return_dict=True).pooler_output))
+    return vectors[:0] if is_absent else vectors
+
+
 def _require_as_many(config: Any, input_ids: Tensor, context: dict[str, Tensor], times: int) -> None:
     """Compare placeholders and vectors: on a mismatch the search for positions would fail without saying so."""
     for name, token_id in (("audio", config.audio_token_id), ("video", config.video_token_id)):
-        num_places, num_vectors = int((input_ids == token_id).sum()), times * len(context.get(name, ()))
+        num_places, num_vectors = int((input_ids == token_id).sum()), times * len(context[name])
         if num_places != num_vectors:
             raise PlaceholderError(
                 f"{num_places} placeholders of id {token_id} but {num_vectors} vectors; prompt and features were made "
@@ -131,7 +150,7 @@ def score_labels(
         times = 2
     embeds = thinker.get_input_embeddings()(input_ids)
     for name, token_id in (("audio", thinker.config.audio_token_id), ("video", thinker.config.video_token_id)):
-        vectors = context[name].repeat(times, 1) if name in context else embeds.new_zeros(0, embeds.size(-1))
+        vectors = context[name].repeat(times, 1)
         is_real = torch.ones(1, len(vectors), dtype=torch.bool, device=vectors.device)
         embeds = fill_placeholders(embeds, input_ids, token_id, vectors.unsqueeze(0), is_real)
     _, reader = language_model(thinker)

@@ -104,7 +104,7 @@ def _load_writer(settings: PolicySettings) -> Writer:
     from epo.data.cache import ClipCache
     from epo.evaluation.generate import generate_replies
     from epo.model.loading import load_model
-    from epo.model.processing import split_reply
+    from epo.prompts.emotion_label import split_reply
     from epo.training.collate import PromptBuilder
 
     model, processor = load_model(settings.policy_model, settings.policy_dtype)

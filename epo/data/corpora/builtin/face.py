@@ -113,7 +113,8 @@ def film(
     frames = _draw(traits, move, rng)
     light = rng.uniform(0.85, 1.1) * (1 + 0.12 * rng.uniform(-1, 1) * _X[..., None])
     noise = rng.standard_normal(frames.shape, dtype=np.float32) * np.float32(rng.uniform(4, 9))
-    return np.clip(frames * light.astype(np.float32) + noise, 0, 255).astype(np.uint8)
+    lit: np.ndarray = np.clip(frames * light.astype(np.float32) + noise, 0, 255).astype(np.uint8)
+    return lit
 
 
 def _draw_colour(rng: np.random.Generator, low: float, high: float) -> tuple[float, float, float]:
@@ -146,7 +147,8 @@ def _animate(cues: FaceCues, time_s: np.ndarray, duration_s: float, rng: np.rand
 def _lips(time_s: np.ndarray, utterance: Utterance) -> np.ndarray:
     """How far speech opens the mouth, float32 (F, 1, 1) in [0, 1]: widest in the middle of a syllable."""
     gap_s = np.abs(time_s[:, None] - utterance.syllables_s[None]).min(1)
-    return np.clip(1 - 2 * gap_s / utterance.syllable_width_s, 0, 1).astype(np.float32)[:, None, None]
+    openness: np.ndarray = np.clip(1 - 2 * gap_s / utterance.syllable_width_s, 0, 1).astype(np.float32)[:, None, None]
+    return openness
 
 
 def _blinks(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -204,12 +206,14 @@ def _draw_nose_and_mouth(
 def _ellipse(x: np.ndarray, y: np.ndarray, width: float, height: float | np.ndarray) -> np.ndarray:
     """Cover of a soft-edged ellipse, float32 (F, 48, 48) in [0, 1]; width and height are half axes."""
     radius = np.sqrt((x / width) ** 2 + (y / height) ** 2)
-    return np.clip((1 - radius) * np.minimum(width, height) * _SHARPNESS + 0.5, 0, 1)
+    cover: np.ndarray = np.clip((1 - radius) * np.minimum(width, height) * _SHARPNESS + 0.5, 0, 1)
+    return cover
 
 
 def _stroke(distance: np.ndarray, half_thickness: float | np.ndarray) -> np.ndarray:
     """Cover of a soft-edged band around distance 0."""
-    return np.clip((half_thickness - np.abs(distance)) * _SHARPNESS + 0.5, 0, 1)
+    cover: np.ndarray = np.clip((half_thickness - np.abs(distance)) * _SHARPNESS + 0.5, 0, 1)
+    return cover
 
 
 def _paint(frames: np.ndarray, colour: tuple[float, ...], cover: np.ndarray) -> None:

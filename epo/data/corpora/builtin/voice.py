@@ -136,7 +136,8 @@ def _syllable_edges(num_samples: int, syllables_per_s: float, rng: np.random.Gen
 def _position_in_syllable(edges: np.ndarray, num_samples: int) -> np.ndarray:
     """How far each sample is through its syllable, float64 (S,) in [0, 1)."""
     lengths = np.diff(edges)
-    return (np.arange(num_samples) - np.repeat(edges[:-1], lengths)) / np.repeat(lengths, lengths)
+    phase: np.ndarray = (np.arange(num_samples) - np.repeat(edges[:-1], lengths)) / np.repeat(lengths, lengths)
+    return phase
 
 
 def _pitch(
@@ -154,7 +155,8 @@ def _pitch(
     tune_st += np.repeat(accents_st, np.diff(edges)) * np.sin(np.pi * position)
     tune_st += cues.syllable_fall_st * (0.5 - position)
     tune_st += cues.final_rise_st * np.clip((progress - 0.6) / 0.4, 0, 1) ** 1.5
-    return np.clip(traits.pitch_hz * 2.0 ** (tune_st / 12), 60.0, 480.0)
+    pitch_hz: np.ndarray = np.clip(traits.pitch_hz * 2.0 ** (tune_st / 12), 60.0, 480.0)
+    return pitch_hz
 
 
 def _glottal_source(pitch_hz: np.ndarray, tilt: float, rng: np.random.Generator) -> np.ndarray:
@@ -199,4 +201,5 @@ def _record(voiced: np.ndarray, energy_db: float, rng: np.random.Generator) -> n
     level_db = -24.0 + energy_db + rng.uniform(-3, 3)
     noise_db = rng.uniform(-55, -45)
     noise = rng.standard_normal(len(voiced)) * 10 ** (noise_db / 20)
-    return np.clip(voiced * (10 ** (level_db / 20) / rms) + noise, -1, 1).astype(np.float32)
+    wave: np.ndarray = np.clip(voiced * (10 ** (level_db / 20) / rms) + noise, -1, 1).astype(np.float32)
+    return wave

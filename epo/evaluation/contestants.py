@@ -1,0 +1,100 @@
+"""Contestants: models under the name of a row, tested as they are or with clips and memories changed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from peft import PeftModel
+from transformers import set_seed
+
+from epo.evaluation import variants
+from epo.evaluation.generate import generate_replies
+from epo.evaluation.suite import Answers, Kind, Task
+from epo.model.family import bare
+from epo.ranks import gather_shares, rank, share
+from epo.training.collate import PromptBuilder
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How replies are generated.
+
+    Attributes:
+        batch_size: prompts at a time on each rank.
+        max_new_tokens: longest reply.
+    """
+
+    batch_size: int = 50
+    max_new_tokens: int = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """One row to be: a model under a name.
+
+    Attributes:
+        name: of the row.
+        model: a whole model, or a PEFT model around one.
+        build: makes its prompts.
+        reference: what its rewards are compared with; a PEFT model needs none, for it is compared with itself without
+            its LoRA.
+        kind: of the row.
+        variant: what is changed of the replies to give.
+        is_sampled: whether replies are drawn at temperature 1 too.
+        num_draws: of a random variant, over which reward accuracy is averaged.
+    """
+
+    name: str
+    model: Any
+    build: PromptBuilder
+    reference: Any = None
+    kind: Kind = "main"
+    variant: variants.Variant = variants.unchanged
+    is_sampled: bool = True
+    num_draws: int = 1
+
+    @property
+    def base(self) -> Any:
+        """The whole model, without its LoRA around it."""
+        return bare(self.model)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether there is anything to compare its rewards with."""
+        return self.reference is not None or isinstance(self.model, PeftModel)
+
+    def changed(self) -> Iterator["Contestant"]:
+        """Yield the same model tested with clips and memories changed, one change at a time."""
+        for name, change in variants.CHANGES.items():
+            yield replace(
+                self,
+                name=f"{self.name}, {name}",
+                kind="variant",
+                variant=change,
+                is_sampled=False,
+                num_draws=variants.NUM_DRAWS.get(name, 1),
+            )
+
+    def answer(self, task: Task, generation: Generation) -> Answers:
+        """Answer greedily, and at temperature 1 where it is sampled; every rank does its share and gets all."""
+        prompts = [self.build(reply) for reply in share(self.variant(task.gold, task.seed))]
+
+        def draw(temperature: float) -> list[str]:
+            set_seed((task.seed + rank()) % 2**32)
+            mine = generate_replies(
+                self.model,
+                self.build.processor,
+                prompts,
+                generation.batch_size,
+                generation.max_new_tokens,
+                temperature,
+                label=self.name,
+            )
+            return gather_shares(mine)
+
+        greedy = draw(0.0)
+        sampled = draw(1.0) if self.is_sampled else None
+        return Answers(self.name, greedy, sampled, self, self.kind, prompts)
+
+
+__all__ = ["Contestant", "Generation"]

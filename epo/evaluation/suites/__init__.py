@@ -1,0 +1,1 @@
+"""The evaluation suites, one a module; each offers `SUITE`."""

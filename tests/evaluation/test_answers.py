@@ -1,0 +1,68 @@
+"""Replies from a file: each belongs to a turn, faults are named by line, what is missing is counted."""
+
+import json
+import re
+
+import pytest
+
+from epo.data.dialogue import DataError
+from epo.evaluation.answers import read_answers
+
+
+@pytest.fixture
+def read(dialogues, examples, tmp_path):
+    """Write lines and read them as answers to examples 4 to 6: turns 3, 5 and 3."""
+
+    def read(*lines):
+        path = tmp_path / "said.jsonl"
+        rows = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+        path.write_text("".join(f"{row}\n" for row in rows))
+        return read_answers(path, {dialogue.id: dialogue for dialogue in dialogues}, examples[4:7])
+
+    return read
+
+
+def said(number, turn, reply="Yes.", **more):
+    return {"dialogue_id": f"d{number}", "turn": turn, "reply": reply, **more}
+
+
+def test_each_reply_finds_its_turn(read):
+    lines = [said(6, 3, "(sad) Oh."), said(4, 3, "", seconds=3), said(5, 5, "Yes.")]
+    assert read(*lines) == (["", "Yes.", "(sad) Oh."], [])
+
+
+def test_what_is_missing_or_over_is_counted(read, tmp_path):
+    replies, notes = read(said(5, 5), said(0, 3), said(5, 1))
+    assert replies == ["", "Yes.", ""]
+    assert notes == [
+        f"{tmp_path}/said.jsonl: 2 of 3 replies are missing; they count as empty replies.",
+        f"{tmp_path}/said.jsonl: 2 replies to turns that are not tested are passed over.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], ": holds no reply; write one JSON object a line, want {"),
+        ([said(4, 3), "[]"], ":2: want a JSON object, not a JSON array"),
+        ([said(4, 3), "{"], ":2: not JSON"),
+        ([{"dialogue_id": "d4", "turn": 3}], ":1: 'reply' is missing; want {"),
+        ([said(4, 3, None)], ":1: 'reply' is None; want"),
+        ([said(4, "3")], ":1: 'turn' is '3'; want"),
+        ([said(4, True)], ":1: 'turn' is True; want"),
+        ([said(4, 3.0)], ":1: 'turn' is 3.0; want"),
+        ([said(4, 3), said(99, 3)], ":2: dialogue 'd99' is not in the dialogues file; name the data that was answered"),
+        ([said(4, 2)], r":1: turn 2 of dialogue 'd4' is not an assistant turn that follows a user turn (turns are"),
+        ([said(4, -1)], ":1: turn -1 of dialogue 'd4' is not"),
+        ([said(4, 3), said(4, 3, "No.")], ":2: answers the turn of "),
+        ([said(0, 3)], ": none of its 1 replies answers one of the 3 turns that are tested, of split 'train', such as"),
+    ],
+)
+def test_faults_are_named_by_line(read, lines, message):
+    with pytest.raises(DataError, match=r"said\.jsonl" + re.escape(message)):
+        read(*lines)
+
+
+def test_a_missing_file(tmp_path, examples):
+    with pytest.raises(DataError, match='gone.jsonl: no such file; write one JSON object a line, {"dialogue_id"'):
+        read_answers(tmp_path / "gone.jsonl", {}, examples)
