@@ -10,6 +10,7 @@ from epo.data.replies import Reply
 from epo.emotions import Emotion
 from epo.evaluation.degenerate import is_degenerate
 from epo.preferences.pair import PreferencePair
+from epo.prompts.emotion_label import split_reply
 from epo.registry import Registry, modules_of
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class Task:
         """Return what a function makes of this task, made at the first call and kept: a fitted judge, an encoder."""
         if make not in self._kept:
             self._kept[make] = make(self)
-        return self._kept[make]
+        kept: Kept = self._kept[make]
+        return kept
 
     def lacks(self, need: Need) -> str | None:
         """Return why something cannot be had here and how it could, None where it can."""
@@ -164,8 +166,6 @@ class Answers:
     @cached_property
     def words(self) -> list[str]:
         """The replies without the label that they begin with."""
-        from epo.prompts.emotion_label import split_reply
-
         return [split_reply(reply)[1] for reply in self.replies]
 
     @cached_property
