@@ -18,18 +18,19 @@ from epo.training.lora import lora_config
 from epo.training.schedule import schedule_of
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
-from launch.precision import require_precision
+from launch.precision_check import require_precision
 from launch.recipe import read_recipe
-from launch.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, PairsKeys, StageRecipe, WeightsKeys
+from launch.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import check_words, fit, named, open_corpus, open_pairs, placed_texts, plan_batches
 
 
 @dataclass(kw_only=True)
-class EpoRecipe(DataKeys, PairsKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, StageRecipe):
+class EpoRecipe(DataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, StageRecipe):
     """Prefer the gold reply over the counter-emotional one: sigmoid DPO loss plus weighted NLL of the gold reply."""
 
+    pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
     model: str = field(metadata={"help": "folder written by launch/sft.py; also the reference"})
 
 

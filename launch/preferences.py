@@ -20,7 +20,7 @@ from epo.preferences.counter import Choice, Marginals, Strategy
 from epo.preferences.gold import gold_of_splits
 from epo.preferences.page import render_page
 from epo.preferences.pair import write_pairs
-from epo.preferences.probe import probe_report
+from epo.preferences.shortcuts import probe_report
 from epo.preferences.scores import EmotionReader, Examiner, Thresholds
 from epo.preferences.source import SOURCES, Source, SourceContext, get_source
 from epo.preferences.sources.opposite_random import OppositeRandomSource
@@ -34,7 +34,7 @@ _DEFAULT_SOURCE = "retrieve"
 
 
 @dataclass(kw_only=True)
-class PreferencesRecipe(SeedKeys, ClipRepliesKeys, OutputKeys, DataKeys, StageRecipe):
+class PreferencesRecipe(DataKeys, ClipRepliesKeys, SeedKeys, OutputKeys, StageRecipe):
     """Build preference pairs: the gold reply against one that says the same in a counter emotion.
 
     Each source adds keys of its own.
@@ -42,12 +42,12 @@ class PreferencesRecipe(SeedKeys, ClipRepliesKeys, OutputKeys, DataKeys, StageRe
 
     source: str = field(
         default=_DEFAULT_SOURCE,
-        metadata={"help": "where rejected replies come from; docs/preferences.md says more"},
+        metadata={"help": "where rejected replies come from: docs/preferences.md"},
     )
-    counter_emotion: Strategy = field(default="inappropriate", metadata={"help": "how their emotion is chosen"})
+    counter_emotion: Strategy = field(default="inappropriate", metadata={"help": "how it is chosen"})
     marginals: Marginals = field(
         default="near",
-        metadata={"help": "emotions chosen and rejected equally often: at any cost, near it, or not looked at"},
+        metadata={"help": "counts of each emotion, chosen and rejected"},
     )
     max_dropped_share: float = field(
         default=0.3, metadata={"help": "near: replies that may be left out for it, 0 to 1"}
@@ -55,13 +55,11 @@ class PreferencesRecipe(SeedKeys, ClipRepliesKeys, OutputKeys, DataKeys, StageRe
     replies: ReplyChoice = "all"
     splits: list[str] = field(default_factory=lambda: list(SPLITS), metadata={"help": "of which dialogues"})
     emotion_classifier: str = field(
-        default="corpus", metadata={"help": "corpus: trained on its own labels; or a text-classification model"}
+        default="corpus", metadata={"help": "corpus: fitted to its labels; or a text-classification model"}
     )
     coherence_model: str | None = field(
         default=None,
-        metadata={
-            "help": "causal language model, folder or hub name, that tries to tell pairs apart; none: not measured"
-        },
+        metadata={"help": "language model that tries to tell pairs apart; none: not measured"},
     )
     coherence_dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of its weights"})
 

@@ -70,9 +70,10 @@ def _described(type_: type[Any], name: str) -> str:
     (field,) = (field for field in dataclasses.fields(type_) if field.name == name)
     is_needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     default = "needed" if is_needed else _shown(default_of(field))
-    text = f"{help_of(type_, name)} [{default}]".lstrip()
-    choices = _choices(get_type_hints(type_)[name])
-    return f"{' | '.join(choices)}: {text}" if choices else text
+    words = _choices(get_type_hints(type_)[name])
+    if default in words:
+        return f"{' | '.join(f'[{word}]' if word == default else word for word in words)}: {help_of(type_, name)}"
+    return " ".join([*([f"{' | '.join(words)}:"] if words else []), help_of(type_, name), f"[{default}]"]).strip()
 
 
 def help_of(type_: type[Any], name: str) -> str:

@@ -14,9 +14,7 @@ from epo.data.replies import ReplyChoice
 class StageRecipe:
     """Run."""
 
-    run: str | None = field(
-        default=None, metadata={"help": "folder of the whole run, ${run} in values; mostly said in run.yaml"}
-    )
+    run: str | None = field(default=None, metadata={"help": "folder of the whole run, which values call ${run}"})
     pipeline: str = field(default="default", metadata={"help": "its name in MLflow; unless said, that of the folder"})
     experiment: str = field(default="epo", metadata={"help": "MLflow experiment"})
     fresh: bool = field(default=False, metadata={"help": "start anew; what output_dir holds is kept beside it"})
@@ -39,13 +37,6 @@ class DataKeys:
     """Data."""
 
     data: str = field(metadata={"help": "dialogues.jsonl"})
-
-
-@dataclass(kw_only=True)
-class PairsKeys:
-    """Data."""
-
-    pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
 
 
 @dataclass(kw_only=True)
@@ -112,7 +103,6 @@ __all__ = [
     "DataKeys",
     "LoraKeys",
     "OutputKeys",
-    "PairsKeys",
     "PromptKeys",
     "RepliesKeys",
     "ClipRepliesKeys",

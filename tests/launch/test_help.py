@@ -5,14 +5,11 @@ import importlib
 
 import pytest
 
-from launch import preferences
 from launch.data_verbs import importing
 from launch.recipe import ChosenBy, read_recipe
 from launch.recipe_help import help_of
 
-STAGES = ["extractor", "compressor", "sft", "epo", "evaluate"]
-if len(preferences.RECIPES) > 1:  # settings of each source apart
-    STAGES.append("preferences")
+STAGES = ("extractor", "compressor", "sft", "preferences", "epo", "evaluate")
 LINES, COLUMNS = 45, 100
 
 
@@ -61,7 +58,7 @@ def test_a_line_says_what_a_key_may_be_and_its_default(capsys):
     assert "--lora_alpha LoRA's alpha (not the loss's) [32]" in lines
     assert "--global_batch_size examples a step, over all ranks and micro-batches [16]" in lines  # SFT's own default
     assert "--data dialogues.jsonl [needed]" in lines
-    assert "--input text | audio_visual: what the model reads [audio_visual]" in lines
+    assert "--input text | [audio_visual]: what the model reads" in lines
     assert "--curriculum text input: short histories first [yes]" in lines
     assert lines.index("Data:") > lines.index("Of this stage:")
 

@@ -34,7 +34,7 @@ class LlmSettings:
     llm_model: str = field(
         default="",
         metadata={
-            "help": "the model's name there; without llm_base_url, a folder or hub name to load", "role": "part",
+            "help": "its name there; without llm_base_url a folder or hub name", "role": "part",
         },
     )  # fmt: skip
     llm_dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of a model loaded here"})
