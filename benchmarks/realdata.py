@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from epo.data.corpora.emodb import EMODB_LABELS
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.topical_chat import read_topical_chat
 from epo.data.dialogue import SPLITS, Clip, Dialogue, Split, Turn, write_dialogues
 from epo.data.splits import place_of

@@ -20,7 +20,7 @@ from epo.prompts.histories import history_of
 from epo.prompts.layout import Layout
 from epo.prompts.marks import add_placeholders
 from epo.training.schedule import schedule_of
-from launch.precision import require_precision
+from launch.precision_check import require_precision
 from launch.recipe import read_recipe
 from launch.recipe_pieces import BatchKeys, DataKeys, PromptKeys, RepliesKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder

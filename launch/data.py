@@ -16,8 +16,8 @@ _USAGE = """python launch/data.py VERB ...
              import --config recipes/quickstart/data.yaml
   import-pairs  bring rankings (prompt, chosen, rejected) into dialogues.jsonl and pairs.jsonl:
              import-pairs rankings.jsonl --out runs/mine/corpus [--columns prompt=question,chosen=a,rejected=b]
-  labels   print a label map, or which there are:
-             labels [meld]
+  label-maps  print a label map, or which there are:
+             label-maps [meld]
   check    list every fault of a dialogues file and its media:
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
   describe print what a dialogues file holds and what each stage would find in it:
@@ -34,7 +34,7 @@ VERB --help says more."""
 _VERBS = {
     "import": "launch.data_verbs.importing",
     "import-pairs": "launch.data_verbs.importing_pairs",
-    "labels": "launch.data_verbs.labels",
+    "label-maps": "launch.data_verbs.printing_label_maps",
     "check": "launch.data_verbs.checking",
     "describe": "launch.data_verbs.describing",
     "label": "launch.data_verbs.labelling",

@@ -18,7 +18,7 @@ from epo.training.lora import lora_config
 from epo.training.schedule import schedule_of
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
-from launch.precision import require_precision
+from launch.precision_check import require_precision
 from launch.recipe import read_recipe
 from launch.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder

@@ -23,8 +23,8 @@ from epo.model.loading import load_adapter, load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
 from launch.pipeline_files import require_something_tested
-from launch.ranks import join_ranks
-from launch.recipe import read_recipe
+from launch.process_group import join_ranks
+from launch.recipe import RecipeError, read_recipe
 from launch.recipe_pieces import ClipsKeys, DataKeys, OutputKeys, RepliesKeys, SeedKeys, StageRecipe, WeightsKeys
 from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
@@ -54,6 +54,13 @@ class EvaluateRecipe(DataKeys, RepliesKeys, WeightsKeys, ClipsKeys, SeedKeys, Ou
     batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
     bert_score_model: str | None = field(default=None, metadata={"help": "encoder for BERTScore; none leaves it out"})
     bert_score_layer: int | None = field(default=None, metadata={"help": "its layer; none: the package's choice"})
+
+    def __post_init__(self) -> None:
+        """Refuse keys that would do nothing."""
+        if self.bert_score_layer is not None and self.bert_score_model is None:
+            raise RecipeError("bert_score_layer would do nothing: name the encoder in bert_score_model too")
+        if self.bert_score_model is not None and self.suites is not None and "overlap" not in self.suites:
+            raise RecipeError("bert_score_model would do nothing: add overlap to suites")
 
     @property
     def reads_clips(self) -> bool:

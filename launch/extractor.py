@@ -19,7 +19,7 @@ from epo.model.parts import build_extractor
 from epo.training.collate import ClipCollator
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
-from launch.precision import require_precision
+from launch.precision_check import require_precision
 from launch.recipe import RecipeError, read_recipe
 from launch.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, StageRecipe
 from launch.stage_folder import StageFolder, open_folder

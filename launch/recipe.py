@@ -15,7 +15,6 @@ from launch.chosen_keys import ChosenBy, chosen_types, refuse_others
 from launch.credentials import receive_credentials, redact_mapping
 from launch.recipe_file import RecipeError, check_key, read_mapping
 from launch.recipe_help import format_help
-from launch.recipe_pieces import StageRecipe
 from launch.recipe_values import check_seeds, check_values
 from launch.run_names import Names, names_beside, says_run
 from launch.shipped import find_shipped
@@ -336,7 +335,6 @@ __all__ = [
     "accumulation_steps",
     "check_key",
     "read_mapping",
-    "StageRecipe",
     "declared",
     "flag_value",
     "read_recipe",

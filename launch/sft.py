@@ -37,7 +37,7 @@ from epo.training.schedule import schedule_of
 from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
 from launch.pipeline_files import require_parts_named
-from launch.precision import require_precision
+from launch.precision_check import require_precision
 from launch.recipe import RecipeError, read_recipe
 from launch.recipe_pieces import (
     BatchKeys,

@@ -17,8 +17,8 @@ from launch.digests import RECORDS, file_digest
 from launch.ends import explain
 from launch.folder_lock import hold
 from launch.identity import Identity, changes, identify, layout_changes
+from launch.process_group import from_rank_0
 from launch.provenance import begin_attempt, end_attempt
-from launch.ranks import from_rank_0
 from launch.recipe import RecipeError, declared, resolved_keys
 from launch.roles import own_roles
 from launch.stage import num_ranks, rank

@@ -9,7 +9,7 @@ from typing import Any
 
 from compressor.progress import show_progress
 from epo.data.dialogue import Clip, DataError, scan_dialogues
-from epo.data.examining import ExaminationRecord, examine_clips
+from epo.data.examination_pool import ExaminationRecord, examine_clips
 from epo.data.findings import CollectFaults
 from epo.data.isolation import usable_cores
 from epo.data.media import MediaLimits

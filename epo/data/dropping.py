@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from epo.data.checking import LIMITS, dialogues_file
-from epo.data.corpora.report import ImportReport
+from epo.data.corpora.import_report import ImportReport
 from epo.data.dialogue import DataError, Dialogue, Turn, scan_dialogues, with_halves, write_dialogues
-from epo.data.examining import ExaminationRecord
+from epo.data.examination_pool import ExaminationRecord
 
 
 def write_sound(path: Path, target: Path) -> ImportReport:

@@ -10,8 +10,8 @@ import numpy as np
 from epo.data.decoding.audio import read_sound
 from epo.data.decoding.completeness import cut_off_evidence
 from epo.data.decoding.limits import MediaLimits
+from epo.data.decoding.media_source import Source, is_short
 from epo.data.decoding.opening import Kind, MediaError
-from epo.data.decoding.source import Source, is_short
 from epo.data.decoding.video import read_pictures
 from epo.data.dialogue import Clip
 

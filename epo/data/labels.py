@@ -19,7 +19,7 @@ class LabelMap:
     """A named map of labels to emotions.
 
     Attributes:
-        name: as `--labels` and `launch/data.py labels` call it.
+        name: as `--labels` and `launch/data.py label-maps` call it.
         about: whose labels they are, and who chose what they are here.
         emotions: label in lower case -> emotion; None where the label is left out.
     """

@@ -79,8 +79,8 @@ def answer(
         settings: of `generate_replies`: `max_new_tokens`, `temperature`, `batch_size`, ...
 
     Returns:
-        The words of each reply, with the emotion label that it begins with: `epo.prompts.emotion_label.split_reply` parts
-        them.
+        The words of each reply after the emotion label that it begins with; `epo.prompts.emotion_label.split_reply`
+        parts them.
 
     Raises:
         DataError: a prompt is too long, or a clip cannot be read; names the dialogue.

@@ -112,7 +112,8 @@ class Task:
         """Return what a function makes of this task, made at the first call and kept: a fitted judge, an encoder."""
         if make not in self._kept:
             self._kept[make] = make(self)
-        return self._kept[make]
+        kept: Kept = self._kept[make]
+        return kept
 
     def lacks(self, need: Need) -> str | None:
         """Return why something cannot be had here and how it could, None where it can."""

@@ -14,7 +14,7 @@ from transformers import AutoFeatureExtractor, CLIPImageProcessorPil, SiglipImag
 
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip
-from epo.data.face import crop_to_face
+from epo.data.face_crop import crop_to_face
 from epo.data.media import READER_VERSION, MediaLimits, decode_clip
 
 
@@ -41,7 +41,7 @@ class ClipReader:
         max_audio_seconds: longest audio read of a clip.
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
-        face_detector: cuts frames to the face, see `epo.data.face.open_detector`; empty for whole frames.
+        face_detector: cuts frames to the face, see `epo.data.face_crop.open_detector`; empty for whole frames.
     """
 
     feature_extractor: Any

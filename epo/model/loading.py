@@ -104,6 +104,12 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
         LanguageModelError: its language model scores embeddings otherwise than words, or not at all.
     """
     try:
+        kind = EpoConfig.get_config_dict(folder)[0].get("model_type")
+        if kind != EpoConfig.model_type:
+            raise PartError(
+                f"{folder}: holds a model of type {kind!r}, want one of type {EpoConfig.model_type!r}, as "
+                "launch/sft.py writes it; other families are trained by launch/epo.py alone"
+            )
         config = EpoConfig.from_pretrained(folder)
         processor = EpoProcessor.from_pretrained(folder)
     except OSError as error:

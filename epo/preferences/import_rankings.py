@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.importing import Card
-from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split, Turn, read_dialogues, write_dialogues
 from epo.data.replies import reply_at
 from epo.data.splits import SplitShares, place_of

@@ -49,7 +49,7 @@ def run(argv: Sequence[str]) -> None:
 def measure_clips(file: Path, workers: int) -> dict[str, ClipMeasures]:
     """Decode every clip of a dialogues file that `check` has not decoded yet, and add up what was found by split."""
     from epo.data.checking import LIMITS
-    from epo.data.examining import ExaminationRecord, examine_clips
+    from epo.data.examination_pool import ExaminationRecord, examine_clips
 
     record = ExaminationRecord(file.parent.resolve(), LIMITS)
     measures: dict[str, ClipMeasures] = {}

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from epo.data.corpora.builtin import BuiltinCorpus, write_builtin_corpus
+from epo.data.corpora.import_report import ImportReport, OnError
 from epo.data.corpora.importing import import_corpus, missing_splits
 from epo.data.corpora.listing import corpora
-from epo.data.corpora.report import ImportReport, OnError
 from epo.data.splits import SplitBy, SplitShares
 from launch.recipe import ChosenBy, RecipeError, flag_value, read_recipe
 from launch.recipe_pieces import OutputKeys, SeedKeys, StageRecipe

@@ -9,7 +9,7 @@ from launch.recipe import RecipeError
 
 def run(argv: Sequence[str]) -> None:
     """Write dialogues.jsonl and pairs.jsonl from a file of rankings: JSON lines, a JSON array, CSV, TSV or Parquet."""
-    from epo.data.corpora.report import ImportReport
+    from epo.data.corpora.import_report import ImportReport
     from epo.data.splits import SplitShares
     from epo.preferences.import_rankings import import_rankings
 

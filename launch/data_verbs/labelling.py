@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from compressor.progress import show_progress
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.listing import label_maps
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Turn, read_dialogues, write_dialogues
 from epo.data.label_sets import WORDS
 from epo.data.labels import LabelMap, read_label_file

@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> None:
 def _show_corpus(given: argparse.Namespace) -> None:
     from epo.data.checking import LIMITS, check_file, dialogues_file
     from epo.data.dialogue import read_dialogues
-    from epo.data.examining import ExaminationRecord
+    from epo.data.examination_pool import ExaminationRecord
     from epo.data.isolation import usable_cores
     from epo.data.pages.corpus_page import write_corpus_page
 

@@ -9,7 +9,7 @@ from sklearn.naive_bayes import MultinomialNB
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply
-from epo.data.corpora.builtin.replies import OPENERS, draw_reply_emotion
+from epo.data.corpora.builtin.reply_wording import OPENERS, draw_reply_emotion
 from epo.data.corpora.builtin.script import current_emotion, write_script
 from epo.data.corpora.builtin.wording import CLOSE_ROLES, DISTANT_ROLES, EVENTS, NAMES, PLACES
 from epo.data.dialogue import DataError, Dialogue

@@ -11,7 +11,7 @@ import soundfile
 from epo.data.checking import check_file
 from epo.data.dialogue import Clip, DataError, read_dialogues
 from epo.data.dropping import write_sound
-from epo.data.examining import _report_of_crash
+from epo.data.examination_pool import _report_of_crash
 from epo.data.isolation import Crash
 from epo.data.pages.showing import find_dialogue, format_dialogue, write_page
 

@@ -6,9 +6,9 @@ import random
 import pytest
 
 from epo.data.checking import check_file
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.importing import import_corpus
 from epo.data.corpora.jsonl import read_own
-from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues
 from epo.data.findings import CollectFaults
 from epo.data.splits import SplitShares

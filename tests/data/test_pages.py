@@ -16,7 +16,7 @@ import soundfile
 
 from epo.data.checking import LIMITS, check_file
 from epo.data.dialogue import Clip, Dialogue, Turn, read_dialogues
-from epo.data.examining import ExaminationRecord
+from epo.data.examination_pool import ExaminationRecord
 from epo.data.media import Media
 from epo.data.pages.clip_view import embed, view_clip
 from epo.data.pages.corpus_page import write_corpus_page

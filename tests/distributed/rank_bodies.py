@@ -12,9 +12,9 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 from transformers import Trainer, TrainingArguments
 
-from launch import ranks
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import LossTerms, NonFiniteError, require_finite
+from epo import ranks
 from epo.data.cache import ClipCache
 from epo.data.dialogue import read_dialogues
 from epo.data.replies import replies_of

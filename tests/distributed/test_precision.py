@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from launch.precision import require_precision
+from launch.precision_check import require_precision
 from launch.recipe import RecipeError
 
 ROOT = Path(__file__).parents[2]

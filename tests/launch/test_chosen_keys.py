@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from launch.recipe import ChosenBy, RecipeError, StageRecipe, declared, read_recipe
+from launch.recipe import ChosenBy, RecipeError, declared, read_recipe
+from launch.recipe_pieces import StageRecipe
 
 
 @dataclass(kw_only=True)

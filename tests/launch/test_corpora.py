@@ -1,4 +1,4 @@
-"""`import --corpus` and `labels` as a user meets them: what there is, what is whose, and the commands of the page."""
+"""`import --corpus` and `label-maps` as a user meets them: what there is, what is whose, the commands of the page."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from epo.data.corpora.listing import corpora, label_maps
 from epo.data.dialogue import DataError
-from launch.data_verbs import importing, labels
+from launch.data_verbs import importing, printing_label_maps
 from launch.recipe import RecipeError, read_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -59,12 +59,12 @@ def test_a_table_that_cannot_be_read_is_refused_before_anything_is_written(tmp_p
 
 
 def test_labels_are_listed_and_printed(capsys):
-    labels.run([])
+    printing_label_maps.run([])
     assert len(capsys.readouterr().out.splitlines()) == len(label_maps())
-    labels.run(["ravdess"])
+    printing_label_maps.run(["ravdess"])
     assert "'02': neutral\n" in capsys.readouterr().out
     with pytest.raises(RecipeError, match="no label map 'ravdes', the nearest is 'ravdess'"):
-        labels.run(["ravdes"])
+        printing_label_maps.run(["ravdes"])
 
 
 def test_the_page_has_every_corpus_and_every_map():

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from launch.pipeline_recipe import read_pipeline
-from launch.recipe import RecipeError, StageRecipe, declared, read_mapping, read_recipe, resolved_keys
+from launch.recipe import RecipeError, declared, read_mapping, read_recipe, resolved_keys
+from launch.recipe_pieces import StageRecipe
 from launch.run_names import RUN_FILE, says_run
 from launch.shipped import ROOT, find_shipped
 

@@ -13,7 +13,8 @@ import yaml
 
 from launch.folder_lock import FolderInUseError, hold
 from launch.provenance import read_attempts
-from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.recipe import RecipeError, read_recipe
+from launch.recipe_pieces import StageRecipe
 from launch.stage_folder import open_folder
 
 ROOT = Path(__file__).parents[2]

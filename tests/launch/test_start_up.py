@@ -45,7 +45,7 @@ if __name__ == "__main__":
 # Named as a module of launch/, whose imports the ranks shall find loaded.
 RANKS = """
 import os, signal, sys, time
-print("rank", os.environ["RANK"], os.getpid(), os.getppid(), "launch.ranks" in sys.modules, *sys.argv[1:],
+print("rank", os.environ["RANK"], os.getpid(), os.getppid(), "launch.process_group" in sys.modules, *sys.argv[1:],
       signal.getsignal(signal.SIGTERM).name, flush=True)
 if sys.argv[1] == "wait":
     try:

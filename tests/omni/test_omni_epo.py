@@ -10,6 +10,7 @@ from compressor.curriculum import ScheduledDataset
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.rewards import adapter_logps, reward_report
 from epo.model.family import FAMILIES, FamilyError, family_of, load_of_family, require_processor
+from epo.model.loading import load_model
 from epo.model.parts import PartError
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
@@ -157,6 +158,11 @@ def test_a_folder_that_is_not_whole_is_refused(omni_folder, make_llm, tmp_path):
         load_of_family(str(tmp_path / "llm"))
     with pytest.raises(PartError, match="nowhere: no model of this project"):
         load_of_family(str(tmp_path / "nowhere"))
+
+
+def test_other_stages_refuse_a_folder_of_this_family(omni_folder):
+    with pytest.raises(PartError, match="holds a model of type 'qwen2_5_omni_thinker', want one of type 'epo', as lau"):
+        load_model(str(omni_folder), "float32")
 
 
 def test_weights_in_bfloat16_train_too(omni_folder, make_omni_trainer, pairs, omni_build):

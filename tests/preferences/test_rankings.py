@@ -6,7 +6,7 @@ import json
 import pytest
 
 from epo.data.checking import check_file
-from epo.data.corpora.report import ImportReport
+from epo.data.corpora.import_report import ImportReport
 from epo.data.dialogue import DataError, read_dialogues
 from epo.data.splits import SplitShares
 from epo.preferences.import_rankings import import_rankings

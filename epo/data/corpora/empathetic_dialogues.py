@@ -9,8 +9,8 @@ from pathlib import Path
 
 from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.rows import grouped
 from epo.data.corpora.turns import read_label
 from epo.data.dialogue import DataError, Dialogue, Split, Turn

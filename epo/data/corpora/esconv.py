@@ -10,8 +10,8 @@ from typing import Any
 
 from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import DataError, Dialogue, Speaker, Turn
 
 # ESConv.json says seeker and supporter, FailedESConv.json speaker and listener.

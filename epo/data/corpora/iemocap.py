@@ -14,8 +14,8 @@ from typing import IO, Literal
 from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.iemocap_video import Cut, Side, cut_halves
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
 from epo.data.labels import LabelMap

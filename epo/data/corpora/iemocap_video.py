@@ -9,8 +9,8 @@ from typing import Any, Literal
 import av
 import numpy as np
 
+from epo.data.decoding.media_source import Source
 from epo.data.decoding.picture import Canvas
-from epo.data.decoding.source import Source
 from epo.data.decoding.video import timed_frames
 
 _MAX_SIDE_PX = 4096

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from compressor.progress import show_progress
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.mending import mend_dialogues
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.turns import Reader
 from epo.data.corpora.unusable import Unusable, find_unusable
 from epo.data.dialogue import SPLITS, DataError, Dialogue, read_dialogues, write_dialogues

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from epo.data.corpora.corpus import Corpus
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import DataError, Dialogue, Turn, scan_dialogues, with_halves
 
 

@@ -16,8 +16,8 @@ import soundfile
 
 from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.rows import read_members
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from epo.data.corpora.report import ImportReport
+from epo.data.corpora.import_report import ImportReport
 from epo.data.dialogue import Clip
 
 

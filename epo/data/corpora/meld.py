@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from epo.data.corpora.corpus import Corpus
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.rows import grouped, read_csv
 from epo.data.corpora.turns import alternate_roles, parse_clock, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn

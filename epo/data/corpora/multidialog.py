@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from compressor.progress import Progress
 from epo.data.corpora.corpus import Corpus
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.rows import grouped
 from epo.data.corpora.turns import read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Speaker, Split, Turn

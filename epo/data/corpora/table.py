@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from epo.data.characters import is_encodable
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.table_cells import (
     Cell,
     as_text,

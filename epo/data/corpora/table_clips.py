@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.table_cells import Cell, as_text, seconds_of
 from epo.data.corpora.table_files import SOUND, kind_of
 from epo.data.dialogue import Clip

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from epo.data.characters import is_encodable
-from epo.data.corpora.report import ImportReport
+from epo.data.corpora.import_report import ImportReport
 from epo.data.dialogue import DataError
 from epo.data.lines import parse_line
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 
 from epo.data.corpora.corpus import Corpus
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.listing import label_maps
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.corpora.table import Table
 from epo.data.corpora.table_cells import FIELDS, Cell, parse_assignments
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split
@@ -36,7 +36,7 @@ class TableOptions:
     )
     labels: str | None = field(
         default=None,
-        metadata={"help": "a label file, or a map by name (launch/data.py labels); words by default"},
+        metadata={"help": "a label file, or a map by name (launch/data.py label-maps); words by default"},
     )
     media: str | None = field(
         default=None, metadata={"help": "path of a row's recording below root, as clips/{Dialogue_ID}.mp4"}

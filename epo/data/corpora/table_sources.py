@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from epo.data.corpora.report import ImportReport
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.table_files import PICTURES, SOUND, TABLES, kind_of, without_ending
 from epo.data.dialogue import DataError, Split
 

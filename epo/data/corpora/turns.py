@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import Dialogue, Speaker
 from epo.data.labels import LabelMap
 from epo.emotions import Emotion, UnknownEmotionError

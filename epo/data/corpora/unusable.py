@@ -6,12 +6,12 @@ from pathlib import Path
 
 from compressor.progress import show_progress
 from epo.data.checking import LIMITS, count_clips
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
-from epo.data.decoding.source import Kind
+from epo.data.decoding.media_source import Kind
 from epo.data.dialogue import Clip, Turn, read_dialogues, with_halves
 from epo.data.examination import ClipReport
-from epo.data.examining import ExaminationRecord, examine_clips
+from epo.data.examination_pool import ExaminationRecord, examine_clips
 from epo.data.probe import probe_clip, probe_media
 
 # A clip that is this much longer or shorter than its row is other footage; smaller differences are noted (our choice).

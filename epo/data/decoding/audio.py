@@ -9,8 +9,8 @@ import av
 import numpy as np
 
 from epo.data.decoding.limits import MediaLimits
+from epo.data.decoding.media_source import Source
 from epo.data.decoding.opening import MediaError
-from epo.data.decoding.source import Source
 
 MIN_AUDIO_SECONDS = 0.025
 """One window of the spectrogram; of less sound there is none."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from epo.data.decoding.limits import MediaLimits
+from epo.data.decoding.media_source import MAX_HELD_BYTES, Source, is_short
 from epo.data.decoding.opening import MediaError
 from epo.data.decoding.picture import Canvas
-from epo.data.decoding.source import MAX_HELD_BYTES, Source, is_short
 
 # Half a millisecond of slack: a time that falls on a frame's first moment shows that frame.
 _SLACK_S = 5e-4

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from compressor.progress import show_progress
 from epo.data.dialogue import Clip, Dialogue, Turn
-from epo.data.examining import ExaminationRecord
+from epo.data.examination_pool import ExaminationRecord
 from epo.data.isolation import Crash, isolated_map
 from epo.data.pages.page_files import page_template
 from epo.data.pages.preview import is_playable

@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from epo.data.decoding.source import MediaError
+from epo.data.decoding.media_source import MediaError
 from epo.data.media import MEDIA_FORMATS, Media
 
 # What current Chrome, Firefox and Safari all play, by FFmpeg's name of the container: codecs (our reading of MDN's

@@ -66,7 +66,7 @@ def _encode_sound(thinker: Any, batch: dict[str, Any]) -> Tensor:
     if features is None:
         features = torch.zeros(1, thinker.config.audio_config.num_mel_bins, 4, device=thinker.device)
         mask = torch.ones(1, 4, dtype=torch.long, device=thinker.device)
-    vectors = thinker.get_audio_features(features, mask, return_dict=True).last_hidden_state
+    vectors: Tensor = thinker.get_audio_features(features, mask, return_dict=True).last_hidden_state
     return vectors[:0] if is_absent else vectors
 
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from epo.data.corpora.builtin.replies import rewrite_reply
+from epo.data.corpora.builtin.reply_wording import rewrite_reply
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.preferences.source import NoSettings, PairSource

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from epo.data.corpora.import_report import ImportReport, OnError
 from epo.data.corpora.importing import import_corpus
-from epo.data.corpora.report import ImportReport, OnError
 from epo.data.corpora.turns import Reader
 from epo.data.dialogue import Dialogue, read_dialogues
 from epo.data.splits import SplitShares

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.report import ImportReport
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Mending: texts of any corpus come in as they were meant, counted, and what holds no text is left out."""
 
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.mending import mend_dialogues
-from epo.data.corpora.report import ImportReport
 from epo.data.dialogue import Dialogue, Turn, read_dialogues, write_dialogues
 
 

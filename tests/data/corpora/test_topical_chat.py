@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from epo.data.corpora import rows
-from epo.data.corpora.report import ImportReport
+from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.topical_chat import read_topical_chat
 from epo.data.dialogue import DataError
 

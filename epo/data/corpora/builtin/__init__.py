@@ -1,4 +1,4 @@
-from epo.data.corpora.builtin.replies import rewrite_reply
+from epo.data.corpora.builtin.reply_wording import rewrite_reply
 from epo.data.corpora.builtin.settings import BuiltinCorpus
 from epo.data.corpora.builtin.writer import plan_builtin_corpus, write_builtin_corpus
 

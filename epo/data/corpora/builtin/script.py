@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from epo.data.corpora.builtin import wording
-from epo.data.corpora.builtin.replies import EVENT_SENTENCES, PLACE_SENTENCES, draw_reply_emotion, write_reply
+from epo.data.corpora.builtin.reply_wording import EVENT_SENTENCES, PLACE_SENTENCES, draw_reply_emotion, write_reply
 from epo.data.corpora.builtin.settings import BuiltinCorpus
 from epo.data.dialogue import Dialogue, Split, Turn
 from epo.emotions import EMOTIONS, Emotion

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
-from launch.progress import show_own_progress
+from launch.training_progress import show_own_progress
 
 
 class Line(nn.Module):

@@ -1,4 +1,4 @@
-"""`data labels`: print a label map, or list those that `--labels` knows by name."""
+"""`data label-maps`: print a label map, or list those that `--labels` knows by name."""
 
 import argparse
 import difflib
@@ -10,7 +10,7 @@ from launch.recipe import RecipeError
 
 def run(argv: Sequence[str]) -> None:
     """Print a label map as a YAML file that `--labels` takes, or list the maps there are."""
-    parser = argparse.ArgumentParser(prog="launch/data.py labels", description=run.__doc__)
+    parser = argparse.ArgumentParser(prog="launch/data.py label-maps", description=run.__doc__)
     parser.add_argument("name", nargs="?", help="a map; without it, all are listed")
     name = parser.parse_args(argv).name
     maps = label_maps()

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epo.data import face
+from epo.data import face_crop
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
-from epo.data.face import crop_to_face, open_detector
+from epo.data.face_crop import crop_to_face, open_detector
 from epo.data.media import MediaLimits, decode_video
 
 GRID = Path(__file__).parents[3] / "shared" / "data" / "grid"
@@ -17,7 +17,7 @@ GRID = Path(__file__).parents[3] / "shared" / "data" / "grid"
 def say(monkeypatch, *boxes):
     """Let the detector find one list of boxes after the other."""
     found = iter(boxes)
-    monkeypatch.setattr(face, "open_detector", lambda name: lambda frame: next(found))
+    monkeypatch.setattr(face_crop, "open_detector", lambda name: lambda frame: next(found))
 
 
 @pytest.fixture
