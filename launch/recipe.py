@@ -14,7 +14,6 @@ from compressor.fixed_settings import FIXED_IN_TRAINING, default_of, refuse_chan
 from launch.keys.chosen_keys import ChosenBy, chosen_types, refuse_others
 from launch.keys.recipe_file import RecipeError, check_key, read_mapping
 from launch.keys.recipe_help import format_help
-from launch.keys.recipe_pieces import StageRecipe
 from launch.keys.recipe_values import check_seeds, check_values
 from launch.keys.run_names import Names, names_beside, says_run
 from launch.keys.shipped import find_shipped
@@ -336,7 +335,6 @@ __all__ = [
     "accumulation_steps",
     "check_key",
     "read_mapping",
-    "StageRecipe",
     "declared",
     "flag_value",
     "read_recipe",

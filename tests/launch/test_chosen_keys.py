@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from launch.recipe import ChosenBy, RecipeError, StageRecipe, declared, read_recipe
+from launch.keys.recipe_pieces import StageRecipe
+from launch.recipe import ChosenBy, RecipeError, declared, read_recipe
 
 
 @dataclass(kw_only=True)

@@ -25,7 +25,8 @@ from transformers import TrainingArguments
 from launch import compressor, epo, extractor, recipe, sft
 from compressor.fixed_settings import FIXED_IN_TRAINING
 from epo.training.arguments import EpoArguments
-from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.keys.recipe_pieces import StageRecipe
+from launch.recipe import RecipeError, read_recipe
 from launch.training import plan_batches
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from launch.keys.recipe_pieces import StageRecipe
 from launch.keys.run_names import RUN_FILE, says_run
 from launch.keys.shipped import ROOT, find_shipped
 from launch.planning.pipeline_recipe import read_pipeline
-from launch.recipe import RecipeError, StageRecipe, declared, read_mapping, read_recipe, resolved_keys
+from launch.recipe import RecipeError, declared, read_mapping, read_recipe, resolved_keys
 
 FOLDERS = sorted(path.parent.name for path in (ROOT / "recipes").glob("*/pipeline.yaml"))
 

@@ -14,7 +14,8 @@ import yaml
 from launch.folder.folder_lock import FolderInUseError, hold
 from launch.folder.provenance import read_attempts
 from launch.folder.stage_folder import open_folder
-from launch.recipe import RecipeError, StageRecipe, read_recipe
+from launch.keys.recipe_pieces import StageRecipe
+from launch.recipe import RecipeError, read_recipe
 
 ROOT = Path(__file__).parents[2]
 
