@@ -195,7 +195,7 @@ _TWINS_LEFT = {"scoring.py"}
 def test_a_file_name_stands_for_one_idea():
     """No two modules share a file name, but for a model's own, and what users name and the module that does its work.
 
-    Users name a stage of `launch/`, a verb of its `data_verbs/`, a suite and a source.
+    Users name a stage of `launch/`, a verb of its `data_verbs/`, a suite, a source and a part of a prompt.
     """
     same = {}
     for path in FILES:
@@ -207,4 +207,4 @@ def test_a_file_name_stands_for_one_idea():
 
 def is_named_by_users(path):
     is_stage = path.parent.name == "launch" and '"__main__"' in path.read_text()
-    return is_stage or path.parent.name in ("data_verbs", "suites", "sources")
+    return is_stage or path.parent.name in ("data_verbs", "suites", "sources", "parts")
