@@ -20,8 +20,8 @@ from epo.preferences.counter import Choice, Marginals, Strategy
 from epo.preferences.gold import gold_of_splits
 from epo.preferences.page import render_page
 from epo.preferences.pair import write_pairs
-from epo.preferences.shortcuts import probe_report
 from epo.preferences.scores import EmotionReader, Examiner, Thresholds
+from epo.preferences.shortcuts import probe_report
 from epo.preferences.source import SOURCES, Source, SourceContext, get_source
 from epo.preferences.sources.opposite_random import OppositeRandomSource
 from epo.preferences.verdict import judge_pairs

@@ -63,7 +63,7 @@ def _options_of(corpus: str) -> type[Any] | None:
     if corpus not in corpora():
         near = difflib.get_close_matches(corpus, _names(), n=1, cutoff=0.0)[0]
         known = ", ".join(_names())
-        raise RecipeError(f"corpus: {corpus!r} is not known, the nearest is {near!r}; want one of {known}")
+        raise RecipeError(f"{corpus!r} is not known, the nearest is {near!r}; want one of {known}")
     return corpora()[corpus].options
 
 
