@@ -16,7 +16,7 @@ from epo.prompts.marks import PLACEHOLDERS
 from epo.prompts.part import PARTS, Asked, Part, Past, Text
 from epo.registry import UnknownNameError
 
-LAYOUT = ("system", "memory", "clip", "emotion", "words")
+LAYOUT = ("system", "memory", "clip", "emotion_word", "words")
 """The order of the published model's prompt; a part that has nothing to say is absent."""
 
 

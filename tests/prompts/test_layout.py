@@ -42,7 +42,7 @@ def clock():
     PARTS.forget("clock")
 
 
-WITH_CLOCK = ("system", "memory", "clip", "emotion", "clock", "words")
+WITH_CLOCK = ("system", "memory", "clip", "emotion_word", "clock", "words")
 
 
 def test_ours_are_listed_by_themselves():
@@ -129,7 +129,7 @@ def test_a_thing_that_is_no_part_is_refused():
     [
         (("memory", "words"), "<|memory|><|memory|><|memory|><|memory|>At the lake."),
         (("words", "memory"), "At the lake.<|memory|><|memory|><|memory|><|memory|>"),
-        (("emotion", "memory", "words"), "(happy) <|memory|><|memory|><|memory|><|memory|>At the lake."),
+        (("emotion_word", "memory", "words"), "(happy) <|memory|><|memory|><|memory|><|memory|>At the lake."),
         (("description", "words"), "[The voice is high and quick.] At the lake."),
         (("words",), "At the lake."),
     ],

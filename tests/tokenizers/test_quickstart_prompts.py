@@ -1,8 +1,10 @@
 """The built-in tokenizer's prompts are, token for token, those that the printed figures were made with."""
 
 import hashlib
+import itertools
 import json
 
+import numpy as np
 import pytest
 
 from compressor.curriculum import Curriculum
@@ -71,3 +73,18 @@ def test_training_batches_are_those_of_the_first_figures(builtin):
     collator = CompressionCollator(history_words, words, 600, 4)
     memory = batches(CurriculumCollator(histories, Curriculum(0.05, 0.55, 0.2), collator), len(examples))
     assert (digest(text), digest(memory)) == ("7433195bb80dc0a9", "828d8c1a1220b31d")
+
+
+def test_the_whole_models_prompts_are_those_of_the_first_figures(make_model, examples):
+    """Made with the code of the quickstart's figures, before `epo.prompts` wrote the prompts."""
+    audio, video = np.zeros((16, 100), np.float32), np.zeros((2, 3, 16, 16), np.float32)
+    clips = [ClipFeatures(a, v) for a in (audio, None) for v in (video, None)]
+    rows = []
+    for settings in ({}, {"system_prompt": "Be kind.", "max_prompt_tokens": 70}):
+        _, processor = make_model(**settings)
+        for reply in examples:
+            rows.append(processor.encode_reply(reply.text, reply.emotion))
+            for clip, use_memory in itertools.product(clips, (True, False)):
+                prompt = processor.encode_prompt(reply.history, reply.current, clip, use_memory)
+                rows.append([prompt.input_ids, prompt.history_ids, prompt.num_history_tokens])
+    assert digest(rows) == "3bb91100a94932e8"

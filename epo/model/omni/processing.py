@@ -20,7 +20,7 @@ from epo.prompts.marks import refuse_marks
 from epo.prompts.part import Asked
 from epo.prompts.parts.omni_clip import MARKS
 
-OMNI_LAYOUT = ("system", "turns", "omni_clip", "emotion", "words")
+OMNI_LAYOUT = ("system", "turns", "omni_clip", "emotion_word", "words")
 """The order of the thinker's prompt: its sound and its pictures stand before the words of the current turn."""
 
 

@@ -1,4 +1,4 @@
-"""Part `emotion`: the user's emotion as a word, where it is known and may be told; a clip stands in its place later."""
+"""Part `emotion_word`: the user's emotion as a word, where it is known and may be told; a clip says it later."""
 
 from epo.prompts.emotion_label import label
 from epo.prompts.part import Asked, Text
