@@ -24,7 +24,7 @@ from launch import stage  # noqa: F401  (first: mends sys.path)
 from epo.data.dialogue import Clip
 from epo.data.examination import examine_clip
 from epo.data.media import MediaError, MediaLimits, decode_clip
-from epo.data.media_probe import probe_media
+from epo.data.probe import probe_media
 
 sys.path.insert(0, str(Path(__file__).parent))  # also where this file is imported, and in the workers
 from fuzz_seeds import check_seed, make_seeds  # noqa: E402

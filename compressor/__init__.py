@@ -1,0 +1,1 @@
+"""MambaCompressor: dialogue histories become a few memory tokens; text only, and nothing of `epo` is needed."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from compressor.chat import ChatFormat, chat_format
+from compressor.chat import ChatFormat, Message, chat_format
 from compressor.fitting import FixedParts, memory_prompt, text_prompt
 from compressor.text import IGNORE, PAD, pad_right
 
@@ -42,6 +42,15 @@ class History:
     turns: tuple[Utterance, ...]
     fixed: FixedParts
     reply: str
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+    """Render messages with a tokenizer's chat template, ready for the assistant's next words.
+
+    Raises:
+        ChatTemplateError: the tokenizer has no chat template, or it refuses the messages.
+    """
+    return chat_format(tokenizer).encode_prompt(messages)
 
 
 def encode_turn(tokenizer: PreTrainedTokenizerBase, turn: str, vocab_size: int, num_memory_tokens: int) -> list[int]:

@@ -123,12 +123,12 @@ SEAMS = {
         "transformers",
         "Qwen2.5-Omni's thinker gives vectors of sound as last_hidden_state (A, D) and of pictures as pooler_output, a "
         "clip each; its text model is a Qwen2_5OmniThinkerTextModel",
-        "epo.model.omni.scoring",
+        "epo.model.omni.reply_scores",
     ),
     "omni_positions": Seam(
         "transformers",
         "Qwen2.5-Omni's thinker has get_rope_index: text counts on from the largest position of a clip before it",
-        "epo.model.omni.scoring",
+        "epo.model.omni.reply_scores",
     ),
     "pil_processors": Seam(
         "transformers",

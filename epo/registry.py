@@ -132,4 +132,4 @@ def _entry_points(group: str) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
 
 
-__all__ = ["Registry", "TakenNameError", "UnknownNameError", "modules_of"]
+__all__ = ["Loaders", "Registry", "TakenNameError", "UnknownNameError", "modules_of"]

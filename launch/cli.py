@@ -70,7 +70,7 @@ def _dispatch(command: str, rest: Sequence[str]) -> None:
 
         data.main(rest)
     elif command == "new":
-        from launch import new_recipes
+        from launch.keys import new_recipes
 
         new_recipes.run(rest)
     elif command == "run":
@@ -98,8 +98,8 @@ def stage_command(name: str, argv: Sequence[str]) -> list[str]:
     Raises:
         RecipeError: `--accelerate` names no file, or has no use.
     """
-    from launch.recipe_file import RecipeError
-    from launch.shipped import ROOT, find_shipped
+    from launch.keys.recipe_file import RecipeError
+    from launch.keys.shipped import ROOT, find_shipped
 
     start, rest = [sys.executable], list(argv)
     settings: list[str] = []
@@ -121,7 +121,7 @@ def stage_command(name: str, argv: Sequence[str]) -> list[str]:
 def _refuse(kind: str, name: str, known: Sequence[str]) -> None:
     import difflib
 
-    from launch.recipe_file import RecipeError
+    from launch.keys.recipe_file import RecipeError
 
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
     raise RecipeError(f"no {kind} {name!r}; the nearest is {near!r}, and epo --help shows all")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from compressor.progress import show_progress
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
-from epo.data.media_probe import probe_media
+from epo.data.probe import probe_media
 from epo.model.family import ClipSource
 from epo.ranks import gather_shares, share
 

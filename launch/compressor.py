@@ -20,10 +20,10 @@ from epo.prompts.histories import history_of
 from epo.prompts.layout import Layout
 from epo.prompts.marks import add_placeholders
 from epo.training.schedule import schedule_of
+from launch.folder.stage_folder import StageFolder, open_folder
+from launch.keys.recipe_pieces import BatchKeys, DataKeys, PromptKeys, RepliesKeys, StageRecipe, WeightsKeys
 from launch.precision_check import require_precision
 from launch.recipe import read_recipe
-from launch.recipe_pieces import BatchKeys, DataKeys, PromptKeys, RepliesKeys, StageRecipe, WeightsKeys
-from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import (
     check_lengths,

@@ -18,10 +18,10 @@ from epo.training.lora import lora_config
 from epo.training.schedule import schedule_of
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
+from launch.folder.stage_folder import StageFolder, open_folder
+from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, StageRecipe, WeightsKeys
 from launch.precision_check import require_precision
 from launch.recipe import read_recipe
-from launch.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, StageRecipe, WeightsKeys
-from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import check_words, fit, named, open_corpus, open_pairs, placed_texts, plan_batches
 

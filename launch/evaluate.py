@@ -22,11 +22,11 @@ from epo.evaluation.suite import Answers, Kind, Task
 from epo.model.loading import load_adapter, load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
-from launch.pipeline_files import require_something_tested
-from launch.process_group import join_ranks
+from launch.folder.stage_folder import StageFolder, open_folder
+from launch.keys.recipe_pieces import ClipsKeys, DataKeys, OutputKeys, RepliesKeys, SeedKeys, StageRecipe, WeightsKeys
+from launch.planning.pipeline_files import require_something_tested
+from launch.processes.process_group import join_ranks
 from launch.recipe import RecipeError, read_recipe
-from launch.recipe_pieces import ClipsKeys, DataKeys, OutputKeys, RepliesKeys, SeedKeys, StageRecipe, WeightsKeys
-from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import open_corpus, open_pairs
 

@@ -19,10 +19,10 @@ from epo.model.parts import build_extractor
 from epo.training.collate import ClipCollator
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
+from launch.folder.stage_folder import StageFolder, open_folder
+from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, StageRecipe
 from launch.precision_check import require_precision
 from launch.recipe import RecipeError, read_recipe
-from launch.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, StageRecipe
-from launch.stage_folder import StageFolder, open_folder
 from launch.tracking import open_run
 from launch.training import fit, named, open_corpus, plan_batches, save_weights
 

@@ -23,8 +23,8 @@ def watch() -> None:
 
 def _start_lightly() -> None:
     from compressor import seams
-    from launch.quiet import settle_console
-    from launch.shared_start import share_imports
+    from launch.processes.quiet import settle_console
+    from launch.processes.shared_start import share_imports
 
     settle_console()
     seams.leave_out_mlflow()  # accelerate imports DeepSpeed for one name

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import launch  # noqa: F401
-from launch.ends import MISTAKE
-from launch.folder_lock import hold
-from launch.orphan import DRIVER_PID
-from launch.pipeline_recipe import Pipeline, Stage, read_pipeline
-from launch.preflight import check_pipeline, format_briefly, format_checks, refuse
-from launch.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
-from launch.recipe_file import RecipeError
+from launch.folder.folder_lock import hold
+from launch.folder.stage_state import stage_state
+from launch.keys.recipe_file import RecipeError
+from launch.planning.pipeline_recipe import Pipeline, Stage, read_pipeline
+from launch.planning.preflight import check_pipeline, format_briefly, format_checks, refuse
+from launch.processes.ends import MISTAKE
+from launch.processes.orphan import DRIVER_PID
+from launch.processes.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
 from launch.stage import main
-from launch.stage_state import stage_state
 from launch.tracked_run import TrackedRun
 from launch.tracking import PIPELINE_RUN_ID, open_pipeline, tracking_uri
 

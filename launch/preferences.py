@@ -20,15 +20,15 @@ from epo.preferences.counter import Choice, Marginals, Strategy
 from epo.preferences.gold import gold_of_splits
 from epo.preferences.page import render_page
 from epo.preferences.pair import write_pairs
-from epo.preferences.probe import probe_report
 from epo.preferences.scores import EmotionReader, Examiner, Thresholds
+from epo.preferences.shortcuts import probe_report
 from epo.preferences.source import SOURCES, Source, SourceContext, get_source
 from epo.preferences.sources.opposite_random import OppositeRandomSource
 from epo.preferences.verdict import judge_pairs
+from launch.folder.stage_folder import open_folder
+from launch.keys.recipe_pieces import ClipRepliesKeys, DataKeys, OutputKeys, SeedKeys, StageRecipe
 from launch.preference_console import metrics_of, print_report, reasons_of
 from launch.recipe import ChosenBy, RecipeError, read_recipe
-from launch.recipe_pieces import ClipRepliesKeys, DataKeys, OutputKeys, SeedKeys, StageRecipe
-from launch.stage_folder import open_folder
 
 _DEFAULT_SOURCE = "retrieve"
 

@@ -11,14 +11,14 @@ from typing import Any, NoReturn
 from trl import TrlParser
 
 from compressor.fixed_settings import FIXED_IN_TRAINING, default_of, refuse_changed
-from launch.chosen_keys import ChosenBy, chosen_types, refuse_others
-from launch.credentials import receive_credentials, redact_mapping
-from launch.recipe_file import RecipeError, check_key, read_mapping
-from launch.recipe_help import format_help
-from launch.recipe_pieces import StageRecipe
-from launch.recipe_values import check_seeds, check_values
-from launch.run_names import Names, names_beside, says_run
-from launch.shipped import find_shipped
+from launch.keys.chosen_keys import ChosenBy, chosen_types, refuse_others
+from launch.keys.recipe_file import RecipeError, check_key, read_mapping
+from launch.keys.recipe_help import format_help
+from launch.keys.recipe_pieces import StageRecipe
+from launch.keys.recipe_values import check_seeds, check_values
+from launch.keys.run_names import Names, names_beside, says_run
+from launch.keys.shipped import find_shipped
+from launch.processes.credentials import receive_credentials, redact_mapping
 
 # What every stage needs of transformers' TrainingArguments, where its own default would not do.
 _TRAINING_DEFAULTS = {
@@ -294,7 +294,7 @@ class _Parser(TrlParser):
         raise ValueError(message)
 
     def add_argument(self, *names: Any, role: str | None = None, **settings: Any) -> Any:
-        """Take a field's metadata, of which `role` is for launch/roles.py alone."""
+        """Take a field's metadata, of which `role` is for launch/keys/roles.py alone."""
         return super().add_argument(*names, **settings)
 
 

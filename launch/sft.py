@@ -36,10 +36,8 @@ from epo.training.lora import (
 from epo.training.schedule import schedule_of
 from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
-from launch.pipeline_files import require_parts_named
-from launch.precision_check import require_precision
-from launch.recipe import RecipeError, read_recipe
-from launch.recipe_pieces import (
+from launch.folder.stage_folder import open_folder
+from launch.keys.recipe_pieces import (
     BatchKeys,
     ClipRepliesKeys,
     ClipsKeys,
@@ -49,7 +47,9 @@ from launch.recipe_pieces import (
     StageRecipe,
     WeightsKeys,
 )
-from launch.stage_folder import open_folder
+from launch.planning.pipeline_files import require_parts_named
+from launch.precision_check import require_precision
+from launch.recipe import RecipeError, read_recipe
 from launch.tracked_run import TrackedRun
 from launch.tracking import open_run
 from launch.training import (

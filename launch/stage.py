@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable
 
-from launch import ends
 from compressor import seams
-from launch.credentials import guard_streams
-from launch.ends import is_user_error as is_user_error  # part of what a stage offers to those who run it
-from launch.orphan import end_with_launcher
-from launch.quiet import settle_console
-from launch.tested_versions import warn_untested
+from launch.processes import ends
+from launch.processes.credentials import guard_streams
+from launch.processes.ends import is_user_error as is_user_error  # part of what a stage offers to those who run it
+from launch.processes.orphan import end_with_launcher
+from launch.processes.quiet import settle_console
+from launch.processes.tested_versions import warn_untested
 
 # Before trl or transformers are imported by a stage: neither may phone home from a training job.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.credentials import redact, redact_mapping
+from launch.processes.credentials import redact, redact_mapping
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

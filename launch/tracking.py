@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.credentials import redact
+from launch.processes.credentials import redact
 from launch.stage import rank
 from launch.tracked_run import OpenedRun, TrackedRun
 

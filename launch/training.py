@@ -19,8 +19,8 @@ from epo.preferences.pair import PreferencePair, read_pairs
 from epo.prompts.layout import Layout
 from epo.prompts.marks import refuse_tokens, special_tokens
 from epo.prompts.part import Asked
+from launch.folder.space import require_space
 from launch.recipe import RecipeError, accumulation_steps, require_max_steps
-from launch.space import require_space
 from launch.training_progress import show_own_progress
 
 

@@ -16,8 +16,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from launch import environment, tested_versions
+from launch import environment
 from launch.environment import CUDA_LOCK, DOCS_LOCK, LOCK, PYTHONS, EnvironmentFault, explain, lower_bounds, read_lock
+from launch.processes import tested_versions
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "launch" / "environment.py"

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import epo
+
 ROOT = Path(__file__).parents[1]
 _spec = importlib.util.spec_from_file_location("site_build", ROOT / "docs" / "site" / "build.py")
 site_build = importlib.util.module_from_spec(_spec)
@@ -55,6 +57,14 @@ def test_every_module_has_a_page_and_a_place(tmp_path):
     assert all((tmp_path / path).is_file() for path in nav)
     page = (tmp_path / "api" / "epo" / "data" / "index.md").read_text()
     assert "| [epo.data.dialogue](dialogue.md) | Dialogue, Turn and Clip:" in page
+
+
+def test_public_names_are_listed_with_where_they_are_from_and_what_they_are():
+    names = site_build.public_names(ROOT, ROOT / "epo" / "__init__.py")
+    assert {name for name, _, _ in names} == set(epo.__all__)
+    assert all(what.endswith(".") for _, _, what in names)
+    assert ("EpoTrainer", "epo.training.trainer.EpoTrainer") in {(name, home) for name, home, _ in names}
+    assert site_build.public_names(ROOT, ROOT / "compressor" / "__init__.py") == []
 
 
 def test_nothing_is_fetched_when_a_page_is_read():

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -117,7 +118,16 @@ def write_package(root: Path, source: Path, folder: Path) -> list:
     place = source.relative_to(root)
     name = ".".join(place.parts)
     nav: list = [f"api/{place}/index.md"]
-    lines = [f"# {name}", "", f"::: {name}", "    options: {members: false}", "", "| module | what |", "|---|---|"]
+    lines = [f"# {name}", "", f"::: {name}", "    options: {members: false}", ""]
+    names = public_names(root, source / "__init__.py")
+    if names:
+        lines += [
+            "| name | what |",
+            "|---|---|",
+            *(f"| [`{name}`][{home}] | {what} |" for name, home, what in names),
+            "",
+        ]
+    lines += ["| module | what |", "|---|---|"]
     for path in sorted(source.iterdir()):
         if (path / "__init__.py").is_file():
             nav.append({path.name: write_package(root, path, folder / path.name)})
@@ -131,9 +141,36 @@ def write_package(root: Path, source: Path, folder: Path) -> list:
     return nav
 
 
+def public_names(root: Path, path: Path) -> list[tuple[str, str, str]]:
+    """Return what a package offers by name, loaded lazily: each name, where it is from, and what it is.
+
+    Such a package tells type checkers where its names come from, below `if TYPE_CHECKING:`.
+    """
+    found = []
+    for block in parsed(path).body:
+        for line in block.body if isinstance(block, ast.If) else ():
+            if isinstance(line, ast.ImportFrom) and line.module is not None:
+                module = root / f"{line.module.replace('.', '/')}.py"
+                what = {getattr(node, "name", None): node for node in parsed(module).body}
+                for each in line.names:
+                    told = first_sentence(what[each.name]) if each.name in what else ""
+                    found.append((each.asname or each.name, f"{line.module}.{each.name}", told))
+    return sorted(found)
+
+
 def summary(path: Path) -> str:
-    """Return the first sentence of a module's docstring, on one line of a table."""
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    """Return the first sentence of a module."""
+    return first_sentence(parsed(path))
+
+
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def first_sentence(node: Any) -> str:
+    """Return the first paragraph of a docstring, on one line of a table."""
+    docstring = ast.get_docstring(node) or ""
     return docstring.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
 
 

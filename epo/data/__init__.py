@@ -1,0 +1,1 @@
+"""Dialogues and their media: reading, checking, splitting, describing and showing them."""

@@ -1,0 +1,1 @@
+"""Evaluation: contestants answer, suites score their replies, and a report shows both."""

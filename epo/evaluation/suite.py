@@ -10,6 +10,7 @@ from epo.data.replies import Reply
 from epo.emotions import Emotion
 from epo.evaluation.degenerate import is_degenerate
 from epo.preferences.pair import PreferencePair
+from epo.prompts.emotion_label import split_reply
 from epo.registry import Registry, modules_of
 
 if TYPE_CHECKING:
@@ -165,8 +166,6 @@ class Answers:
     @cached_property
     def words(self) -> list[str]:
         """The replies without the label that they begin with."""
-        from epo.prompts.emotion_label import split_reply
-
         return [split_reply(reply)[1] for reply in self.replies]
 
     @cached_property

@@ -15,7 +15,7 @@ from epo.data.dialogue import DataError, Turn
 from epo.emotions import Emotion
 from epo.model.clip_reader import ClipFeatures, ClipReader
 from epo.model.configuration import EpoConfig
-from epo.prompts.emotion_label import reply_text
+from epo.prompts.emotion_label import reply_text, split_reply
 from epo.prompts.layout import LAYOUT, Layout
 from epo.prompts.marks import refuse_marks
 from epo.prompts.part import Asked
@@ -197,3 +197,5 @@ class EpoProcessor(ProcessorMixin):
 
 
 AutoProcessor.register(EpoConfig, EpoProcessor)
+
+__all__ = ["EpoProcessor", "Prompt", "split_reply"]

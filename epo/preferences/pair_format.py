@@ -7,6 +7,7 @@ from typing import Any
 from epo.data.characters import comparison_form, is_encodable, read_text
 from epo.data.dialogue import Dialogue
 from epo.data.findings import Findings
+from epo.data.pointers import Pointers
 from epo.data.replies import is_reply
 from epo.emotions import Emotion, UnknownEmotionError, parse_emotion
 
@@ -26,15 +27,12 @@ class PairFormat:
             dialogues: by id.
             findings: hears of each fault; where it returns, the pair goes, or the field that it can do without.
         """
-        self._dialogues, self._findings = dialogues, findings
-        self._num_rows = 0
-        self._num_strangers = 0
-        self._first_stranger = ""
+        self._findings, self._pointers = findings, Pointers(dialogues, "pair", findings)
         self._seen: dict[tuple[str, int, str, str], str] = {}
 
     def read(self, row: dict[str, Any], where: str) -> dict[str, Any] | None:
         """Return the fields of a line, each sound, or None where the pair cannot be used."""
-        self._num_rows += 1
+        self._pointers.count()
         unknown, missing = sorted(row.keys() - PAIR_KEYS), [key for key in _REQUIRED if row.get(key) is None]
         if unknown:
             names = ", ".join(f"{key!r:.80}" for key in unknown[:8])
@@ -44,7 +42,7 @@ class PairFormat:
             place = f"{where}: {', '.join(map(repr, missing))} missing"
             self._findings.fault("pair without what it needs", place, "see docs/preferences.md")
             return None
-        dialogue = self._dialogue(row["dialogue_id"], where)
+        dialogue = self._pointers.find(row["dialogue_id"], where)
         if dialogue is None or not self._is_place(dialogue, row["turn"], where):
             return None
         chosen, rejected = (self._text(row, key, "pair with an empty reply", where) for key in ("chosen", "rejected"))
@@ -62,22 +60,7 @@ class PairFormat:
 
     def finish(self) -> None:
         """Report a fault where half of the pairs or more belong to dialogues that are not there."""
-        if self._num_strangers > 0 and 2 * self._num_strangers >= self._num_rows:
-            place = f"{self._first_stranger}, as for {self._num_strangers} of {self._num_rows} pairs"
-            remedy = "the pairs belong to other data; name the files that match"
-            self._findings.fault("pairs of other dialogues", place, remedy)
-
-    def _dialogue(self, name: Any, where: str) -> Dialogue | None:
-        name = read_text(name, "'dialogue_id'", "pair without what it needs", where, self._findings)
-        if name is None:
-            return None
-        dialogue = self._dialogues.get(name)
-        if dialogue is None:
-            place = f"{where}: dialogue {name!r:.80} is not in the dialogues file"
-            self._findings.note("pair of a dialogue that is not there: left out", place)
-            self._first_stranger = place if self._num_strangers == 0 else self._first_stranger
-            self._num_strangers += 1
-        return dialogue
+        self._pointers.finish()
 
     def _is_place(self, dialogue: Dialogue, turn: Any, where: str) -> bool:
         if isinstance(turn, int) and not isinstance(turn, bool) and is_reply(dialogue, turn):

@@ -69,8 +69,8 @@ class PairSource(Generic[Settings]):
     Attributes:
         about: what its rejected replies are, in one line.
         settings: a dataclass whose fields are the keys that a recipe with this source may have. A field's metadata hold
-            `help`, and `role` where another value need not be another result (launch/roles.py: "part" names a trained
-            part, "file" a file, "layout" spreads work, "cosmetic" changes nothing). It refuses by itself, in
+            `help`, and `role` where another value need not be another result (launch/keys/roles.py: "part" names a
+            trained part, "file" a file, "layout" spreads work, "cosmetic" changes nothing). It refuses by itself, in
             `__post_init__`, values that cannot be.
         make: returns the source; may take long, and load models.
         check: refuses, quickly and without sending anything, what would stop `make` on this machine.

@@ -1,0 +1,1 @@
+"""Prompts: ordered parts become messages and placeholders, the same in every stage."""

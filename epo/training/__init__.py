@@ -1,0 +1,1 @@
+"""Training: SFT and EPO, their batches, arguments, objectives and LoRA."""

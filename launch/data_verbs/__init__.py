@@ -1,0 +1,1 @@
+"""The verbs of `launch/data.py`, one a module; each offers `run(argv)`."""

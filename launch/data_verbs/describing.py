@@ -10,7 +10,7 @@ from epo.data.clip_measures import ClipMeasures
 from epo.data.describing import NO_SPLIT, Description
 from epo.data.dialogue import Clip, read_dialogues
 from epo.data.pages.description_tables import format_tables, make_tables
-from launch.stage_uses import USES, count_uses
+from launch.planning.stage_uses import USES, count_uses
 
 
 def run(argv: Sequence[str]) -> None:

@@ -14,9 +14,9 @@ from epo.data.corpora.import_report import ImportReport, OnError
 from epo.data.corpora.importing import import_corpus, missing_splits
 from epo.data.corpora.listing import corpora
 from epo.data.splits import SplitBy, SplitShares
+from launch.folder.stage_folder import open_folder
+from launch.keys.recipe_pieces import OutputKeys, SeedKeys, StageRecipe
 from launch.recipe import ChosenBy, RecipeError, flag_value, read_recipe
-from launch.recipe_pieces import OutputKeys, SeedKeys, StageRecipe
-from launch.stage_folder import open_folder
 from launch.tracking import open_run
 
 
@@ -63,7 +63,7 @@ def _options_of(corpus: str) -> type[Any] | None:
     if corpus not in corpora():
         near = difflib.get_close_matches(corpus, _names(), n=1, cutoff=0.0)[0]
         known = ", ".join(_names())
-        raise RecipeError(f"corpus: {corpus!r} is not known, the nearest is {near!r}; want one of {known}")
+        raise RecipeError(f"{corpus!r} is not known, the nearest is {near!r}; want one of {known}")
     return corpora()[corpus].options
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from epo.data.media import MediaError, MediaLimits, decode_audio, decode_video
-from epo.data.media_probe import probe_media
+from epo.data.probe import probe_media
 
 SECONDS = 7
 PITCHES_HZ = (300, 500, 700, 900, 1100, 1300, 1500)

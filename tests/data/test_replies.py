@@ -10,9 +10,9 @@ from epo.data.replies import replies_of, reply_at, reply_turns
 from epo.data.selection import replies_of_split, with_history
 from epo.model.token_scores import sequence_logps
 from epo.preferences.gold import collect_gold
-from launch.pipeline_files import StageFiles, Writer
+from launch.planning.pipeline_files import StageFiles, Writer
+from launch.planning.stage_counts import StageCheck, check_stage
 from launch.preferences import PreferencesRecipe
-from launch.stage_counts import StageCheck, check_stage
 
 # The speakers of a dialogue, and which turns are replies.
 TALKS = {

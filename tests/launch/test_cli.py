@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from launch import cli, new_recipes
-from launch.new_recipes import _origins, write_recipes
-from launch.pipeline_recipe import read_pipeline
+from launch import cli
+from launch.keys import new_recipes
+from launch.keys.new_recipes import _origins, write_recipes
+from launch.keys.shipped import ROOT
+from launch.planning.pipeline_recipe import read_pipeline
 from launch.recipe import RecipeError, declared, read_mapping
-from launch.shipped import ROOT
 
 
 def python(*arguments, cwd):

@@ -33,7 +33,7 @@ def test_help_lists_every_corpus_in_a_line(capsys):
         (["--corpus", "mled"], "corpus: 'mled' is not known, the nearest is 'meld'; want one of builtin, cped,"),
         (
             ["--corpus", "meld", "--iemocap_left", "male"],
-            "key iemocap_left belongs to corpus iemocap; this recipe's corpus is meld: leave it out",
+            "key iemocap_left belongs to corpus iemocap; this recipe's corpus is meld, which ignores it: leave it out",
         ),
         (
             ["--corpus", "meld", "--columns", "text=a", "--user", "b"],

@@ -15,11 +15,11 @@ from transformers import TrainingArguments
 
 from launch import tracking
 from epo import redaction
-from launch.credentials import receive_credentials
-from launch.identity import identify
-from launch.provenance import begin_attempt, read_attempts
+from launch.folder.identity import identify
+from launch.folder.provenance import begin_attempt, read_attempts
+from launch.folder.stage_folder import open_folder
+from launch.processes.credentials import receive_credentials
 from launch.recipe import declared, read_recipe, resolved_keys
-from launch.stage_folder import open_folder
 
 ROOT = Path(__file__).parents[2]
 PASSWORD, TOKEN = "hunter2secret", "tok/en+Zq-4711"
@@ -53,7 +53,7 @@ def _run(code, *argv, **environment):
 _SPEAK = """
 import logging, sys, threading, warnings
 early = logging.StreamHandler()  # as transformers makes its own before a stage begins
-from launch.credentials import guard_streams
+from launch.processes.credentials import guard_streams
 guard_streams(); guard_streams()
 url = "http://me:hunter2secret@host/x"
 print("printed", url, sys.argv)

@@ -10,7 +10,7 @@ from epo.data.replies import replies_of
 from epo.data.selection import clips_of_split, labelled_replies, replies_of_split, with_history
 from epo.preferences.gold import collect_gold
 from launch.data_verbs import describing
-from launch.stage_uses import USES, count_uses
+from launch.planning.stage_uses import USES, count_uses
 
 
 def test_the_uses_are_what_the_stages_count(corpus):

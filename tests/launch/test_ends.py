@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from launch import ends, launcher
+from launch import launcher
 from epo.data.dialogue import DataError
-from launch.orphan import DRIVER_PID
+from launch.folder.space import require_space
+from launch.processes import ends
+from launch.processes.orphan import DRIVER_PID
 from launch.recipe import RecipeError
-from launch.space import require_space
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,7 +146,7 @@ def test_only_launchers_of_our_scripts_are_watched(monkeypatch):
 
 _RANK = """
 import time
-from launch.orphan import end_with_launcher
+from launch.processes.orphan import end_with_launcher
 end_with_launcher()
 print("on", flush=True)
 time.sleep(60)
@@ -178,7 +179,10 @@ def test_a_rank_ends_with_its_launcher_and_with_its_driver(who):
 
 def test_a_process_started_by_hand_outlives_its_terminal():
     environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "TORCHELASTIC_RUN_ID", DRIVER_PID)}
-    code = "import launch.orphan, threading; launch.orphan.end_with_launcher(); print(threading.active_count())"
+    code = (
+        "import threading; from launch.processes import orphan; "
+        "orphan.end_with_launcher(); print(threading.active_count())"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "1\n", done.stderr
 

@@ -6,8 +6,8 @@ import importlib
 import pytest
 
 from launch.data_verbs import importing
+from launch.keys.recipe_help import help_of
 from launch.recipe import ChosenBy, read_recipe
-from launch.recipe_help import help_of
 
 STAGES = ("extractor", "compressor", "sft", "preferences", "epo", "evaluate")
 LINES, COLUMNS = 45, 100

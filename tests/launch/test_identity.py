@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.digests import KeptDigests, clips_digest, corpus_digest, part_digest
-from launch.identity import Identity, changes, identify, layout_changes
+from launch.folder.digests import KeptDigests, clips_digest, corpus_digest, part_digest
+from launch.folder.identity import Identity, changes, identify, layout_changes
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_an_identity_is_kept_as_json(data, part):
 
 def test_digests_are_kept_and_made_anew_where_a_file_changed(tmp_path, monkeypatch):
     read = []
-    from launch import digests
+    from launch.folder import digests
 
     monkeypatch.setattr(digests, "file_digest", lambda path, real=digests.file_digest: read.append(path) or real(path))
     files = [tmp_path / name for name in ("a", "b")]

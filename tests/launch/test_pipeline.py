@@ -13,8 +13,8 @@ import yaml
 from mlflow import MlflowClient
 
 from launch import pipeline
-from launch.folder_lock import FolderInUseError, hold
-from launch.process_tree import PeakMemory, tree_memory_mib
+from launch.folder.folder_lock import FolderInUseError, hold
+from launch.processes.process_tree import PeakMemory, tree_memory_mib
 from launch.recipe import RecipeError
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from launch import pipeline
-from launch.preflight import PreflightError, check_pipeline, format_briefly, format_checks, refuse
+from launch.planning.preflight import PreflightError, check_pipeline, format_briefly, format_checks, refuse
 from launch.recipe import RecipeError
 
 ROOT = Path(__file__).parents[2]
@@ -363,7 +363,7 @@ def test_an_import_is_counted_as_soon_as_it_is_done(project, capfd):
 
 
 def test_the_errors_of_a_pipeline_are_a_users_mistake(project, capsys, monkeypatch):
-    monkeypatch.setattr("launch.ends.leave", lambda code: print("exit", code))
+    monkeypatch.setattr("launch.processes.ends.leave", lambda code: print("exit", code))
     argv = write_pipeline(stage("lm", "sft", data="gone.jsonl", input="text", llm="gpt2"))
     pipeline.main(lambda: pipeline.run([*argv, "--check"]))
     printed = capsys.readouterr()

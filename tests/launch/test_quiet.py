@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from launch import quiet
+from launch.processes import quiet
 
 ROOT = Path(__file__).parents[2]
 
 TALK = """
 import logging, sys, warnings
-from launch.quiet import settle_console
+from launch.processes.quiet import settle_console
 settle_console()
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 logging.getLogger("DeepSpeed").warning("Setting accelerator to CPU. If you have GPU ...")

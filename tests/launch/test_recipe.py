@@ -13,6 +13,8 @@ from trl import DPOConfig
 
 from epo.data.corpora.builtin import BuiltinCorpus
 from epo.training.arguments import EpoArguments
+from launch.keys.roles import ROLES, role_of
+from launch.keys.run_names import RUN_FILE
 from launch.pipeline import read_pipeline
 from launch.recipe import (
     ChosenBy,
@@ -23,8 +25,6 @@ from launch.recipe import (
     read_recipe,
     resolved_keys,
 )
-from launch.roles import ROLES, role_of
-from launch.run_names import RUN_FILE
 
 ROOT = Path(__file__).parents[2]
 # A stage's own dataclass, and what it reads beside it.

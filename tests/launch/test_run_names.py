@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from launch.pipeline_recipe import read_pipeline
+from launch.keys.run_names import RUN_FILE, says_run
+from launch.keys.shipped import ROOT, find_shipped
+from launch.planning.pipeline_recipe import read_pipeline
 from launch.recipe import RecipeError, StageRecipe, declared, read_mapping, read_recipe, resolved_keys
-from launch.run_names import RUN_FILE, says_run
-from launch.shipped import ROOT, find_shipped
 
 FOLDERS = sorted(path.parent.name for path in (ROOT / "recipes").glob("*/pipeline.yaml"))
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.folder_lock import FolderInUseError, hold
-from launch.provenance import read_attempts
+from launch.folder.folder_lock import FolderInUseError, hold
+from launch.folder.provenance import read_attempts
+from launch.folder.stage_folder import open_folder
 from launch.recipe import RecipeError, StageRecipe, read_recipe
-from launch.stage_folder import open_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,7 +156,10 @@ def test_every_attempt_says_what_it_was(run, tmp_path):
 
 def test_a_second_start_is_told_who_is_there(run, tmp_path):
     def start_again(path):
-        code = f"from pathlib import Path; from launch.folder_lock import hold; hold(Path({str(path)!r})).__enter__()"
+        code = (
+            "from pathlib import Path; from launch.folder.folder_lock import hold; "
+            f"hold(Path({str(path)!r})).__enter__()"
+        )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
         assert "FolderInUseError" in done.stderr and f"in use by process {os.getpid()} on" in done.stderr
 
@@ -165,7 +168,7 @@ def test_a_second_start_is_told_who_is_there(run, tmp_path):
 
 def test_a_lock_ends_with_its_holder_however_it_ends(tmp_path):
     code = (
-        "import time; from pathlib import Path; from launch.folder_lock import hold\n"
+        "import time; from pathlib import Path; from launch.folder.folder_lock import hold\n"
         f"with hold(Path({str(tmp_path)!r})):\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)

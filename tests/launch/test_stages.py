@@ -10,14 +10,15 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
-from launch import compressor, ends, epo, evaluate, extractor, sft, stage
+from launch import compressor, epo, evaluate, extractor, sft, stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError, Dialogue, Turn
 from epo.model.parts import PartError, embedding_fingerprint
 from epo.ranks import gather_shares, share
 from launch.clip_check import read_clips_first
+from launch.folder.stage_state import stage_state
+from launch.processes import ends
 from launch.recipe import RecipeError
-from launch.stage_state import stage_state
 from launch.training import check_words, named, placed_texts
 
 ROOT = Path(__file__).parents[2]

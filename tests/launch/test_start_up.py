@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import shared_start
+from launch.processes import shared_start
 
 ROOT = Path(__file__).parents[2]
 SELDOM_USED = {"sklearn", "nltk", "rouge_score", "scipy.stats", "matplotlib", "mlflow", "deepspeed", "bert_score"}
@@ -35,7 +35,7 @@ def test_scripts_load_nothing_before_it_is_used(scripts, unwanted):
 
 LAUNCHER = """
 import os, sys
-from launch.shared_start import share_imports
+from launch.processes.shared_start import share_imports
 share_imports(sys.argv[1:])
 from torch.distributed.run import main
 if __name__ == "__main__":
@@ -45,7 +45,8 @@ if __name__ == "__main__":
 # Named as a module of launch/, whose imports the ranks shall find loaded.
 RANKS = """
 import os, signal, sys, time
-print("rank", os.environ["RANK"], os.getpid(), os.getppid(), "launch.process_group" in sys.modules, *sys.argv[1:],
+print("rank", os.environ["RANK"], os.getpid(), os.getppid(), "launch.processes.process_group" in sys.modules,
+      *sys.argv[1:],
       signal.getsignal(signal.SIGTERM).name, flush=True)
 if sys.argv[1] == "wait":
     try:

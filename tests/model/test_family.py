@@ -9,13 +9,15 @@ from trl.trainer.utils import add_fused_lm_head
 
 from compressor.chat import chat_format
 from compressor.curriculum import ScheduledDataset
-from compressor.fitting import text_prompt
 from epo.evaluation.rewards import adapter_logps, pair_logps
 from epo.model.clip_reader import ClipFeatures
 from epo.model.dropout import switch_dropout_off
 from epo.model.family import FAMILIES, FamilyError, bare, family_of, require_processor
 from epo.model.linears import linears_below
-from epo.model.processing import Prompt, reply_text
+from epo.model.processing import Prompt
+from epo.prompts.emotion_label import reply_text
+from epo.prompts.layout import Layout
+from epo.prompts.part import Asked
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
@@ -42,8 +44,8 @@ class BlindProcessor(ProcessorMixin):
     chat = property(lambda self: chat_format(self.tokenizer))
 
     def encode_prompt(self, history, current, clip, use_memory=False):
-        past = [{"role": turn.speaker, "content": turn.text} for turn in history]
-        return Prompt(text_prompt(self.chat, "", past, current.text, None)[1], [], clip, 0)
+        ids = Layout(("turns", "words")).encode(self.chat, Asked(history, current), limit=None)[1]
+        return Prompt(ids, [], clip, 0)
 
     def encode_reply(self, text, emotion):
         return self.chat.encode_reply(reply_text(text, emotion))

@@ -13,7 +13,7 @@ from epo.model.tokenizer import train_tokenizer
 from epo.preferences import coherence
 from epo.preferences.coherence import CoherenceReader
 from epo.preferences.pair import PreferencePair
-from epo.preferences.probe import probe_coherence, probe_report
+from epo.preferences.shortcuts import probe_coherence, probe_report
 
 REPLIES = ("I lost my keys.", "How sad, all of it, and on such a day too!", "No.", "Keys are in the door.", "Oh no")
 TURNS = (Turn("user", "Hello there,\n friend."), Turn("assistant", "What happened?"), Turn("user", "I lost my keys."))
@@ -120,7 +120,7 @@ def test_shares_by_hand():
 
 
 def test_no_more_pairs_are_read_than_are_said(monkeypatch):
-    monkeypatch.setattr("epo.preferences.probe._MAX_COHERENCE_PAIRS", 3)
+    monkeypatch.setattr("epo.preferences.shortcuts._MAX_COHERENCE_PAIRS", 3)
     pairs = pairs_of(*[("dog", "cat")] * 10)
     assert probe_coherence(pairs, _Bigrams()).num_pairs == 3
 

@@ -8,8 +8,8 @@ from epo.data.replies import reply_at
 from epo.emotions import EMOTIONS
 from epo.preferences.classifier import CorpusReader, ModelReader, ReaderQuality, confusion_table, rate_reader
 from epo.preferences.pair import PreferencePair
-from epo.preferences.probe import probe_pairs
 from epo.preferences.scores import Examiner, Thresholds, token_f1
+from epo.preferences.shortcuts import probe_pairs
 
 
 def reply(text, emotion="neutral", index=0):

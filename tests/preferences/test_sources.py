@@ -26,9 +26,9 @@ from epo.preferences.sources.llm import LlmSettings
 from epo.preferences.sources.policy import PolicySettings
 from epo.preferences.sources.retrieve import RetrieveSettings
 from epo.registry import TakenNameError
+from launch.folder.stage_state import stage_state
+from launch.keys.roles import Role, own_roles
 from launch.recipe import RecipeError, declared, read_recipe
-from launch.roles import Role, own_roles
-from launch.stage_state import stage_state
 
 ROOT = Path(__file__).parents[2]
 OURS = ["llm", "opposite_random", "policy", "retrieve", "rewrite"]

@@ -9,7 +9,7 @@ from compressor.placeholders import MEMORY_TOKEN
 from epo.data.dialogue import Turn
 from epo.preferences.local_chat import LocalChat
 from epo.prompts.marks import PLACEHOLDERS
-from launch.ends import explain
+from launch.processes.ends import explain
 from launch.training import check_words
 
 END = {

@@ -12,7 +12,7 @@ from epo.data.decoding.media_source import Kind
 from epo.data.dialogue import Clip, Turn, read_dialogues, with_halves
 from epo.data.examination import ClipReport
 from epo.data.examination_pool import ExaminationRecord, examine_clips
-from epo.data.media_probe import probe_clip, probe_media
+from epo.data.probe import probe_clip, probe_media
 
 # A clip that is this much longer or shorter than its row is other footage; smaller differences are noted (our choice).
 _WRONG_RATIO, _WRONG_S = 2.0, 2.0

@@ -1,0 +1,1 @@
+"""Pages of a corpus for people: dialogues with what plays, descriptions with tables."""

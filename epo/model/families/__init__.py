@@ -1,0 +1,1 @@
+"""The families of models, one a module; each offers `FAMILY`."""

@@ -1,0 +1,1 @@
+"""A family that hears and sees by itself: the thinker of Qwen2.5-Omni."""

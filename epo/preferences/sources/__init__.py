@@ -1,0 +1,1 @@
+"""The sources of rejected replies, one a module; each offers `SOURCE`."""

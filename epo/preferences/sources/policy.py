@@ -104,7 +104,7 @@ def _load_writer(settings: PolicySettings) -> Writer:
     from epo.data.cache import ClipCache
     from epo.evaluation.generate import generate_replies
     from epo.model.loading import load_model
-    from epo.prompts.emotion_label import split_reply
+    from epo.prompts.emotion_label import label, split_reply
     from epo.training.collate import PromptBuilder
 
     model, processor = load_model(settings.policy_model, settings.policy_dtype)
@@ -120,7 +120,7 @@ def _load_writer(settings: PolicySettings) -> Writer:
             len(gold),
             settings.policy_max_new_tokens,
             settings.policy_temperature,
-            [f"({emotion})" for emotion in emotions],
+            [label(emotion).rstrip() for emotion in emotions],
         )
         return [split_reply(reply)[1] for reply in replies]
 

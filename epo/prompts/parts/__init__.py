@@ -1,0 +1,1 @@
+"""The parts of a prompt, one a module; each offers `PART`."""

@@ -1,0 +1,1 @@
+"""The terms of the EPO objective, one a module; each offers `TERM`."""

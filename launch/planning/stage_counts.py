@@ -16,9 +16,9 @@ from epo.data.selection import (
     with_history,
 )
 from epo.preferences.source import get_source
-from launch.ends import explain
-from launch.pipeline_files import StageFiles, builtin_settings, require_parts_named, require_something_tested
+from launch.planning.pipeline_files import StageFiles, builtin_settings, require_parts_named, require_something_tested
 from launch.precision_check import require_precision
+from launch.processes.ends import explain
 from launch.recipe import accumulation_steps, require_max_steps
 
 _FEW_TEST_REPLIES = 50

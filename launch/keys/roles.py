@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
-from launch.recipe_file import RecipeError
+from launch.keys.recipe_file import RecipeError
 
 Role = Literal["matters", "file", "part", "corpus", "layout", "cosmetic"]
 """Role of a key.

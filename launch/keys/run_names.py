@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.recipe_file import RecipeError, read_mapping
-from launch.shipped import find_shipped
+from launch.keys.recipe_file import RecipeError, read_mapping
+from launch.keys.shipped import find_shipped
 
 RUN_FILE = "run.yaml"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")

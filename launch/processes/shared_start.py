@@ -33,4 +33,4 @@ def share_imports(argv: Sequence[str]) -> None:
         return
     os.environ.update(_CHOICE)
     os.environ[SCRIPT_MODULE] = f"launch.{Path(scripts[0]).stem}"
-    multiprocessing.set_forkserver_preload(["__main__", "launch.fork_server"])
+    multiprocessing.set_forkserver_preload(["__main__", "launch.processes.fork_server"])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from launch.ends import GRACE_S, MISTAKE, explain, leave
+from launch.processes.ends import GRACE_S, MISTAKE, explain, leave
 from launch.stage import num_ranks, rank
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import yaml
 
 from epo.files import write_whole
-from launch.digests import RECORDS, file_digest
-from launch.ends import explain
-from launch.folder_lock import hold
-from launch.identity import Identity, changes, identify, layout_changes
-from launch.process_group import from_rank_0
-from launch.provenance import begin_attempt, end_attempt
+from launch.folder.digests import RECORDS, file_digest
+from launch.folder.folder_lock import hold
+from launch.folder.identity import Identity, changes, identify, layout_changes
+from launch.folder.provenance import begin_attempt, end_attempt
+from launch.keys.roles import own_roles
+from launch.processes.ends import explain
+from launch.processes.process_group import from_rank_0
 from launch.recipe import RecipeError, declared, resolved_keys
-from launch.roles import own_roles
 from launch.stage import num_ranks, rank
 
 _DONE, _IDENTITY, _RECIPE = "stage.json", "identity.json", "recipe.yaml"

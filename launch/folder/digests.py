@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from launch.credentials import redact
+from launch.processes.credentials import redact
 
 _CACHE = ".digests.json"
 _ABSENT = "absent"

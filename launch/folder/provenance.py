@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from epo.files import write_whole
-from launch.credentials import redact, redact_command
-from launch.identity import Identity
+from launch.folder.identity import Identity
+from launch.processes.credentials import redact, redact_command
 
 _FILE = "provenance.json"
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "mlflow", "datasets")
@@ -63,7 +63,7 @@ def _now() -> str:
 
 def _commit() -> str | None:
     """Return the commit of this checkout, with `+dirty` where it was edited, or None outside a checkout."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     git = ["git", "-C", root]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)

@@ -1,4 +1,4 @@
-"""What the process does that ranks are forked from, see launch/shared_start.py: all that it loads, every rank has.
+"""What the process does that ranks are forked from, see shared_start.py: all that it loads, every rank has.
 
 It stands apart from the launcher's session, so that Ctrl-C and a signal to the whole group reach the launcher alone,
 which ends its ranks in order; it lives through a SIGTERM that Slurm sends to every process of a job, since its end
@@ -11,8 +11,8 @@ import os
 import signal
 
 from compressor import seams
-from launch.quiet import settle_console
-from launch.shared_start import SCRIPT_MODULE
+from launch.processes.quiet import settle_console
+from launch.processes.shared_start import SCRIPT_MODULE
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 

@@ -6,7 +6,7 @@ looked for beside the installed packages. What the working folder holds comes fi
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the packages: a checkout's, or `site-packages`."""
 
 _FOLDERS = ("recipes", "launch")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from launch.recipe_file import RecipeError
+from launch.keys.recipe_file import RecipeError
 
 
 def check_values(recipe: Any, where: str) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from launch.pipeline_files import StageFiles, Writer
+from launch.folder.stage_state import reads_recipe, recipe_types
+from launch.planning.pipeline_files import StageFiles, Writer
+from launch.planning.stage_counts import StageCheck, check_stage
 from launch.recipe import RecipeError, declared, read_mapping, said_output_dir
-from launch.stage_counts import StageCheck, check_stage
-from launch.stage_state import reads_recipe, recipe_types
 
 if TYPE_CHECKING:
-    from launch.pipeline_recipe import Stage
+    from launch.planning.pipeline_recipe import Stage
 
 
 class PreflightError(ValueError):

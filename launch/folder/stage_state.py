@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.chosen_keys import chosen_types
-from launch.identity import identify
+from launch.folder.identity import identify
+from launch.folder.stage_folder import State, state_of
+from launch.keys.chosen_keys import chosen_types
+from launch.keys.roles import own_roles
 from launch.recipe import declared
-from launch.roles import own_roles
-from launch.stage_folder import State, state_of
 
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parents[1]
 
 
 def recipe_types(script: str) -> list[Any] | None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from launch.recipe_file import RecipeError, check_key, read_mapping
-from launch.run_names import Names, names_beside, says_run
-from launch.shipped import find_shipped
-from launch.stage_state import reads_recipe
+from launch.folder.stage_state import reads_recipe
+from launch.keys.recipe_file import RecipeError, check_key, read_mapping
+from launch.keys.run_names import Names, names_beside, says_run
+from launch.keys.shipped import find_shipped
 
 Launcher = Literal["accelerate", "python"]
 

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.recipe_file import RecipeError, read_mapping
-from launch.run_names import RUN_FILE
-from launch.shipped import ROOT
+from launch.keys.recipe_file import RecipeError, read_mapping
+from launch.keys.run_names import RUN_FILE
+from launch.keys.shipped import ROOT
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 

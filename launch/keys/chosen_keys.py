@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launch.recipe_file import RecipeError
+from launch.keys.recipe_file import RecipeError
 
 
 @dataclass(frozen=True)

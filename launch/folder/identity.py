@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.credentials import redact_mapping
-from launch.digests import clips_digest, corpus_digest, file_digest, part_digest
-from launch.roles import Role, role_of
+from launch.folder.digests import clips_digest, corpus_digest, file_digest, part_digest
+from launch.keys.roles import Role, role_of
+from launch.processes.credentials import redact_mapping
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def identify(
         defaults: what each of them is where nobody sets it.
         num_ranks: processes it runs on.
         reads_clips: whether the recordings that its dialogues name go into its result.
-        own_roles: what the recipe's classes say of their keys, of `launch.roles.own_roles`.
+        own_roles: what the recipe's classes say of their keys, of `launch.keys.roles.own_roles`.
 
     Raises:
         OSError: an input that exists cannot be read.

@@ -1,0 +1,52 @@
+"""Descriptions from a side file: in a sentence, how a turn is spoken and what the face does."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from epo.data.characters import read_text
+from epo.data.dialogue import Dialogue
+from epo.data.findings import Findings, StopAtFault
+from epo.data.side_files import SideKind, read_side_file
+
+
+def _read_sentence(value: Any, what: str, where: str, findings: Findings) -> str | None:
+    return read_text(value, what, "description without words", where, findings)
+
+
+DESCRIPTION = SideKind("description", {"description": _read_sentence})
+
+
+def with_descriptions(
+    dialogues: Sequence[Dialogue], path: str | Path, findings: Findings | None = None
+) -> list[Dialogue]:
+    """Return dialogues with the descriptions of a side file on their turns.
+
+    A turn that has another description of its own gets the file's, with a note.
+
+    Args:
+        dialogues: that the file points into.
+        path: lines of `{"dialogue_id", "turn", "description"}`.
+        findings: hears of notes and faults; None stops at the first fault.
+
+    Raises:
+        DataError: as `read_side_file`.
+    """
+    findings = StopAtFault() if findings is None else findings
+    found = read_side_file(path, DESCRIPTION, {dialogue.id: dialogue for dialogue in dialogues}, findings)
+    described = []
+    for dialogue in dialogues:
+        turns = list(dialogue.turns)
+        for number, turn in enumerate(turns):
+            told = found.get((dialogue.id, number), {}).get("description", turn.description)
+            if turn.description not in (None, told):
+                place = f"{path}: dialogue {dialogue.id!r}, turn {number}"
+                findings.note("turn with a description of its own: the side file's is taken", place)
+            if told != turn.description:
+                turns[number] = replace(turn, description=told)
+        described.append(replace(dialogue, turns=tuple(turns)))
+    return described
+
+
+__all__ = ["DESCRIPTION", "with_descriptions"]

@@ -1,0 +1,1 @@
+"""What recipes may say: keys, values, names, help."""

@@ -1,0 +1,1 @@
+"""What the stages of a pipeline will have, before the first one starts."""

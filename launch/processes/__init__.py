@@ -1,0 +1,1 @@
+"""The processes of a stage: how they start, talk and end, and what they may say."""
