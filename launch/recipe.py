@@ -185,7 +185,10 @@ def _show_help(types: Sequence[Any], argv: Sequence[str]) -> None:
         said[choice.key] = flag_value(flags, f"--{choice.key}") or said.get(choice.key, choice.default)
     concrete = chosen_types(types, said, where)
     foreign = [type_ for type_ in concrete if _is_foreign(type_)]
-    notes = [f"Another {choice.key} has other keys: --{choice.key} NAME --help" for choice in choices]
+    notes = [
+        f"Another {choice.key} has other keys: --{choice.key} NAME --help; there are {', '.join(choice.values())}"
+        for choice in choices
+    ]
     print(format_help(concrete, {type_: _own_keys(type_) for type_ in foreign}, _TRAINING_DEFAULTS, notes))
     if "--help-all" in argv:
         print("\n" + "\n".join(_Parser([type_], add_help=False).format_help() for type_ in foreign))
