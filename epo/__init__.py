@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from epo.preferences.builder import build_pairs
     from epo.preferences.pair import PreferencePair, read_pairs, write_pairs
     from epo.training.arguments import EpoArguments
+    from epo.training.lora import prepare_for_tuning
     from epo.training.sft import SftTrainer
     from epo.training.trainer import EpoTrainer
 
@@ -36,6 +37,7 @@ _HOMES = {
     "join_parts": "epo.model.loading",
     "load_adapter": "epo.model.loading",
     "load_model": "epo.model.family:load_of_family",
+    "prepare_for_tuning": "epo.training.lora",
     "read_dialogues": "epo.data.dialogue",
     "read_pairs": "epo.preferences.pair",
     "replies_of": "epo.data.replies",
@@ -73,6 +75,7 @@ __all__ = [
     "join_parts",
     "load_adapter",
     "load_model",
+    "prepare_for_tuning",
     "read_dialogues",
     "read_pairs",
     "replies_of",

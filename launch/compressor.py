@@ -16,6 +16,7 @@ from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply, replies_of
 from epo.data.selection import replies_of_split, with_history
 from epo.model.parts import build_compressor, load_llm, load_tokenizer
+from epo.model.saving import save_weights
 from epo.prompts.histories import history_of
 from epo.prompts.layout import Layout
 from epo.prompts.marks import add_placeholders
@@ -33,7 +34,6 @@ from launch.training import (
     open_corpus,
     placed_texts,
     plan_batches,
-    save_weights,
 )
 
 

@@ -16,6 +16,7 @@ from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.model.parts import build_extractor
+from epo.model.saving import save_weights
 from epo.training.collate import ClipCollator
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
@@ -24,7 +25,7 @@ from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, StageRecip
 from launch.precision_check import require_precision
 from launch.recipe import RecipeError, read_recipe
 from launch.tracking import open_run
-from launch.training import fit, named, open_corpus, plan_batches, save_weights
+from launch.training import fit, named, open_corpus, plan_batches
 
 Clips = list[tuple[Clip, Emotion]]
 """Labelled clips."""

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from transformers import TrainingArguments, set_seed
 
 from launch import stage
@@ -19,20 +18,13 @@ from epo.data.selection import replies_of_split
 from epo.evaluation.text_recall import text_recall
 from epo.model.loading import join_parts, load_model
 from epo.model.parts import load_llm, load_tokenizer
+from epo.model.saving import save_weights
 from epo.preferences.pair import pairs_to_learn
 from epo.prompts.emotion_label import reply_text
 from epo.prompts.layout import LAYOUT, Layout
 from epo.prompts.text_prompts import TextPrompts
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
-from epo.training.lora import (
-    finish_lora,
-    freeze_all_but,
-    inject_lora,
-    lora_config,
-    num_trainable,
-    say_left_out,
-    transposed_layers,
-)
+from epo.training.lora import TUNED, num_trainable, prepare_for_tuning, say_left_out
 from epo.training.schedule import schedule_of
 from epo.training.sft import SftTrainer, TextTrainer
 from launch.clip_check import read_clips_first
@@ -61,7 +53,6 @@ from launch.training import (
     open_pairs,
     placed_texts,
     plan_batches,
-    save_weights,
 )
 
 
@@ -76,7 +67,7 @@ class SftRecipe(DataKeys, ClipRepliesKeys, PromptKeys, LoraKeys, WeightsKeys, Ba
     pairs: str | None = field(default=None, metadata={"help": "pairs.jsonl: learn its chosen replies only"})
     input: Literal["text", "audio_visual"] = field(default="audio_visual", metadata={"help": "what the model reads"})
     trainable: list[str] = field(
-        default_factory=lambda: ["lora_", "extractor", "clip_head", "clip_norm", "emotion_words", "compressor"],
+        default_factory=lambda: list(TUNED),
         metadata={"help": "parts of parameter names that train"},
     )
     lora_dropout: float = field(default=0.0, metadata={"help": "dropout before LoRA"})
@@ -274,8 +265,7 @@ def _tune_model(
     check_lengths(recipe.data, examples, processor.tokenizer, processor.layout, processor.max_prompt_tokens)
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     read_clips_first((example.current.clip for example in examples), processor.clips, cache)
-    inject_lora(model, lora_config(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout))
-    freeze_all_but(model, tuple(recipe.trainable))
+    prepare_for_tuning(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, recipe.trainable)
     trains_lora = any(p.requires_grad for name, p in model.named_parameters() if ".lora_" in name)
     if not trains_lora and any(getattr(recipe, key) != _default(key) for key in _LORA):
         raise RecipeError(f"{', '.join(_LORA)} would do nothing: add lora_ to trainable, or leave them out")
@@ -297,16 +287,7 @@ def _tune_model(
         learning_rates={} if rate is None else {"compressor": rate},
     )
     results: dict[str, Any] = named("train", fit(trainer))
-    state = gathered_state(trainer)
-    if stage.rank() == 0:
-        out = Path(args.output_dir)
-        transposed = transposed_layers(model)
-        state, model.config.low_rank = finish_lora(
-            state, recipe.lora_rank, recipe.lora_alpha, in_float32=not args.bf16, transposed=transposed
-        )
-        model.config.dtype = "bfloat16" if any(t.dtype == torch.bfloat16 for t in state.values()) else "float32"
-        save_weights(model.config, state, out)
-        processor.save_pretrained(out)
+    trainer.save_tuned(args.output_dir, processor)
     return results
 
 

@@ -3,10 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import save_torch_state_dict
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from launch import stage
 from compressor.chat import chat_format
@@ -85,14 +83,6 @@ def last_checkpoint(output_dir: Path) -> Path | None:
     complete = [path.parent for path in output_dir.glob("checkpoint-*/trainer_state.json")]
     steps = {path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in complete}
     return max((p for p, step in steps.items() if step), key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
-def save_weights(config: PreTrainedConfig, state: dict[str, Any], folder: Path) -> None:
-    """Write a config and safetensors that `from_pretrained` reads back; a tied head is not written twice."""
-    config.save_pretrained(folder)
-    if getattr(config, "tie_word_embeddings", False):
-        state = {name: tensor for name, tensor in state.items() if not name.endswith("lm_head.weight")}
-    save_torch_state_dict(state, folder)
 
 
 def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, str]]) -> None:

@@ -5,12 +5,17 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, LoraModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import Conv1D
 
 from epo.model.family import bare, family_of
+from epo.model.linears import LoraTargetError
 
 _LANGUAGE_MODEL = "language_model."
+
+TUNED = ("lora_", "extractor", "clip_head", "clip_norm", "emotion_words", "compressor")
+"""Parts of the names of parameters that supervised tuning trains unless told otherwise."""
 
 
 def language_model_linears(model: nn.Module) -> list[str]:
@@ -63,6 +68,41 @@ def inject_lora(model: Any, config: LoraConfig) -> None:
     LoraModel(model, config, "default")
     for parameter in trained:
         parameter.requires_grad_(True)
+
+
+def prepare_for_tuning(
+    model: Any,
+    rank: int = 16,
+    alpha: int = 32,
+    dropout: float = 0.0,
+    trainable: Collection[str] = TUNED,
+) -> None:
+    """Put LoRA on every linear layer of a model's language model, in place, and let train what tuning trains.
+
+    Args:
+        model: of any family.
+        rank: of the LoRA.
+        alpha: LoRA's alpha.
+        dropout: before the LoRA.
+        trainable: parts of parameter names that train; all others are frozen.
+
+    Raises:
+        LoraTargetError: the language model has no linear layer.
+    """
+    inject_lora(model, lora_config(model, rank, alpha, dropout))
+    freeze_all_but(model, tuple(trainable))
+
+
+def lora_sizes(model: nn.Module) -> tuple[int, int]:
+    """Return rank and alpha of the LoRA that `inject_lora` put into a model.
+
+    Raises:
+        LoraTargetError: there is none.
+    """
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and "default" in module.r:
+            return module.r["default"], module.lora_alpha["default"]
+    raise LoraTargetError("the model has no LoRA to make part of it; call prepare_for_tuning before it is trained")
 
 
 def transposed_layers(model: nn.Module) -> list[str]:

@@ -1,15 +1,25 @@
 """Supervised stages: clips for the extractor, text for a language model, and the whole model on gold replies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import TrainingArguments
 
+from compressor.curriculum import ScheduledDataset
 from compressor.objectives import columns_of, labelled_span, mean_over_examples, reply_nll, token_nll
 from compressor.scheduled_trainer import ScheduledTrainer
+from compressor.seams import gathered_state
+from epo.data.cache import ClipCache
+from epo.data.replies import Reply
 from epo.model.dropout import switch_dropout_off
 from epo.model.extractor import emotion_loss
+from epo.model.saving import save_weights
+from epo.training.collate import PromptBuilder, SftCollator
+from epo.training.lora import finish_lora, lora_sizes, transposed_layers
+from epo.training.schedule import schedule_of
 
 
 class ExtractorTrainer(ScheduledTrainer):
@@ -43,11 +53,27 @@ class NothingToTrainError(ValueError):
 class SftTrainer(ScheduledTrainer):
     """Gold replies through memories and clips, with emotion recognition of the clip as a second loss."""
 
-    def __init__(self, *args: Any, emotion_weight: float, learning_rates: Mapping[str, float], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        args: TrainingArguments,
+        *,
+        train_dataset: Sequence[Reply] | ScheduledDataset,
+        processing_class: Any = None,
+        data_collator: Any = None,
+        emotion_weight: float = 0.5,
+        learning_rates: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Make a trainer.
 
         Args:
-            args: of transformers' `Trainer`.
+            model: what trains in it is settled already, as by `epo.training.lora.prepare_for_tuning`.
+            args: of transformers.
+            train_dataset: the replies to learn, in an order that the seed decides; or a schedule of indices into those
+                of `data_collator`.
+            processing_class: the model's processor, which replies need; a schedule does not.
+            data_collator: a `SftCollator`; replies bring their own.
             emotion_weight: of the second loss.
             learning_rates: by part of a parameter's name, its rate where that is not the common one.
             kwargs: of transformers' `Trainer`.
@@ -55,18 +81,38 @@ class SftTrainer(ScheduledTrainer):
         Raises:
             NothingToTrainError: no weight that trains has one of these parts in its name.
         """
-        super().__init__(*args, **kwargs)
-        self._emotion_weight, self._learning_rates = emotion_weight, learning_rates
+        if not isinstance(train_dataset, ScheduledDataset):
+            data_collator = SftCollator(train_dataset, PromptBuilder(processing_class, ClipCache(None)))
+            train_dataset = schedule_of(train_dataset, args)
+        super().__init__(model, args, train_dataset=train_dataset, data_collator=data_collator, **kwargs)
+        self._emotion_weight, self._learning_rates = emotion_weight, {} if learning_rates is None else learning_rates
         language_model = self.model.language_model
         if not any(p.requires_grad for name, p in language_model.named_parameters() if ".lora_" not in name):
             switch_dropout_off(language_model, except_for="lora_")  # of what does not train itself, as in EPO
         trained = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-        for part in learning_rates:
+        for part in self._learning_rates:
             if not any(part in name for name in trained):
                 raise NothingToTrainError(
                     f"a learning rate is set for {part!r}, of which nothing trains; add it to trainable, or leave its "
                     "rate out"
                 )
+
+    def save_tuned(self, folder: str | Path, processor: Any) -> None:
+        """Write the tuned model, its LoRA part of it, and its processor, as `epo.load_model` reads them.
+
+        Every rank must call it; the first one writes.
+        """
+        state = gathered_state(self)
+        if not self.is_world_process_zero():
+            return
+        model = self.model
+        rank, alpha = lora_sizes(model)
+        state, model.config.low_rank = finish_lora(
+            state, rank, alpha, in_float32=not self.args.bf16, transposed=transposed_layers(model)
+        )
+        model.config.dtype = "bfloat16" if any(t.dtype == torch.bfloat16 for t in state.values()) else "float32"
+        save_weights(model.config, state, Path(folder))
+        processor.save_pretrained(folder)
 
     def loss_terms(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `loss`, `reply_nll` in nats a token, and `emotion_loss` where the extractor trains."""

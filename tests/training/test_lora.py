@@ -10,9 +10,9 @@ from compressor.precision import cast_weights
 from epo.evaluation.rewards import pair_logps
 from epo.model.low_rank import LowRankLinear, add_low_rank
 from epo.model.modeling import EpoForConditionalGeneration
+from epo.model.saving import save_weights
 from epo.training.collate import PromptBuilder, SftCollator
 from epo.training.lora import finish_lora, inject_lora, language_model_linears, lora_config
-from launch.training import save_weights
 
 # 2 x ([1, 2] [3, 4]) with alpha / rank = 2; the second column of B, and row of A, is idle.
 _DOWN = torch.tensor([[3.0, 4.0], [0.0, 0.0]])

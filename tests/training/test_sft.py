@@ -4,8 +4,11 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+import epo
 from compressor.curriculum import Curriculum, ScheduledDataset
+from epo.data.cache import ClipCache
 from epo.data.selection import labelled_clips
+from epo.model.linears import LoraTargetError
 from epo.prompts.text_prompts import TextPrompts
 from epo.training.collate import ClipCollator, PromptBuilder, SftCollator, TextCollator
 from epo.training.lora import (
@@ -13,7 +16,9 @@ from epo.training.lora import (
     inject_lora,
     language_model_linears,
     lora_config,
+    lora_sizes,
     num_trainable,
+    prepare_for_tuning,
 )
 from epo.training.sft import ExtractorTrainer, NothingToTrainError, SftTrainer, TextTrainer
 
@@ -167,3 +172,33 @@ def test_what_a_module_fixed_stays_fixed(model_and_processor):
     freeze_all_but(model, ("lora_", "extractor"))
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert fixed not in trained and "extractor.audio_encoder.conv1.weight" in trained
+
+
+def test_replies_are_all_it_takes_and_what_is_saved_is_the_tuned_model(make_model, examples, tmp_path):
+    """From plain replies it makes collator and schedule; the folder it writes holds what it learnt."""
+    torch.manual_seed(3)
+    model, processor = make_model()
+    prepare_for_tuning(model, rank=4, alpha=8)
+    assert lora_sizes(model) == (4, 8)
+    args = TrainingArguments(
+        output_dir=str(tmp_path / "run"), max_steps=3, per_device_train_batch_size=4, learning_rate=1e-2, seed=0,
+        logging_steps=1, save_strategy="no", report_to="none", use_cpu=True, remove_unused_columns=False,
+        disable_tqdm=True,
+    )  # fmt: skip
+    replies = [example for example in examples if example.current.clip is not None]
+    trainer = SftTrainer(model, args, train_dataset=replies, processing_class=processor)
+    trainer.train()
+    logged = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    assert len(logged) == 3 and logged[-1] < logged[0]
+    trainer.save_tuned(tmp_path / "tuned", processor)
+    again, its_processor = epo.load_model(str(tmp_path / "tuned"))
+    prompt = PromptBuilder(processor, ClipCache(None))(replies[0])
+    batch = {"input_ids": torch.tensor([prompt.input_ids])} | processor.batch_context([prompt])
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    assert (
+        its_processor.encode_prompt(replies[0].history, replies[0].current, prompt.clip).input_ids == prompt.input_ids
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(**batch).logits, model.eval()(**batch).logits, atol=1e-4, rtol=1e-4)
+    with pytest.raises(LoraTargetError, match="the model has no LoRA to make part of it; call prepare_for_tuning"):
+        lora_sizes(again)
