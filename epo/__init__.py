@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from compressor.streaming import MemoryStream
     from epo.data.dialogue import Dialogue, read_dialogues
     from epo.data.replies import Reply, replies_of
+    from epo.evaluation.evaluating import evaluate
     from epo.evaluation.generate import answer
     from epo.model.family import load_of_family as load_model
     from epo.model.loading import join_parts, load_adapter
@@ -31,6 +32,7 @@ _HOMES = {
     "SftTrainer": "epo.training.sft",
     "answer": "epo.evaluation.generate",
     "build_pairs": "epo.preferences.builder",
+    "evaluate": "epo.evaluation.evaluating",
     "join_parts": "epo.model.loading",
     "load_adapter": "epo.model.loading",
     "load_model": "epo.model.family:load_of_family",
@@ -67,6 +69,7 @@ __all__ = [
     "SftTrainer",
     "answer",
     "build_pairs",
+    "evaluate",
     "join_parts",
     "load_adapter",
     "load_model",

@@ -110,7 +110,7 @@ OF_SOURCES: dict[str, dict[str, Any]] = {
         "policy_temperature": Changed(0.0, "cached", _POLICY),
         "policy_max_new_tokens": Changed(4, "cached", _POLICY),
         "policy_batch_size": Changed(3, "cached", _POLICY),
-        "policy_dtype": Changed("bfloat16", "cached", _POLICY),
+        "policy_dtype": Refused("bfloat16", "was tuned in float32, and bfloat16 would round away", _POLICY),
         "cache_dir": Changed("@features", "features", _POLICY),
     },
 }
