@@ -4,13 +4,18 @@ Heavy imports stand inside the fixtures, so that tests of the data formats start
 """
 
 import json
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
+# Models this small are slower with a second thread, and many times so where other work shares the cores: idle threads
+# spin. The tests' subprocesses inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 WIDTH = 32
 _NAMES = ("Mira", "Otto", "Lena", "Paul")
