@@ -105,6 +105,8 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
     """
     try:
         kind = EpoConfig.get_config_dict(folder)[0].get("model_type")
+        if kind is None:
+            raise PartError(f"{folder}: no model of this project (no config.json names one); run launch/sft.py first")
         if kind != EpoConfig.model_type:
             raise PartError(
                 f"{folder}: holds a model of type {kind!r}, want one of type {EpoConfig.model_type!r}, as "

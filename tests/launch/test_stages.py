@@ -277,7 +277,7 @@ _SHORT = {"data": "short.jsonl", **_TRAINING}
         (compressor, {"llm": "x", "backbone": "x", **_SHORT}, "of the 3 replies of split 'train'"),
         (extractor, {"audio_encoder": "x", "vision_tower": "x", **_DATA}, "has a user turn with both a clip and an"),
         (epo, {"model": "x", "pairs": "pairs.jsonl", **_SHORT}, "let launch/preferences.py build pairs on that split"),
-        (evaluate, {"sft": "x", "epo": "x", "pairs": "pairs.jsonl", "data": "data.jsonl"}, "none of its 1 dialogues"),
+        (evaluate, {"sft": "x", "epo": "y", "data": "data.jsonl"}, "none of its 1 dialogues"),
         (sft, {"model": "x", "seed": 2**32, **_DATA}, "sft.yaml: seed is 4294967296, want a whole number from 0"),
     ],
 )  # fmt: skip

@@ -45,7 +45,7 @@ if __name__ == "__main__":
 # Named as a module of launch/, whose imports the ranks shall find loaded.
 RANKS = """
 import os, signal, sys, time
-print("rank", os.environ["RANK"], os.getpid(), os.getppid(), "launch.processes.process_group" in sys.modules,
+print("rank", os.environ["RANK"], os.getpid(), os.getppid(), "launch.clip_check" in sys.modules,
       *sys.argv[1:],
       signal.getsignal(signal.SIGTERM).name, flush=True)
 if sys.argv[1] == "wait":
@@ -59,8 +59,8 @@ if sys.argv[1] == "wait":
 def launch(folder, mode, **environment):
     """Start two ranks by torch's launcher, in a session of its own."""
     (folder / "launcher.py").write_text(LAUNCHER)
-    (folder / "ranks.py").write_text(RANKS)
-    command = [sys.executable, "launcher.py", "--nproc_per_node=2", "--standalone", "ranks.py", mode]
+    (folder / "clip_check.py").write_text(RANKS)
+    command = [sys.executable, "launcher.py", "--nproc_per_node=2", "--standalone", "clip_check.py", mode]
     clean = {name: text for name, text in os.environ.items() if not name.startswith("PET_")}
     clean |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | environment
     return subprocess.Popen(command, cwd=folder, env=clean, stdout=subprocess.PIPE, text=True, start_new_session=True)
