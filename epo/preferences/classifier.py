@@ -56,11 +56,17 @@ class ModelReader:
         """Load the model.
 
         Raises:
-            DataError: one of its labels is no emotion of ours under any alias.
+            DataError: there is no such model, or one of its labels is no emotion of ours under any alias.
         """
         from transformers import pipeline
 
-        self._pipeline = pipeline("text-classification", model=model, top_k=None, trust_remote_code=False)
+        try:
+            self._pipeline = pipeline("text-classification", model=model, top_k=None, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DataError(
+                f"emotion_classifier {model}: neither a folder nor a reachable hub name holds such a model ({reason})"
+            ) from error
         labels = [str(label) for label in self._pipeline.model.config.id2label.values()]
         self._place_of = {label: _place(label, labels, model) for label in labels}
         self._read = lru_cache(maxsize=100_000)(self._classify)
