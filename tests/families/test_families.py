@@ -16,6 +16,7 @@ from compressor.curriculum import ScheduledDataset
 from compressor.language_model import LanguageModelError, text_part
 from compressor.text import IGNORE
 from epo.model.modeling import EpoForConditionalGeneration
+from epo.model.saving import save_weights
 from epo.model.shared_prompt import prove_sharing
 from epo.model.token_scores import sequence_logps
 from epo.training.arguments import EpoArguments
@@ -31,7 +32,6 @@ from epo.training.lora import (
 from epo.training.objective import implicit_reward
 from epo.training.terms.preference import preference_loss
 from epo.training.trainer import EpoTrainer
-from launch.training import save_weights
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 COLUMNS = ("logits", "shared prompts", "generation", "saved and reloaded", "EPO step", "LoRA")

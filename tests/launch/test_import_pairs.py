@@ -62,7 +62,7 @@ def test_a_stage_says_what_is_odd_about_its_files(tmp_path, capsys):
 @pytest.mark.slow
 def test_epo_and_its_control_learn_from_them(tmp_path, monkeypatch, make_model):
     from launch import epo, sft
-    from launch.training import save_weights
+    from epo.model.saving import save_weights
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     model, processor = make_model()
