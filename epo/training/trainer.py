@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import use_adapter
 
 from compressor.curriculum import ScheduledDataset
 from compressor.precision import keep_trained_in_float32
@@ -152,7 +153,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _score_pairs(self, model: Any, inputs: dict[str, Any]) -> tuple[PairScores, TokenScores]:
-        """Let policy and reference read a batch; the reference is the policy without its LoRA."""
+        """Let policy and reference read a batch; the reference is the policy as it was when the trainer was made."""
         completion_mask = inputs["completion_mask"]
         labels = inputs["input_ids"].masked_fill(completion_mask == 0, IGNORE)
         batch = {key: value for key, value in inputs.items() if key != "completion_mask"}
@@ -161,7 +162,9 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         checkpointing = self.args.gradient_checkpointing_kwargs
         with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
             if self.ref_model is None:
-                with self.accelerator.unwrap_model(self.model).disable_adapter():
+                # Of a LoRA that was trained before, TRL keeps a copy called "ref": it is the reference then.
+                policy = self.accelerator.unwrap_model(self.model)
+                with use_adapter(policy, "ref" if "ref" in policy.peft_config else None):
                     base = self.model(**batch)
             else:
                 base = self.ref_model(**batch)
