@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3.util.retry import Retry
 
+from compressor.chat import Message
 from epo.redaction import redact, remember, secret_values
 
 _RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
@@ -84,14 +86,14 @@ class ChatClient:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=connections))
 
-    def ask(self, prompt: str, seed: int) -> str:
-        """Return the endpoint's reply to one user message.
+    def ask(self, messages: Sequence[Message], seed: int) -> str:
+        """Return the endpoint's reply to a conversation whose last message is the user's.
 
         Raises:
             UnusableAnswer: it answered, but with nothing a reply could be read from.
             EndpointError: it cannot be reached, keeps failing, or refuses.
         """
-        body = self.identity | {"messages": [{"role": "user", "content": prompt}], "seed": seed}
+        body = self.identity | {"messages": list(messages), "seed": seed}
         try:
             answer = self._session.post(
                 self._url, json=body, auth=self._sign, timeout=self.endpoint.timeout_s, allow_redirects=False

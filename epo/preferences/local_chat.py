@@ -1,20 +1,33 @@
-"""A Hugging Face chat model in this process, asked like an endpoint."""
+"""A Hugging Face chat model in this process, asked many questions together."""
 
-import threading
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from torch import Tensor
+from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from compressor.chat import chat_format
 from compressor.decoding import plain_decoding
-from compressor.text import PAD, pad_left
+from compressor.text import PAD
 from epo.preferences.endpoint import UnusableAnswer
-from epo.prompts.layout import question
+from epo.preferences.questions import Answer, Question
+
+_MAX_ROWS = 48  # written together
 
 
 class LocalChat:
-    """Asks a loaded model, one question at a time; a server is faster where there are many (docs/preferences.md)."""
+    """Asks a loaded model, questions of one length together.
+
+    Nothing is padded, so that any family of language models reads each question as it would alone; what all questions
+    begin with is read once, and a question with several answers once for all of them. Each answer is drawn from random
+    numbers of its own: which questions stand beside it changes nothing but the last bits of rounding.
+    """
 
     def __init__(
         self,
@@ -23,6 +36,7 @@ class LocalChat:
         tokenizer: PreTrainedTokenizerBase,
         temperature: float = 0.7,
         max_tokens: int = 256,
+        is_one_line: bool = False,
     ) -> None:
         """Take a model that is where it should run.
 
@@ -34,36 +48,139 @@ class LocalChat:
                 settings say besides (top-p, penalties) is set aside, so that the answer is the model's at this
                 temperature, as an endpoint gives it.
             max_tokens: longest answer.
+            is_one_line: an answer ends with its first line.
 
         Raises:
             ChatTemplateError: the tokenizer has no chat template that fits.
         """
         self.name = name
         settings = {"temperature": temperature, "max_tokens": max_tokens, "decoding": "plain"}
-        self.identity: dict[str, Any] = {"model": name, "dtype": str(model.dtype)} | settings
-        self._model, self._chat = model.eval(), chat_format(tokenizer)
-        self._temperature, self._max_tokens = temperature, max_tokens
-        self._lock = threading.Lock()  # the seed is the whole process's, the generation settings the model's
+        self.identity: dict[str, Any] = {"model": name, "dtype": str(model.dtype), "one_line": is_one_line} | settings
+        self._model, self._tokenizer, self._chat = model.eval(), tokenizer, chat_format(tokenizer)
+        self._temperature, self._max_tokens, self._is_one_line = temperature, max_tokens, is_one_line
 
-    @torch.no_grad()
     def ask(self, prompt: str, seed: int) -> str:
         """Return the model's reply to one user message; the same for the same seed.
 
         Raises:
             UnusableAnswer: it said nothing.
         """
-        batch = pad_left([question(self._chat, prompt)])
-        batch = {name: tensor.to(self._model.device) for name, tensor in batch.items()}
-        with self._lock, plain_decoding(self._model, self._temperature) as sampling:
-            set_seed(seed)
-            ids = self._model.generate(
-                **batch,
-                **sampling,
+        ((_, text),) = self.answers([Question([{"role": "user", "content": prompt}], seed)])
+        if text is None:
+            raise UnusableAnswer("an empty reply")
+        return text
+
+    def answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
+        """Yield the place of each question and its answer, None where the model said nothing, as they come."""
+        rows = [self._chat.encode_prompt(question.messages) for question in questions]
+        shared = self._read_shared(_common_start(rows)) if len(rows) > 1 else None
+        places = sorted(range(len(rows)), key=lambda place: (len(rows[place]), rows[place]))
+        for _, group in groupby(places, key=lambda place: len(rows[place])):
+            alike = list(group)
+            for start in range(0, len(alike), _MAX_ROWS):
+                part = alike[start : start + _MAX_ROWS]
+                texts = self._write(
+                    [rows[place] for place in part], [_uniform(questions[place]) for place in part], shared
+                )
+                yield from zip(part, texts, strict=True)
+
+    @torch.no_grad()
+    def _read_shared(self, ids: list[int]) -> "DynamicCache | None":
+        """Return what the model remembers of the ids that all questions begin with; None where it cannot be shared."""
+        if not ids:
+            return None
+        cache = self._model(torch.tensor([ids], device=self._model.device), use_cache=True).get("past_key_values")
+        is_plain = type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+        return cache if is_plain else None
+
+    @torch.no_grad()
+    def _write(
+        self, rows: list[list[int]], draws: list[torch.Generator], shared: "DynamicCache | None"
+    ) -> list[str | None]:
+        """Return one answer for each of some rows of one length, those of one question standing together."""
+        ids_BT = torch.tensor(rows, device=self._model.device)
+        past = {} if shared is None else {"past_key_values": self._read_rest(ids_BT, shared)}
+        stops = [_LineEnds(self._tokenizer, ids_BT.size(1))] if self._is_one_line else []
+        with plain_decoding(self._model, 0.0) as greedy:
+            written = self._model.generate(
+                input_ids=ids_BT,
+                attention_mask=torch.ones_like(ids_BT),
+                **past,
+                **greedy,
+                logits_processor=[_Draw(draws, self._temperature)] if self._temperature > 0 else [],
+                stopping_criteria=stops,
                 max_new_tokens=self._max_tokens,
                 eos_token_id=self._chat.stop_ids,
                 pad_token_id=PAD,
             )
-        text = self._chat.decode(ids[0, batch["input_ids"].size(1) :].tolist()).strip()
-        if text == "":
-            raise UnusableAnswer("an empty reply")
-        return text
+        texts = [self._chat.decode(row[ids_BT.size(1) :].tolist()).strip() for row in written]
+        return [None if text == "" else self._first_line(text) for text in texts]
+
+    def _read_rest(self, ids_BT: Tensor, shared: DynamicCache) -> DynamicCache:
+        """Return what the model remembers of all ids but each row's last: each question is read once."""
+        questions_QT, place_of_B = torch.unique_consecutive(ids_BT, dim=0, return_inverse=True)
+        cache = copy.deepcopy(shared)
+        begin = cache.get_seq_length()
+        cache.batch_repeat_interleave(len(questions_QT))
+        if begin < ids_BT.size(1) - 1:
+            self._model(questions_QT[:, begin:-1], past_key_values=cache, use_cache=True)
+        cache.batch_select_indices(place_of_B)
+        return cache
+
+    def _first_line(self, text: str) -> str:
+        return text.splitlines()[0].strip() if self._is_one_line else text
+
+
+class _Draw(LogitsProcessor):
+    """Draws each row's next token by a random number of its own, and leaves it as the only one."""
+
+    def __init__(self, draws: Sequence[torch.Generator], temperature: float) -> None:
+        self._draws, self._temperature = draws, temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return float (B, V), minus infinity everywhere but at the drawn token.
+
+        Args:
+            input_ids: int64 (B, T), what stands there so far.
+            scores: float (B, V).
+        """
+        sums_BV = (scores.double() / self._temperature).softmax(dim=-1).cumsum(dim=-1)
+        points_B = torch.stack([torch.rand(1, generator=draw, dtype=torch.float64) for draw in self._draws])
+        # Below the last sum, which rounding may leave a little off 1, so that some token is always found.
+        drawn_B = torch.searchsorted(sums_BV, points_B.to(sums_BV.device) * sums_BV[:, -1:], right=True)
+        drawn_B = drawn_B.clamp(max=scores.size(-1) - 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn_B, 0.0)
+
+
+class _LineEnds(StoppingCriteria):
+    """Ends an answer at the first line break after a word."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, begin: int) -> None:
+        self._tokenizer, self._begin = tokenizer, begin
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        """Return bool (B,), whether each row's line is over.
+
+        Args:
+            input_ids: int64 (B, T), prompt and answer so far.
+            scores: not looked at.
+            kwargs: not looked at.
+        """
+        texts = self._tokenizer.batch_decode(input_ids[:, self._begin :], skip_special_tokens=True)
+        return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)
+
+
+def _common_start(rows: Sequence[Sequence[int]]) -> list[int]:
+    """Return the ids that all rows begin with; each row keeps one of its own at least."""
+    first, last = min(rows), max(rows)
+    length = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return list(first[: min(length, min(map(len, rows)) - 1)])
+
+
+def _uniform(question: Question) -> torch.Generator:
+    """Return the random numbers of one answer, which depend on its question and seed alone."""
+    text = json.dumps([question.messages, question.seed], sort_keys=True)
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1)
+
+
+__all__ = ["LocalChat"]

@@ -51,4 +51,4 @@ def test_a_chat_model_is_sampled_at_its_temperature_alone(make_llm, tokenizer, p
     llm.generation_config = _ODD
     for temperature in (0.0, 0.7):
         LocalChat("tiny", llm, tokenizer, temperature, max_tokens=8).ask("Say it angrily.", 1)
-    assert processors == [[], ["TemperatureLogitsWarper"]]
+    assert processors == [[], ["_Draw"]]

@@ -61,8 +61,8 @@ class Handler(BaseHTTPRequestHandler):
 
 def good(body):
     """Echo the reply to be rewritten in capitals, so that the answer depends on the question alone."""
-    prompt = body["messages"][0]["content"]
-    reply = prompt.split("assistant: ")[1].split("\n")[0]
+    asked = body["messages"][-1]["content"]
+    reply = asked.split("Line (")[1].split("): ", 1)[1].split("\n")[0]
     return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": f" GRR {reply} "}}]})
 
 

@@ -8,7 +8,8 @@ from epo.data.dialogue import Dialogue, Turn
 from epo.preferences.answer_cache import AnswerCache, question_key
 from epo.preferences.endpoint import ChatClient, Endpoint, EndpointError
 from epo.preferences.gold import collect_gold
-from epo.preferences.sources.llm import LlmSource, Volume
+from epo.preferences.endpoint_chat import EndpointChat, Volume
+from epo.preferences.sources.llm import LlmSource
 
 GOLD = collect_gold(
     [
@@ -26,11 +27,12 @@ GOLD = collect_gold(
 KEY = "sk-very-secret"
 
 
-def make(stub, tmp_path, concurrency=4, max_requests=100, **changes):
+def make(stub, tmp_path, concurrency=4, max_requests=100, candidates=1, **changes):
     settings = {"timeout_s": 0.3, "tries": 4, "first_pause_s": 0.001, "key_variable": "TEST_KEY"} | changes
     cache = AnswerCache(tmp_path / "cache.jsonl")
     client = ChatClient(Endpoint(stub.url, "m", **settings), concurrency)
-    return LlmSource(client, Volume(concurrency, max_requests), cache, 3, seed=0)
+    chat = EndpointChat(client, Volume(concurrency, max_requests))
+    return LlmSource(chat, cache, candidates, context_turns=3, seed=0)
 
 
 def ask(source, gold=GOLD):
@@ -45,9 +47,10 @@ def test_wire_format_prompt_and_concurrency(stub, tmp_path):
     path, headers, body = stub.requests[0]
     assert path == "/v1/chat/completions" and headers["Authorization"] == f"Bearer {KEY}"
     assert (body["model"], body["temperature"], body["max_tokens"], body["seed"]) == ("m", 0.7, 256, 0)
-    prompt = body["messages"][0]["content"]
-    assert "user: My cat Tom" in prompt and "sounds angry" in prompt and "The reply sounds sad" in prompt
-    assert "{" not in prompt and "Version" not in prompt
+    roles = [message["role"] for message in body["messages"]]
+    assert roles == ["system", *["user", "assistant"] * 7, "user"]
+    prompt = body["messages"][-1]["content"]
+    assert prompt.index("user: My cat Tom") < prompt.index("Line (sad): Poor Tom") < prompt.index("Rewrite it: angry")
     assert 2 <= stub.most_busy <= 4
 
 
@@ -98,7 +101,7 @@ def test_too_slow_for_the_timeout(stub, tmp_path):
 
 def test_an_answer_that_stays_unusable_drops_that_pair_alone(stub, tmp_path):
     nonsense = (200, {}, "{}")
-    stub.misbehave = lambda number: nonsense if "Tom 3 " in stub.requests[-1][2]["messages"][0]["content"] else None
+    stub.misbehave = lambda number: nonsense if "Tom 3 " in stub.requests[-1][2]["messages"][-1]["content"] else None
     found = ask(make(stub, tmp_path, concurrency=1))
     assert found == [*EXPECTED[:3], [], *EXPECTED[4:]]
     assert len(stub.requests) == 11 + 3
@@ -168,6 +171,23 @@ def test_a_login_in_the_address_is_used_and_never_shown(stub, tmp_path, monkeypa
         ask(source)
     with pytest.raises(EndpointError, match=r"'http://\*\*\*@example.org/v1' would carry its password unencrypted"):
         ChatClient(Endpoint("http://me:pa%3Ass-word@example.org/v1", "m", "NO_KEY"), 1)
+
+
+def test_several_candidates_are_several_questions_and_equal_answers_one(stub, tmp_path):
+    found = ask(make(stub, tmp_path, candidates=3), GOLD[:2])
+    assert found == EXPECTED[:2]  # this endpoint says the same whatever the seed
+    assert sorted(body["seed"] for _, _, body in stub.requests) == [0, 0, 3, 3, 6, 6]
+    stub.requests.clear()
+    assert ask(make(stub, tmp_path, candidates=4), GOLD[:2]) == EXPECTED[:2]
+    assert [body["seed"] for _, _, body in stub.requests] == [9, 9]
+
+
+def test_what_other_requests_answered_while_one_failed_is_kept(stub, tmp_path):
+    stub.misbehave = lambda number: (400, {}, "no") if number == 4 else None
+    with pytest.raises(EndpointError, match="status 400: no; answers so far are kept"):
+        ask(make(stub, tmp_path, concurrency=4))
+    answered = len(stub.requests) - 1
+    assert len((tmp_path / "cache.jsonl").read_text().splitlines()) == answered >= 3
 
 
 def test_cache_survives_a_torn_last_line(tmp_path):

@@ -7,8 +7,9 @@ from epo.data.dialogue import Dialogue, Turn
 from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.endpoint import UnusableAnswer
 from epo.preferences.gold import collect_gold
-from epo.preferences.local_chat import LocalChat
-from epo.preferences.sources.llm import LlmSource, Volume
+from epo.preferences.local_chat import LocalChat, _Draw
+from epo.preferences.questions import Question
+from epo.preferences.sources.llm import LlmSource
 
 GOLD = collect_gold(
     [
@@ -50,12 +51,59 @@ def test_a_model_that_says_nothing_is_reported(make_llm, make_tokenizer):
         LocalChat("tiny", llm, tokenizer, temperature=0, max_tokens=4).ask("Hello", 0)
 
 
+def questions(count, seeds=2):
+    """Questions that begin alike, of several lengths, each with several answers."""
+    said = ["Hello", "Poor Tom.", "My cat is ill.", "Tom is ill."]
+    begin = [{"role": "user", "content": "Say it angrily."}, {"role": "assistant", "content": "Grr."}]
+    asked = [[*begin, {"role": "user", "content": said[i % len(said)] * (1 + i // len(said))}] for i in range(count)]
+    return [Question(messages, seed) for messages in asked for seed in range(seeds)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_answers_together_are_the_answers_one_by_one(make_llm, make_tokenizer, temperature):
+    chat = LocalChat("tiny", make_llm(), make_tokenizer(), temperature, max_tokens=8)
+    asked = questions(6)
+    together = dict(chat.answers(asked))
+    assert sorted(together) == list(range(12))
+    assert [together[i] for i in range(12)] == [dict(chat.answers([question]))[0] for question in asked]
+    if temperature:
+        assert any(together[i] != together[i + 1] for i in range(0, 12, 2))
+
+
+def test_what_all_questions_begin_with_is_read_once_and_each_question_once_for_its_answers(make_llm, make_tokenizer):
+    llm = make_llm()
+    chat = LocalChat("tiny", llm, make_tokenizer(), 1.0, max_tokens=4)
+    asked = questions(4, seeds=5)
+    read = []
+    llm.get_input_embeddings().register_forward_hook(lambda module, inputs, output: read.append(inputs[0].numel()))
+    list(chat.answers(asked))
+    tokens = [len(chat._chat.encode_prompt(question.messages)) for question in asked]
+    assert sum(read) < sum(tokens) / 2 + 4 * len(asked)
+
+
+def test_draws_follow_the_models_own_distribution():
+    scores = torch.tensor([[0.0, 1.0, 2.0]]).repeat(4000, 1)
+    draws = [torch.Generator().manual_seed(i) for i in range(4000)]
+    drawn = _Draw(draws, temperature=0.5)(torch.zeros(4000, 1), scores).argmax(dim=-1)
+    shares = torch.bincount(drawn, minlength=3) / 4000
+    assert shares.tolist() == pytest.approx((scores[0] / 0.5).softmax(dim=-1).tolist(), abs=0.03)
+
+
+def test_an_answer_of_one_line_ends_with_it(make_llm, make_tokenizer):
+    llm, tokenizer = make_llm(), make_tokenizer()
+    long = LocalChat("tiny", llm, tokenizer, 1.0, max_tokens=60)
+    short = LocalChat("tiny", llm, tokenizer, 1.0, max_tokens=60, is_one_line=True)
+    for seed in range(8):
+        lines = [line.strip() for line in long.ask("Hello", seed).splitlines() if line.strip()]
+        assert short.ask("Hello", seed) == lines[0]
+
+
 def test_the_source_asks_each_question_once(chat, tmp_path):
     def propose():
-        source = LlmSource(chat, Volume(2, 10), AnswerCache(tmp_path / "cache.jsonl"), 3, seed=0)
+        source = LlmSource(chat, AnswerCache(tmp_path / "cache.jsonl"), 2, 3, seed=0)
         return source.propose(GOLD, ["angry"] * 3)
 
     first = propose()
-    assert len((tmp_path / "cache.jsonl").read_text().splitlines()) == 3
-    chat.ask = None  # the second run must not need it
+    assert len((tmp_path / "cache.jsonl").read_text().splitlines()) == 6
+    chat.answers = lambda questions: iter(() if not questions else None)  # the second run must not need it
     assert propose() == first and all(first)

@@ -97,6 +97,7 @@ OF_SOURCES: dict[str, dict[str, Any]] = {
         "llm_dtype": Changed("bfloat16", "cached", _LOADED),
         "llm_key_variable": Changed("SOME_KEY", "asked", _ASKED),
         "llm_temperature": Changed(0.1, "asked", _ASKED),
+        "llm_candidates": Changed(2, "asked", _ASKED),
         "llm_max_tokens": Changed(9, "asked", _ASKED),
         "llm_timeout_s": Elsewhere(_HERE_TESTED),
         "llm_tries": Elsewhere(_HERE_TESTED),
