@@ -21,7 +21,7 @@ from epo.training.collate import ClipCollator
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
 from launch.folder.stage_folder import StageFolder, open_folder
-from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, StageRecipe
+from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, PartsKeys, StageRecipe
 from launch.precision_check import require_precision
 from launch.recipe import RecipeError, read_recipe
 from launch.tracking import open_run
@@ -32,7 +32,7 @@ Clips = list[tuple[Clip, Emotion]]
 
 
 @dataclass(kw_only=True)
-class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, StageRecipe):
+class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
     """Train a Whisper-family encoder, a CLIP or SigLIP tower and their fusion to recognise the user's emotion."""
 
     audio_encoder: str = field(metadata={"help": "Whisper: hub name, folder, or config .json to start from nothing"})

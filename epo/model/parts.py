@@ -31,12 +31,9 @@ from compressor.precision import cast_weights
 from epo.model.configuration import ExtractorConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.tokenizer import train_tokenizer
+from epo.part_names import PartError, find_part, not_found
 
 _RESIZED, _MISSING, _LEFT_OVER = "is of another size", "is missing", "has no place in it"
-
-
-class PartError(ValueError):
-    """A part of a model that is not there, not whole, or not what is asked for; the message says what to do."""
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -46,7 +43,7 @@ def load_llm(part: str, dtype: str) -> PreTrainedModel:
     """Return a causal language model; of a multimodal checkpoint the part that reads text.
 
     Args:
-        part: hub name, folder or config file.
+        part: hub name (`epo.part_names`), folder or config file.
         dtype: of its weights, whatever they were saved in.
 
     Raises:
@@ -185,11 +182,11 @@ def _config(part: str) -> Any:
 
 
 def _pretrained(auto: Any, part: str, **kwargs: Any) -> Any:
+    place = find_part(part)
     try:
-        return auto.from_pretrained(part, **kwargs)
+        return auto.from_pretrained(place.source, **place.settings, **kwargs)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PartError(f"{part}: neither a folder nor a reachable hub name holds this part ({reason})") from error
+        raise not_found(place, str(error).strip().splitlines()[0]) from error
 
 
 def _feature_extractor(audio: str, config: Any) -> Any:
