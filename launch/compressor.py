@@ -22,7 +22,7 @@ from epo.prompts.layout import Layout
 from epo.prompts.marks import add_placeholders
 from epo.training.schedule import schedule_of
 from launch.folder.stage_folder import StageFolder, open_folder
-from launch.keys.recipe_pieces import BatchKeys, DataKeys, PromptKeys, RepliesKeys, StageRecipe, WeightsKeys
+from launch.keys.recipe_pieces import BatchKeys, DataKeys, PartsKeys, PromptKeys, RepliesKeys, StageRecipe, WeightsKeys
 from launch.precision_check import require_precision
 from launch.recipe import read_recipe
 from launch.tracking import open_run
@@ -38,7 +38,7 @@ from launch.training import (
 
 
 @dataclass(kw_only=True)
-class CompressorRecipe(DataKeys, RepliesKeys, PromptKeys, WeightsKeys, BatchKeys, StageRecipe):
+class CompressorRecipe(DataKeys, RepliesKeys, PromptKeys, WeightsKeys, BatchKeys, PartsKeys, StageRecipe):
     """Train a Mamba compressor so that a frozen language model answers from its memory tokens alone."""
 
     llm: str = field(metadata={"help": "the language model that will read the memories: folder or hub name"})

@@ -19,7 +19,7 @@ from epo.training.schedule import schedule_of
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
 from launch.folder.stage_folder import StageFolder, open_folder
-from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, StageRecipe, WeightsKeys
+from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, PartsKeys, StageRecipe, WeightsKeys
 from launch.precision_check import require_precision
 from launch.recipe import read_recipe
 from launch.tracking import open_run
@@ -27,7 +27,7 @@ from launch.training import check_words, fit, named, open_corpus, open_pairs, pl
 
 
 @dataclass(kw_only=True)
-class EpoRecipe(DataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, StageRecipe):
+class EpoRecipe(DataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
     """Prefer the gold reply over the counter-emotional one: sigmoid DPO loss plus weighted NLL of the gold reply."""
 
     pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})

@@ -23,7 +23,16 @@ from epo.model.loading import load_adapter, load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
 from launch.folder.stage_folder import StageFolder, open_folder
-from launch.keys.recipe_pieces import ClipsKeys, DataKeys, OutputKeys, RepliesKeys, SeedKeys, StageRecipe, WeightsKeys
+from launch.keys.recipe_pieces import (
+    ClipsKeys,
+    DataKeys,
+    OutputKeys,
+    PartsKeys,
+    RepliesKeys,
+    SeedKeys,
+    StageRecipe,
+    WeightsKeys,
+)
 from launch.planning.pipeline_files import require_something_tested
 from launch.processes.process_group import join_ranks
 from launch.recipe import RecipeError, read_recipe
@@ -32,7 +41,7 @@ from launch.training import open_corpus, open_pairs
 
 
 @dataclass(kw_only=True)
-class EvaluateRecipe(DataKeys, RepliesKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, StageRecipe):
+class EvaluateRecipe(DataKeys, RepliesKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe):
     """Score what models reply to held-out dialogues, with the clip or memory changed too, or what lies in a file."""
 
     models: list[str] | None = field(

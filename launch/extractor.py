@@ -15,13 +15,14 @@ from epo.emotions import Emotion
 from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
+from epo.model.hearing import hearing_of
 from epo.model.parts import build_extractor
 from epo.model.saving import save_weights
 from epo.training.collate import ClipCollator
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
 from launch.folder.stage_folder import StageFolder, open_folder
-from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, StageRecipe
+from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, PartsKeys, StageRecipe
 from launch.precision_check import require_precision
 from launch.recipe import RecipeError, read_recipe
 from launch.tracking import open_run
@@ -32,11 +33,13 @@ Clips = list[tuple[Clip, Emotion]]
 
 
 @dataclass(kw_only=True)
-class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, StageRecipe):
-    """Train a Whisper-family encoder, a CLIP or SigLIP tower and their fusion to recognise the user's emotion."""
+class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
+    """Train an audio encoder, a vision tower and their fusion to recognise the user's emotion."""
 
-    audio_encoder: str = field(metadata={"help": "Whisper: hub name, folder, or config .json to start from nothing"})
-    vision_tower: str = field(metadata={"help": "CLIP or SigLIP: hub name, folder, or a config .json"})
+    audio_encoder: str = field(
+        metadata={"help": "Whisper, wav2vec 2.0, HuBERT or WavLM: hub name, folder or config .json"}
+    )
+    vision_tower: str = field(metadata={"help": "CLIP, SigLIP, SigLIP 2, DINOv2 or ViT: the same"})
     hidden_size: int = field(default=128, metadata={"help": "width of the fusion"})
     num_heads: int = field(default=4, metadata={"help": "attention heads of temporal and fusion layers"})
     patch_grid: int = field(default=2, metadata={"help": "cells a side that a frame's patches are averaged over"})
@@ -121,12 +124,13 @@ def _train(
 
 
 def _check_length(recipe: ExtractorRecipe, extractor: EmotionExtractor) -> None:
-    """Refuse more audio than the encoder has positions for, 50 a second.
+    """Refuse more audio than the encoder has positions for.
 
     Raises:
         RecipeError: `max_audio_seconds` is too long.
     """
-    longest = extractor.config.audio_config.max_source_positions / 50
+    config = extractor.config.audio_config
+    longest = hearing_of(config).longest_s(config)
     if recipe.max_audio_seconds > longest:
         raise RecipeError(
             f"max_audio_seconds is {recipe.max_audio_seconds}, but {recipe.audio_encoder} reads {longest:g}"

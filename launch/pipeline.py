@@ -45,7 +45,7 @@ class StageRecord:
 def run(argv: Sequence[str] | None = None) -> None:
     """Run a pipeline; exit with the code of the first stage that fails."""
     arguments = _parse(argv)
-    pipeline = read_pipeline(Path(arguments.config), arguments.run)
+    pipeline = read_pipeline(Path(arguments.config), arguments.run, arguments.parts_root)
     chosen = _choose(pipeline, arguments.first, arguments.only)
     start_s = time.monotonic()
     checks = check_pipeline(chosen)
@@ -217,6 +217,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--config", required=True, metavar="FILE", help="a recipe such as recipes/quickstart/pipeline.yaml"
     )
     parser.add_argument("--run", metavar="FOLDER", help="folder of the run, in place of what run.yaml says")
+    parser.add_argument(
+        "--parts_root",
+        metavar="FOLDER",
+        help="folder of models that stands in for the hub, in every stage that names some",
+    )
     parser.add_argument("--check", action="store_true", help="show what each stage would have, and start none")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="STAGE", help="leave out the stages before this one")

@@ -26,7 +26,7 @@ from epo.preferences.source import SOURCES, Source, SourceContext, get_source
 from epo.preferences.sources.opposite_random import OppositeRandomSource
 from epo.preferences.verdict import judge_pairs
 from launch.folder.stage_folder import open_folder
-from launch.keys.recipe_pieces import ClipRepliesKeys, DataKeys, OutputKeys, SeedKeys, StageRecipe
+from launch.keys.recipe_pieces import ClipRepliesKeys, DataKeys, OutputKeys, PartsKeys, SeedKeys, StageRecipe
 from launch.preference_console import metrics_of, print_report, reasons_of
 from launch.recipe import ChosenBy, RecipeError, read_recipe
 
@@ -34,7 +34,7 @@ _DEFAULT_SOURCE = "retrieve"
 
 
 @dataclass(kw_only=True)
-class PreferencesRecipe(DataKeys, ClipRepliesKeys, SeedKeys, OutputKeys, StageRecipe):
+class PreferencesRecipe(DataKeys, ClipRepliesKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe):
     """Build preference pairs: the gold reply against one that says the same in a counter emotion.
 
     Each source adds keys of its own.

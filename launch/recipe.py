@@ -12,6 +12,7 @@ from trl import TrlParser
 
 from compressor.fixed_settings import FIXED_IN_TRAINING, default_of, refuse_changed
 from launch.keys.chosen_keys import ChosenBy, chosen_types, refuse_others
+from launch.keys.parts_folder import receive_parts_root
 from launch.keys.recipe_file import RecipeError, check_key, read_mapping
 from launch.keys.recipe_help import format_help
 from launch.keys.recipe_values import check_seeds, check_values
@@ -83,6 +84,7 @@ def read_recipe(types: Sequence[Any], argv: Sequence[str] | None = None) -> tupl
     for recipe in recipes:
         check_values(recipe, said.where)
         receive_credentials(recipe)
+        receive_parts_root(recipe)
     return recipes
 
 

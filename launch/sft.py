@@ -35,6 +35,7 @@ from launch.keys.recipe_pieces import (
     ClipsKeys,
     DataKeys,
     LoraKeys,
+    PartsKeys,
     PromptKeys,
     StageRecipe,
     WeightsKeys,
@@ -57,7 +58,9 @@ from launch.training import (
 
 
 @dataclass(kw_only=True)
-class SftRecipe(DataKeys, ClipRepliesKeys, PromptKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, StageRecipe):
+class SftRecipe(
+    DataKeys, ClipRepliesKeys, PromptKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe
+):
     """Tune on gold replies: `input: text` a language model alone, `input: audio_visual` the whole model."""
 
     llm: str | None = field(default=None, metadata={"help": "hub name, folder, or config .json to start from nothing"})
@@ -78,10 +81,10 @@ class SftRecipe(DataKeys, ClipRepliesKeys, PromptKeys, LoraKeys, WeightsKeys, Ba
     history_weight: float = field(default=0.15, metadata={"help": "text input: weight of tokens before the reply"})
     curriculum: bool = field(default=True, metadata={"help": "text input: short histories first"})
     modality_dropout: float | None = field(
-        default=None, metadata={"help": "share of clips that lose audio or video; none: 0.12, and with `pairs` 0"}
+        default=None, metadata={"help": "share of clips losing audio or video; none: 0.12, with pairs 0"}
     )
     clip_dropout: float | None = field(
-        default=None, metadata={"help": "share of prompts without their clip; none: 0.08, and with `pairs` 0"}
+        default=None, metadata={"help": "share of prompts without clip; none: 0.08, with pairs 0"}
     )
     prompt_parts: list[str] = field(
         default_factory=lambda: list(LAYOUT), metadata={"help": "what a prompt consists of, in order"}

@@ -23,9 +23,11 @@ FLOORS = {
     "epo.emotions": 1,
     "epo.extras": 1,
     "epo.files": 1,
+    "epo.part_names": 1,
     "epo.ranks": 1,
     "epo.registry": 1,
     "epo.redaction": 1,
+    "epo.sentence_model": 1,
     "compressor": 0,
 }
 EXTRAS = ("mlflow", "deepspeed", "mamba_ssm", "causal_conv1d", "bert_score", "sacrebleu", "sentence_transformers")

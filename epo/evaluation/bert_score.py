@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from compressor.words import split_words
+from epo.part_names import find_part
 
 # Where neither tokenizer nor model says how much the model reads: relative positions have no end. Our choice.
 _LONGEST_TOKENS = 512
@@ -33,7 +34,11 @@ class BertEncoder:
         except ImportError:
             raise BertScoreError("bert_score_model: needs the package; pip install -e '.[metrics]'") from None
         try:
-            self._scorer = BERTScorer(model_type=model, num_layers=layer)
+            from bert_score.utils import model2layers
+
+            place = find_part(model)
+            known = model2layers.get(model.partition("@")[0]) if layer is None else layer
+            self._scorer = BERTScorer(model_type=place.source, num_layers=known)
         except (OSError, KeyError, AssertionError) as error:
             raise BertScoreError(f"bert_score_model {model!r}, bert_score_layer {layer}: {error!r}") from error
         # The package cuts texts at what the tokenizer says, which is a number of 30 digits where it says nothing.

@@ -19,6 +19,17 @@ def augment_audio(features: Tensor, strength: float) -> Tensor:
     return features.gather(1, source.unsqueeze(-1).expand_as(features)) + gains
 
 
+def augment_level(waveforms: Tensor, strength: float) -> Tensor:
+    """Vary the level of waveforms; their pitch stays, since a shift would change their length.
+
+    Args:
+        waveforms: float (B, 1, T).
+        strength: 0 changes nothing; 1 varies by up to 8 dB, which is 0.2 in the units of `augment_audio` (our choice).
+    """
+    decibels = (torch.rand(waveforms.size(0), 1, 1, device=waveforms.device) * 2 - 1) * 8 * strength
+    return waveforms * 10 ** (decibels / 20)
+
+
 def augment_video(frames: Tensor, strength: float) -> Tensor:
     """Vary brightness and colour, shift, and mirror the frames of a clip alike.
 

@@ -1,4 +1,4 @@
-"""Clips become features: decoding, log-mel, normalised frames, and their batches."""
+"""Clips become features: decoding, what the encoder hears, normalised frames, and their batches."""
 
 import json
 from collections.abc import Sequence
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoFeatureExtractor, CLIPImageProcessorPil, SiglipImageProcessorPil
+from transformers import AutoFeatureExtractor
 
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip
 from epo.data.face_crop import crop_to_face
 from epo.data.media import READER_VERSION, MediaLimits, decode_clip
+from epo.model.hearing import Hearing, hearing_by
+from epo.model.seeing import frame_size_of, processor_class
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class ClipFeatures:
     """What the encoders read of one clip; either half may be absent.
 
     Attributes:
-        audio: float32 (mels, T), Whisper's log-mel at 100 frames a second.
+        audio: float32 (channels, T), as the audio encoder reads it (`epo.model.hearing`): Whisper's log-mel at 100
+            steps a second, or the waveform.
         video: float32 (F, 3, H, W), normalised frames.
     """
 
@@ -33,11 +36,11 @@ class ClipFeatures:
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads clips for a Whisper-family encoder and a vision tower.
+    """Reads clips for an audio encoder and a vision tower.
 
     Attributes:
-        feature_extractor: Whisper's.
-        image_processor: CLIP's or SigLIP's.
+        feature_extractor: the audio encoder's.
+        image_processor: the vision tower's.
         max_audio_seconds: longest audio read of a clip.
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
@@ -67,22 +70,22 @@ class ClipReader:
         """Stack the features of clips, zero-padded, with the real lengths beside them.
 
         Returns:
-            `input_features` float32 (B, mels, T), `num_mel_frames` int64 (B,), `pixel_values` float32
-            (B, F, 3, H, W), `num_video_frames` int64 (B,); lengths are 0 where a half is absent.
+            `input_features` float32 (B, channels, T), `num_mel_frames` int64 (B,) with the real steps of T,
+            `pixel_values` float32 (B, F, 3, H, W), `num_video_frames` int64 (B,); lengths are 0 where a half is absent.
         """
-        num_mels = [0 if clip.audio is None else clip.audio.shape[1] for clip in clips]
+        num_steps = [0 if clip.audio is None else clip.audio.shape[1] for clip in clips]
         num_frames = [0 if clip.video is None else clip.video.shape[0] for clip in clips]
-        mels = self.feature_extractor.feature_size
-        audio = np.zeros((len(clips), mels, max(2, *num_mels, 2)), dtype=np.float32)
-        video = np.zeros((len(clips), max(1, *num_frames, 1), 3, *self._frame_size()), dtype=np.float32)
+        channels, shortest = self.feature_extractor.feature_size, self._hearing.min_steps
+        audio = np.zeros((len(clips), channels, max([shortest, *num_steps])), dtype=np.float32)
+        video = np.zeros((len(clips), max([1, *num_frames]), 3, *frame_size_of(self.image_processor)), dtype=np.float32)
         for row, clip in enumerate(clips):
             if clip.audio is not None:
-                audio[row, :, : num_mels[row]] = clip.audio
+                audio[row, :, : num_steps[row]] = clip.audio
             if clip.video is not None:
                 video[row, : num_frames[row]] = clip.video
         return {
             "input_features": torch.from_numpy(audio),
-            "num_mel_frames": torch.tensor(num_mels),
+            "num_mel_frames": torch.tensor(num_steps),
             "pixel_values": torch.from_numpy(video),
             "num_video_frames": torch.tensor(num_frames),
         }
@@ -99,9 +102,7 @@ class ClipReader:
     def load(cls, folder: Path) -> "ClipReader":
         """Read what `save` wrote."""
         config = json.loads((folder / "image_processor" / "preprocessor_config.json").read_text(encoding="utf-8"))
-        # The Pillow processors, because torchvision is no requirement of the project.
-        is_clip = config["image_processor_type"].startswith("CLIP")
-        image_processor = CLIPImageProcessorPil if is_clip else SiglipImageProcessorPil
+        image_processor = processor_class(config["image_processor_type"])
         return cls(
             AutoFeatureExtractor.from_pretrained(folder / "feature_extractor"),
             image_processor.from_pretrained(folder / "image_processor"),
@@ -112,16 +113,16 @@ class ClipReader:
         media = decode_clip(clip, self._limits())
         arrays: dict[str, np.ndarray] = {}
         if media.waveform is not None:
-            rate = self.feature_extractor.sampling_rate
-            output = self.feature_extractor(
-                media.waveform, sampling_rate=rate, padding="do_not_pad", return_tensors="np"
-            )
-            arrays["audio"] = np.ascontiguousarray(output["input_features"][0], dtype=np.float32)
+            arrays["audio"] = self._hearing.features(self.feature_extractor, media.waveform)
         if media.frames is not None:
             frames = crop_to_face(media.frames, self.face_detector) if self.face_detector else media.frames
             output = self.image_processor(list(frames), return_tensors="np")
             arrays["video"] = np.ascontiguousarray(output["pixel_values"], dtype=np.float32)
         return arrays
+
+    @cached_property
+    def _hearing(self) -> Hearing:
+        return hearing_by(self.feature_extractor)
 
     def _limits(self) -> MediaLimits:
         return MediaLimits(
@@ -135,9 +136,5 @@ class ClipReader:
     def _settings(self) -> str:
         """Names all that features depend on; written out once, because processors copy themselves to do so."""
         processors = (self.feature_extractor.to_json_string(), self.image_processor.to_json_string())
+        # The processors name their kind themselves.
         return "|".join([f"reader {READER_VERSION}", str(self._limits()), self.face_detector, *processors])
-
-    def _frame_size(self) -> tuple[int, int]:
-        crop = getattr(self.image_processor, "crop_size", None)
-        size = self.image_processor.size if crop is None else crop
-        return int(size["height"]), int(size["width"])

@@ -6,6 +6,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from compressor.configuration import MambaCompressorConfig, forget_dtype
 from epo.emotions import EMOTIONS
+from epo.model.hearing import hearing_of
 
 
 def _as_config(value: Any, default_type: str) -> PreTrainedConfig:
@@ -20,8 +21,8 @@ class ExtractorConfig(PreTrainedConfig):
     """Sizes of the `EmotionExtractor`.
 
     Attributes:
-        audio_config: a Whisper configuration; only its encoder is built.
-        vision_config: configuration of a CLIP or SigLIP vision tower.
+        audio_config: configuration of an audio encoder (`epo.model.hearing`); of Whisper only the encoder is built.
+        vision_config: configuration of a vision tower (`epo.model.seeing`).
         hidden_size: width of the fusion.
         num_heads: attention heads of the temporal and fusion layers.
         num_temporal_layers: layers over the frames.
@@ -56,10 +57,9 @@ class ExtractorConfig(PreTrainedConfig):
         kwargs.setdefault("label2id", {name: index for index, name in enumerate(EMOTIONS)})
         super().__post_init__(**kwargs)
 
-    def num_audio_tokens(self, num_mel_frames: int) -> int:
-        """Return the tokens of a clip with this many mel frames (100 a second); 0 for no audio."""
-        encoder_frames = (num_mel_frames + 1) // 2  # the second convolution has stride 2
-        return -(-encoder_frames // self.audio_stack)
+    def num_audio_tokens(self, num_steps: int) -> int:
+        """Return the tokens of a clip with this many steps, such as mel frames (100 a second); 0 for no audio."""
+        return -(-hearing_of(self.audio_config).num_states(num_steps) // self.audio_stack)
 
 
 class EpoConfig(PreTrainedConfig):

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import ModelOutput
 
 from epo.emotions import EMOTIONS
-from epo.model.augmentation import augment_audio, augment_video
+from epo.model.augmentation import augment_video
 from epo.model.configuration import ExtractorConfig
+from epo.model.hearing import hearing_of
+from epo.model.masks import at_least_one, length_mask
+from epo.model.seeing import seeing_of
 
 
 @dataclass
@@ -36,36 +38,8 @@ class ExtractorOutput(ModelOutput):
     video_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
 
 
-def encode_audio(encoder: WhisperEncoder, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a Whisper encoder on the length the clips really have.
-
-    Whisper's own forward insists on 30 s and never masks. Here the position table is cut to the batch, and padding
-    is zeroed before each convolution and masked in attention, so a clip's states do not depend on its neighbours.
-
-    Args:
-        encoder: any `WhisperEncoder`.
-        features: float (B, mels, T), log-mel at 100 frames a second, right-padded.
-        num_frames: int64 (B,), real mel frames; 0 where there is no audio.
-
-    Returns:
-        States (B, ceil(T / 2), D) and a bool mask of the same first two sizes.
-    """
-    real = _mask(num_frames, features.size(-1)).unsqueeze(1)
-    hidden = functional.gelu(encoder.conv1(features * real)) * real
-    hidden = functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
-    mask = _mask((num_frames + 1) // 2, hidden.size(1))
-    hidden = hidden + encoder.embed_positions(torch.arange(hidden.size(1), device=hidden.device))
-    hidden = functional.dropout(hidden, p=encoder.dropout, training=encoder.training)
-    bias = torch.zeros(mask.shape, dtype=hidden.dtype, device=hidden.device)
-    bias = bias.masked_fill(~_at_least_one(mask), torch.finfo(hidden.dtype).min)[:, None, None, :]
-    bias = bias.expand(-1, -1, hidden.size(1), -1)
-    for layer in encoder.layers:
-        hidden = layer(hidden, bias)
-    return encoder.layer_norm(hidden) * mask.unsqueeze(-1), mask
-
-
 class EmotionExtractor(PreTrainedModel):
-    """Whisper encoder, vision tower with a temporal transformer, and a fusion transformer over both.
+    """Audio encoder, vision tower with a temporal transformer, and a fusion transformer over both.
 
     Source: arXiv 2412.17572 names the part; encoders after arXiv 2412.17292; the fusion is our choice.
     """
@@ -76,10 +50,10 @@ class EmotionExtractor(PreTrainedModel):
     def __init__(self, config: ExtractorConfig) -> None:
         super().__init__(config)
         width = config.hidden_size
-        self.audio_encoder = WhisperEncoder(config.audio_config)
-        self.audio_encoder.embed_positions.requires_grad_(False)  # fixed sinusoids in Whisper
-        self.vision_tower = AutoModel.from_config(config.vision_config)
-        self.audio_input = nn.Linear(config.audio_config.d_model * config.audio_stack, width)
+        self._hearing, self._seeing = hearing_of(config.audio_config), seeing_of(config.vision_config)
+        self.audio_encoder = self._hearing.build(config.audio_config)
+        self.vision_tower = self._seeing.build(config.vision_config)
+        self.audio_input = nn.Linear(self._hearing.width(config.audio_config) * config.audio_stack, width)
         self.video_input = nn.Linear(config.vision_config.hidden_size * config.patch_grid**2, width)
         self.frame_positions = nn.Embedding(config.max_frames, width)
         self.modality = nn.Embedding(2, width)
@@ -110,14 +84,15 @@ class EmotionExtractor(PreTrainedModel):
         """Read a batch of clips; a missing modality has length 0 and goes through the same graph, masked.
 
         Args:
-            input_features: float (B, mels, T).
-            num_mel_frames: int64 (B,), real mel frames.
+            input_features: float (B, channels, T), what the audio encoder reads (`epo.model.hearing`): log-mel, or
+                the waveform itself.
+            num_mel_frames: int64 (B,), real steps of the T: mel frames, or samples.
             pixel_values: float (B, F, 3, H, W), normalised.
             num_video_frames: int64 (B,), real frames.
             kwargs: ignored, so that a trainer may pass a whole batch.
         """
         if self.training and self.config.augmentation > 0:
-            input_features = augment_audio(input_features, self.config.augmentation)
+            input_features = self._hearing.augment(input_features, self.config.augmentation)
             pixel_values = augment_video(pixel_values, self.config.augmentation)
         # Collators and augmentation make float32; the encoders may hold bfloat16.
         input_features, pixel_values = input_features.to(self.dtype), pixel_values.to(self.dtype)
@@ -136,7 +111,7 @@ class EmotionExtractor(PreTrainedModel):
 
     def _audio_tokens(self, features: Tensor, num_mel_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Stack `audio_stack` encoder states into one token: (B, Ta, H) and its mask."""
-        hidden, mask = encode_audio(self.audio_encoder, features, num_mel_frames)
+        hidden, mask = self._hearing.encode(self.audio_encoder, features, num_mel_frames)
         stack = self.config.audio_stack
         extra = -hidden.size(1) % stack
         hidden, mask = functional.pad(hidden, (0, 0, 0, extra)), functional.pad(mask, (0, extra))
@@ -149,14 +124,12 @@ class EmotionExtractor(PreTrainedModel):
         The grid keeps where in the face something is, which the mean of all patches would lose (our choice).
         """
         batch, length = frames.shape[:2]
-        states = self.vision_tower(pixel_values=frames.flatten(0, 1)).last_hidden_state
-        side = self.config.vision_config.image_size // self.config.vision_config.patch_size
-        patches = states[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))  # CLIP puts a class token first
+        patches = self._seeing.patches(self.vision_tower, frames.flatten(0, 1))
         cells = functional.adaptive_avg_pool2d(patches, self.config.patch_grid).flatten(1)
-        mask = _mask(num_frames, length)
+        mask = length_mask(num_frames, length)
         positions = self.frame_positions(torch.arange(length, device=frames.device))
         tokens = self.video_input(cells).view(batch, length, -1) + positions
-        return self.temporal(tokens, src_key_padding_mask=~_at_least_one(mask)), mask
+        return self.temporal(tokens, src_key_padding_mask=~at_least_one(mask)), mask
 
     def _fuse(self, audio: Tensor, audio_mask: Tensor, video: Tensor, video_mask: Tensor) -> Tensor:
         """Attend over summary, audio and video: (B, 1 + Ta + F, H)."""
@@ -206,17 +179,6 @@ def _transformer(config: ExtractorConfig, num_layers: int) -> nn.TransformerEnco
         norm_first=True,
     )
     return nn.TransformerEncoder(layer, num_layers, nn.LayerNorm(config.hidden_size), enable_nested_tensor=False)
-
-
-def _mask(lengths: Tensor, size: int) -> Tensor:
-    """Bool (B, size), True below each row's length."""
-    return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
-
-
-def _at_least_one(mask: Tensor) -> Tensor:
-    """Let an empty row attend to its first position: softmax over nothing is NaN. Its output is never used."""
-    empty = ~mask.any(dim=1, keepdim=True)
-    return mask | (empty & (torch.arange(mask.size(1), device=mask.device) == 0))
 
 
 def _masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, Turn
 from epo.emotions import Emotion
 from epo.model.clip_reader import ClipFeatures
+from epo.part_names import find_part
 from epo.registry import Registry, modules_of
 
 
@@ -144,7 +145,7 @@ def load_of_family(folder: str, dtype: str = "float32", bf16: bool = False) -> t
     """Load a whole model and its processor from a folder, of whatever family it is.
 
     Args:
-        folder: of the model.
+        folder: of the model, or its name where a folder of parts stands in for the hub (`epo.part_names`).
         dtype: of all its weights, whatever they were saved in.
         bf16: whether it will be computed with in bfloat16 whatever its weights are.
 
@@ -152,6 +153,9 @@ def load_of_family(folder: str, dtype: str = "float32", bf16: bool = False) -> t
         FamilyError: it holds a model of no family.
         PartError: it holds no model, or not all of it.
     """
+    place = find_part(folder)
+    if place.is_local:
+        folder = place.source
     try:
         kind = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError):

@@ -16,8 +16,9 @@ from epo.model.clip_reader import ClipReader
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
-from epo.model.parts import PartError, embedding_fingerprint, load_llm, load_tokenizer, load_weights
+from epo.model.parts import embedding_fingerprint, load_llm, load_tokenizer, load_weights
 from epo.model.processing import EpoProcessor
+from epo.part_names import PartError, find_part
 from epo.prompts.layout import LAYOUT, LayoutError
 from epo.prompts.marks import add_placeholders
 
@@ -94,7 +95,7 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
     """Load a whole model and its processor from a folder written by launch/sft.py.
 
     Args:
-        folder: of the model.
+        folder: of the model, or its name on the hub.
         dtype: of all its weights, whatever they were saved in.
         bf16: whether it will be computed with in bfloat16 whatever its weights are.
 
@@ -103,8 +104,9 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
             in bfloat16.
         LanguageModelError: its language model scores embeddings otherwise than words, or not at all.
     """
+    place = find_part(folder)
     try:
-        kind = EpoConfig.get_config_dict(folder)[0].get("model_type")
+        kind = EpoConfig.get_config_dict(place.source, **place.settings)[0].get("model_type")
         if kind is None:
             raise PartError(f"{folder}: no model of this project (no config.json names one); run launch/sft.py first")
         if kind != EpoConfig.model_type:
@@ -112,8 +114,8 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
                 f"{folder}: holds a model of type {kind!r}, want one of type {EpoConfig.model_type!r}, as "
                 "launch/sft.py writes it; other families are trained by launch/epo.py alone"
             )
-        config = EpoConfig.from_pretrained(folder)
-        processor = EpoProcessor.from_pretrained(folder)
+        config = EpoConfig.from_pretrained(place.source, **place.settings)
+        processor = EpoProcessor.from_pretrained(place.source, **place.settings)
     except OSError as error:
         raise PartError(f"{folder}: no model of this project ({error}); run launch/sft.py first") from error
     except LayoutError as error:

@@ -17,11 +17,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoTokenizer,
-    CLIPImageProcessorPil,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    SiglipImageProcessorPil,
-    WhisperFeatureExtractor,
 )
 
 from compressor.configuration import MambaCompressorConfig, forget_dtype
@@ -30,13 +27,12 @@ from compressor.modeling import MambaCompressor
 from compressor.precision import cast_weights
 from epo.model.configuration import ExtractorConfig
 from epo.model.extractor import EmotionExtractor
+from epo.model.hearing import hearing_of
+from epo.model.seeing import seeing_of, tower_config
 from epo.model.tokenizer import train_tokenizer
+from epo.part_names import PartError, find_part, not_found
 
 _RESIZED, _MISSING, _LEFT_OVER = "is of another size", "is missing", "has no place in it"
-
-
-class PartError(ValueError):
-    """A part of a model that is not there, not whole, or not what is asked for; the message says what to do."""
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -46,7 +42,7 @@ def load_llm(part: str, dtype: str) -> PreTrainedModel:
     """Return a causal language model; of a multimodal checkpoint the part that reads text.
 
     Args:
-        part: hub name, folder or config file.
+        part: hub name (`epo.part_names`), folder or config file.
         dtype: of its weights, whatever they were saved in.
 
     Raises:
@@ -72,25 +68,36 @@ def load_tokenizer(part: str, texts: Iterable[str]) -> PreTrainedTokenizerBase:
 
 
 def build_extractor(audio: str, vision: str, sizes: dict[str, Any]) -> tuple[EmotionExtractor, Any, Any]:
-    """Join a Whisper-family encoder and a CLIP or SigLIP tower into an untrained-above extractor.
+    """Join an audio encoder and a vision tower into an untrained-above extractor.
 
     Args:
-        audio: a Whisper model or config file.
-        vision: a CLIP or SigLIP model or config file.
+        audio: a model that `epo.model.hearing` knows, or its config file.
+        vision: a model that `epo.model.seeing` knows, or its config file.
         sizes: further fields of `ExtractorConfig`.
 
     Returns:
         The extractor, its feature extractor and its image processor.
+
+    Raises:
+        PartError: a part is not there, not whole, or of a family that is not supported.
     """
-    audio_config, vision_config = _config(audio), _config(vision)
-    vision_config = getattr(vision_config, "vision_config", vision_config)
+    audio_config, vision_config = _config(audio), tower_config(_config(vision))
+    hearing, seeing = _kind(hearing_of, audio_config, audio), _kind(seeing_of, vision_config, vision)
+    feature_extractor = (
+        hearing.make_processor(audio_config) if is_config_file(audio) else _pretrained(AutoFeatureExtractor, audio)
+    )
+    image_processor = (
+        seeing.make_processor(vision_config)
+        if is_config_file(vision)
+        else seeing.load_processor(lambda kind: _pretrained(kind, vision), vision_config)
+    )
     extractor = EmotionExtractor(ExtractorConfig(audio_config=audio_config, vision_config=vision_config, **sizes))
     if not is_config_file(audio):
-        _copy_weights(load_weights(AutoModel, audio).get_encoder(), extractor.audio_encoder, audio)
+        _copy_weights(hearing.inside(load_weights(AutoModel, audio)), extractor.audio_encoder, audio)
     if not is_config_file(vision):
-        tower = load_weights(AutoModel, vision)
+        tower = load_weights(AutoModel, vision, **dict(seeing.settings))
         _copy_weights(getattr(tower, "vision_model", tower), extractor.vision_tower, vision)
-    return extractor, _feature_extractor(audio, audio_config), _image_processor(vision, vision_config)
+    return extractor, feature_extractor, image_processor
 
 
 def build_compressor(
@@ -125,7 +132,7 @@ def embedding_fingerprint(llm: PreTrainedModel) -> str:
     return hashlib.sha256(rows.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
-def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = False) -> Any:
+def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = False, **settings: Any) -> Any:
     """Return a model with all of its weights, read from safetensors.
 
     Args:
@@ -134,11 +141,12 @@ def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = F
         dtype: of the weights, whatever they were saved in; float32 for parts that train.
         is_ours: whether a stage of this project wrote it, so that nothing may be left over; files of others hold heads
             and decoders that are not used here.
+        settings: further arguments of the class.
 
     Raises:
         PartError: the part cannot be found or is damaged, or has weights missing, resized, or as pickles only.
     """
-    settings = {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True}
+    settings |= {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True}
     settings["ignore_mismatched_sizes"] = True  # told below, in one line
     try:
         model, found = _pretrained(auto, part, **settings)
@@ -185,23 +193,15 @@ def _config(part: str) -> Any:
 
 
 def _pretrained(auto: Any, part: str, **kwargs: Any) -> Any:
+    place = find_part(part)
     try:
-        return auto.from_pretrained(part, **kwargs)
+        return auto.from_pretrained(place.source, **place.settings, **kwargs)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PartError(f"{part}: neither a folder nor a reachable hub name holds this part ({reason})") from error
+        raise not_found(place, str(error).strip().splitlines()[0]) from error
 
 
-def _feature_extractor(audio: str, config: Any) -> Any:
-    if is_config_file(audio):
-        return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
-    return _pretrained(AutoFeatureExtractor, audio)
-
-
-def _image_processor(vision: str, config: Any) -> Any:
-    # The Pillow processors, because torchvision is no requirement of the project.
-    processor = CLIPImageProcessorPil if config.model_type.startswith("clip") else SiglipImageProcessorPil
-    if not is_config_file(vision):
-        return _pretrained(processor, vision)
-    size = {"height": config.image_size, "width": config.image_size}
-    return processor(size=size, crop_size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+def _kind(find: Any, config: Any, part: str) -> Any:
+    try:
+        return find(config)
+    except PartError as error:
+        raise PartError(f"{part}: {error}") from None

@@ -15,6 +15,7 @@ from epo.data.dialogue import DataError, Turn
 from epo.emotions import Emotion
 from epo.model.clip_reader import ClipFeatures, ClipReader
 from epo.model.configuration import EpoConfig
+from epo.model.hearing import hearing_by
 from epo.prompts.emotion_label import reply_text, split_reply
 from epo.prompts.layout import LAYOUT, Layout
 from epo.prompts.marks import refuse_marks
@@ -42,8 +43,8 @@ class EpoProcessor(ProcessorMixin):
     """Joins the language model's tokenizer, the compressor's, and the encoders' feature extractors.
 
     Args:
-        feature_extractor: Whisper's.
-        image_processor: CLIP's or SigLIP's.
+        feature_extractor: the audio encoder's.
+        image_processor: the vision tower's.
         tokenizer: the language model's, knowing the placeholders.
         history_tokenizer: the compressor's own.
         history_vocab_size: `MambaCompressor.vocab_size`, where memory slots begin.
@@ -192,8 +193,11 @@ class EpoProcessor(ProcessorMixin):
 
     def _clip_tokens(self, clip: ClipFeatures) -> tuple[int | None, int | None]:
         """Return how many vectors come for a clip's sound and picture, None for a missing half."""
-        num_audio = None if clip.audio is None else -(-((clip.audio.shape[1] + 1) // 2) // self.audio_stack)
-        return num_audio, None if clip.video is None else clip.video.shape[0]
+        num_video = None if clip.video is None else clip.video.shape[0]
+        if clip.audio is None:
+            return None, num_video
+        num_states = hearing_by(self.feature_extractor).num_states(clip.audio.shape[1])
+        return -(-num_states // self.audio_stack), num_video
 
 
 AutoProcessor.register(EpoConfig, EpoProcessor)

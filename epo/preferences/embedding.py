@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from epo.extras import missing_extra
+from epo.sentence_model import load_sentence_model
 
 
 class EmbeddingIndex:
@@ -17,16 +17,13 @@ class EmbeddingIndex:
         Args:
             queries: what is looked for.
             documents: where it is looked for.
-            model: a name on the hub or a folder, read by sentence-transformers; code of the model's own is refused.
+            model: a name on the hub or a folder, of `epo.sentence_model`.
 
         Raises:
             MissingExtraError: sentence-transformers is not installed.
+            PartError: there is no such model.
         """
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            raise missing_extra(f"embedding_model {model!r}", "sentence_transformers") from None
-        encoder = SentenceTransformer(model, trust_remote_code=False)
+        encoder = load_sentence_model(model, "embedding_model")
         self._queries_NH, self._documents_NH = (
             encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=True)
             for texts in (queries, documents)

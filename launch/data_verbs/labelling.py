@@ -15,6 +15,7 @@ from epo.data.dialogue import SPLITS, DataError, Dialogue, Turn, read_dialogues,
 from epo.data.label_sets import WORDS
 from epo.data.labels import LabelMap, read_label_file
 from epo.files import write_whole
+from launch.keys.parts_folder import receive_parts_root
 from launch.recipe import RecipeError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def run(argv: Sequence[str]) -> None:
     from epo.evaluation.labelling import LabelCounts, label_dialogues
 
     given = _parse(argv)
+    receive_parts_root(given)
     file = dialogues_file(given.file)
     if given.out.resolve() == file.parent.resolve():
         raise RecipeError(f"--out {given.out}: is the folder of {file}, which is never written over; name another")
@@ -83,6 +85,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder to write dialogues.jsonl, media/, labels.json to"
     )
+    parser.add_argument("--parts_root", help="folder of models that stands in for the hub")
     parser.add_argument("--labels", help="map of the text classifier's labels: a name or a file, as for import")
     parser.add_argument("--min_confidence", type=float, default=0.5, help="least probability of a label")
     parser.add_argument(
@@ -120,13 +123,13 @@ def _corpus_labeller(given: argparse.Namespace, file: Path) -> tuple["Labeller",
 
 def _words_labeller(model: str, labels: str | None) -> "Labeller":
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     from epo.evaluation.labellers import WordsModel
-    from epo.model.parts import load_weights
+    from epo.model.parts import load_tokenizer, load_weights
 
     loaded = load_weights(AutoModelForSequenceClassification, model)
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = load_tokenizer(model, ())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return WordsModel(loaded.to(device), tokenizer, _label_map(labels).read, model)
 

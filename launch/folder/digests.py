@@ -3,15 +3,18 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from epo.part_names import find_part
 from launch.processes.credentials import redact
 
 _CACHE = ".digests.json"
 _ABSENT = "absent"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 # What a part is read from. Checkpoints, records of the run and pages about it lie beside it and are not part of it.
 _PART_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".gguf", ".onnx", ".xml", ".vocab")
 RECORDS = (
@@ -37,18 +40,37 @@ def clips_digest(dialogues: Path) -> str:
     return _joined(names, KeptDigests(folder).of([folder / name for name in names]))
 
 
-def part_digest(part: str) -> str:
-    """Return what a part is: a digest of the file or folder it names, else the hub name with its cached revision.
+def part_record(part: str, root: str | None = None) -> dict[str, str]:
+    """Return what a part is, as `content`, beside where it was found.
 
-    The detector or classifier that a library brings has a name that is neither; it stands for itself.
+    Args:
+        part: as a recipe names it.
+        root: folder of parts (`epo.part_names`).
+
+    Returns:
+        `content`: a digest of the file or folder that is read, else the hub name with its revision. The detector or
+        classifier that a library brings has a name that is neither; it stands for itself. Of a hub name also the
+        `folder` that stood in for it, or the `revision`: the commit, where it is known.
+
+    Raises:
+        PartError: the folder of parts is none, or a folder is given a revision.
     """
-    path = Path(part)
+    place = find_part(part, root)
+    if place.is_local:
+        found = {} if place.source == part or place.file is not None else {"folder": place.source}
+        if Path(place.source).exists():
+            return found | {"content": _local_digest(Path(place.source, place.file or ""))}
+    revision = _hub_revision(place.source, place.revision or "main")
+    file = "" if place.file is None else f"/{place.file}"
+    content = redact(f"{place.source}{file}@{revision}")
+    return {"content": content} | ({} if revision == "" else {"revision": revision})
+
+
+def _local_digest(path: Path) -> str:
     if path.is_file():
         return file_digest(path)
-    if path.is_dir():
-        files = sorted(_part_files(path))
-        return _joined([str(file.relative_to(path)) for file in files], KeptDigests(path).of(files))
-    return redact(f"{part}@{_hub_revision(part)}")
+    files = sorted(_part_files(path))
+    return _joined([str(file.relative_to(path)) for file in files], KeptDigests(path).of(files))
 
 
 def corpus_digest(root: Path, without: Path) -> str:
@@ -152,11 +174,13 @@ def _part_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _hub_revision(name: str) -> str:
-    """Return the commit that this machine's hub cache holds as the main branch of a model; "" where it has none."""
+def _hub_revision(name: str, revision: str) -> str:
+    """Return the commit of a branch or tag as this machine's hub cache holds it; "" where it holds none."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
+    if _COMMIT.fullmatch(revision):
+        return revision
     try:
-        return Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "refs", "main").read_text().strip()
+        return Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "refs", revision).read_text().strip()
     except (OSError, ValueError):
         return ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.folder.digests import clips_digest, corpus_digest, file_digest, part_digest
+from launch.folder.digests import clips_digest, corpus_digest, file_digest, part_record
 from launch.keys.roles import Role, role_of
 from launch.processes.credentials import redact_mapping
 
@@ -19,7 +19,8 @@ class Identity:
         settings: keys that matter, as text.
         layout: keys that spread a batch over ranks and memory, as text.
         defaults: what these keys are when nobody sets them, so that a key the project got since changes nothing.
-        inputs: by key what it names (`path`), what that holds (`content`) and, where they matter, its `clips`.
+        inputs: by key what it names (`path`), what that holds (`content`) and, where they matter, its `clips`; of a
+            part named as on the hub its commit (`revision`), or the `folder` that stood in for it.
     """
 
     settings: dict[str, str]
@@ -90,7 +91,7 @@ def _input(role: str, value: Any, values: Mapping[str, Any], shown: str, with_cl
 
 def _digests(role: str, value: str, values: Mapping[str, Any], with_clips: bool) -> dict[str, str]:
     if role == "part":
-        return {"content": part_digest(value)}
+        return part_record(value, values.get("parts_root"))
     if role == "corpus":
         return {"content": corpus_digest(Path(value), without=Path(str(values["output_dir"])))}
     content = {"content": file_digest(Path(value))}

@@ -77,6 +77,15 @@ class WeightsKeys:
 
 
 @dataclass(kw_only=True)
+class PartsKeys:
+    """How it runs."""
+
+    parts_root: str | None = field(
+        default=None, metadata={"help": "folder of models, FOLDER/name, that stands in for the hub"}
+    )
+
+
+@dataclass(kw_only=True)
 class BatchKeys:
     """How it runs."""
 
@@ -103,6 +112,7 @@ __all__ = [
     "DataKeys",
     "LoraKeys",
     "OutputKeys",
+    "PartsKeys",
     "PromptKeys",
     "RepliesKeys",
     "ClipRepliesKeys",

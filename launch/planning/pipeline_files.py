@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split, read_dialogues
 from epo.data.replies import Reply
+from epo.part_names import find_part
 from epo.preferences.gold import gold_of_splits
 from epo.preferences.pair import pairs_of_split, pairs_to_learn, read_pairs
 from launch.recipe import RecipeError
@@ -114,15 +115,27 @@ class StageFiles:
             pairs_to_learn(pairs, path, data)
         return {split: [pair.reply for pair in pairs_of_split(pairs, split)] for split in SPLITS}
 
-    def require_part(self, part: str) -> None:
+    def require_part(self, part: str, root: str | None = None) -> None:
         """Refuse a part that is neither there nor made by a stage before; names on the hub are left alone.
+
+        Args:
+            part: as the recipe names it.
+            root: folder of parts (`epo.part_names`).
 
         Raises:
             RecipeError: there is no such file or folder, or no model in it.
+            PartError: the folder of parts is none, or a folder is given a revision.
         """
         if self.writer(part) is not None:
             return
-        if part.endswith(".json"):
+        place = find_part(part, root)
+        if place.file is not None:
+            if place.is_local and not Path(place.source, place.file).is_file():
+                raise RecipeError(f"{part}: no such file; want a folder or a hub name before {place.file}")
+        elif place.looked_at and place.is_local:
+            if not Path(place.source, "config.json").is_file():
+                raise RecipeError(f"{part}: {place.source} holds no model (no config.json); get it anew")
+        elif part.endswith(".json"):
             if not Path(part).is_file():
                 raise RecipeError(f"{part}: no such file; those that come with the project lie in recipes/*/parts")
         elif Path(part).is_dir():

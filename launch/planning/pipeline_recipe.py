@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from launch.folder.stage_state import reads_recipe
+from launch.folder.stage_state import reads_recipe, recipe_types
 from launch.keys.recipe_file import RecipeError, check_key, read_mapping
+from launch.keys.recipe_pieces import PartsKeys
 from launch.keys.run_names import Names, names_beside, says_run
 from launch.keys.shipped import find_shipped
 
@@ -58,7 +59,7 @@ _KEYS = ("run", "name", "output_dir", "experiment", "accelerate_config", "stages
 """`run` says the three after it, unless they are said; `accelerate_config` is that of each stage that says none."""
 
 
-def read_pipeline(path: Path, run: str | None = None) -> Pipeline:
+def read_pipeline(path: Path, run: str | None = None, parts_root: str | None = None) -> Pipeline:
     """Read a pipeline recipe and check that every file it names is there.
 
     A stage's recipe is NAME.yaml beside the pipeline's, unless it names another. Where that recipe says `${run}` and
@@ -67,6 +68,7 @@ def read_pipeline(path: Path, run: str | None = None) -> Pipeline:
     Args:
         path: of the recipe.
         run: folder of the run, in place of what the recipe or `run.yaml` beside it says.
+        parts_root: folder of parts (`epo.part_names`) for every stage that has this key, whatever its recipe says.
 
     Raises:
         RecipeError: a key is unknown or missing, a value has the wrong type, or a file does not exist.
@@ -89,6 +91,8 @@ def read_pipeline(path: Path, run: str | None = None) -> Pipeline:
     stages = tuple(_read_stage(row, path, number, recipe.get("accelerate_config"), names) for number, row in rows)
     twice = sorted({stage.name for stage in stages if [other.name for other in stages].count(stage.name) > 1})
     _require(not twice, path, f"two stages are named {twice[0] if twice else ''!r}; give each its own name")
+    if parts_root is not None:
+        stages = tuple(_with_parts_root(stage, parts_root) for stage in stages)
     return Pipeline(recipe["name"], recipe["output_dir"], recipe["experiment"], stages)
 
 
@@ -123,6 +127,14 @@ def _run_flags(stage: Stage, names: Names) -> tuple[str, ...]:
         return ()
     own = names_beside(Path(stage.config), recipe.get("run"), stage.config).run
     return () if own == names.run else ("--run", names.run)
+
+
+def _with_parts_root(stage: Stage, parts_root: str) -> Stage:
+    """Return a stage that is told the folder of parts, if it is one that names parts; what it says of it gives way."""
+    types = recipe_types(stage.script) if reads_recipe(stage.script, stage.verb) else None
+    if not any(isinstance(type_, type) and issubclass(type_, PartsKeys) for type_ in types or ()):
+        return stage
+    return dataclasses.replace(stage, args=(*stage.args, "--parts_root", parts_root))
 
 
 def _check_keys(row: Mapping[Any, Any], where: str) -> None:

@@ -96,7 +96,7 @@ def check_stage(check: StageCheck, script: str, recipe: Any, num_ranks: int | No
     for key in _part_keys(script, recipe):
         parts = getattr(recipe, key)
         for part in parts if isinstance(parts, list) else [] if parts is None else [parts]:
-            check.attempt(files.require_part, part, key=key)
+            check.attempt(files.require_part, part, getattr(recipe, "parts_root", None), key=key)
     num_errors = len(check.errors)
     _COUNTS[script](check, recipe, files)
     if check.is_provisional:  # what lies there may be replaced before the stage starts: no reason to stop

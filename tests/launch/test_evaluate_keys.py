@@ -16,7 +16,11 @@ import yaml
 from launch import evaluate
 from launch.recipe import RecipeError
 
-ELSEWHERE = {"fresh", "run"}  # as of every stage: test_stage_folder.py, test_run_names.py
+ELSEWHERE = {
+    "fresh",
+    "run",
+    "parts_root",
+}  # as of every stage: test_stage_folder.py, test_run_names.py, test_parts_root.py
 CHANGES = {
     "data": ("@other", "gold"),
     "models": (["@model2"], "systems"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.folder.digests import KeptDigests, clips_digest, corpus_digest, part_digest
+from launch.folder.digests import KeptDigests, clips_digest, corpus_digest, part_record
 from launch.folder.identity import Identity, changes, identify, layout_changes
 
 
@@ -154,11 +154,15 @@ def test_a_part_by_name_is_its_name_and_cached_revision(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert part_digest("org/model") == "org/model@"
+    assert part_record("org/model") == {"content": "org/model@"}
     refs = tmp_path / "models--org--model" / "refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text("abc123")
-    assert part_digest("org/model") == "org/model@abc123"
+    assert part_record("org/model") == {"content": "org/model@abc123", "revision": "abc123"}
+    (refs / "v1").write_text("def456")
+    assert part_record("org/model@v1")["content"] == "org/model@def456"
+    commit = "0123456789" * 4
+    assert part_record(f"org/model@{commit}") == {"content": f"org/model@{commit}", "revision": commit}
 
 
 def test_a_corpus_changes_with_its_files_but_not_with_what_is_imported_below_it(tmp_path):

@@ -71,6 +71,7 @@ COMMON = {
     "experiment": Changed("other", "run"),
     "fresh": Elsewhere("tests/launch/test_stage_folder.py::test_changed_data_is_named_and_nothing_is_lost"),
     "global_batch_size": Changed(8, "accumulation"),
+    "parts_root": Elsewhere("tests/launch/test_parts_root.py::test_all_that_a_stage_reads_of_a_part_comes_from_there"),
 }
 TABLE: dict[str, dict[str, Any]] = {
     "extractor": COMMON | {

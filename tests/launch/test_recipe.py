@@ -302,7 +302,8 @@ def test_the_quickstarts_parts_fit_each_other():
 
 @pytest.mark.parametrize("text", ["{", '{"hidden_size": 8}', '{"model_type": "no such thing"}'])
 def test_a_part_that_is_no_config_is_refused(tmp_path, text):
-    from epo.model.parts import PartError, load_llm
+    from epo.model.parts import load_llm
+    from epo.part_names import PartError
 
     path = tmp_path / "part.json"
     path.write_text(text)
@@ -311,7 +312,8 @@ def test_a_part_that_is_no_config_is_refused(tmp_path, text):
 
 
 def test_a_part_that_is_nowhere_is_refused(tmp_path, monkeypatch):
-    from epo.model.parts import PartError, load_llm
+    from epo.model.parts import load_llm
+    from epo.part_names import PartError
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(PartError, match="neither a folder nor a reachable hub name holds this part"):

@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 from launch import compressor, epo, evaluate, extractor, sft, stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError, Dialogue, Turn
-from epo.model.parts import PartError, embedding_fingerprint
+from epo.model.parts import embedding_fingerprint
+from epo.part_names import PartError
 from epo.ranks import gather_shares, share
 from launch.clip_check import read_clips_first
 from launch.folder.stage_state import stage_state

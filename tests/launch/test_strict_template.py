@@ -15,7 +15,7 @@ from compressor.chat import ChatTemplateError, chat_format
 from compressor.configuration import MambaCompressorConfig
 from epo.data.dialogue import DataError, Turn
 from epo.model.loading import load_model
-from epo.model.parts import PartError
+from epo.part_names import PartError
 from epo.prompts.layout import Layout
 from launch.training import check_lengths
 

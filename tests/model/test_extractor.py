@@ -8,7 +8,8 @@ from transformers import AutoModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from epo.model.clip_reader import ClipFeatures, ClipReader
-from epo.model.extractor import EmotionExtractor, ExtractorOutput, emotion_loss, encode_audio
+from epo.model.extractor import EmotionExtractor, ExtractorOutput, emotion_loss
+from epo.model.hearing import LogMel
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_on_thirty_seconds_it_is_the_stock_whisper_encoder():
     encoder = WhisperEncoder(config).eval()
     mels = torch.randn(1, 16, 3000)
     with torch.no_grad():
-        states, mask = encode_audio(encoder, mels, torch.tensor([3000]))
+        states, mask = LogMel().encode(encoder, mels, torch.tensor([3000]))
         stock = encoder(mels).last_hidden_state
     assert mask.all() and mask.shape == (1, 1500)
     torch.testing.assert_close(states, stock, atol=1e-5, rtol=1e-5)

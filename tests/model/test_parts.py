@@ -13,7 +13,8 @@ from epo.model import parts
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.loading import load_adapter, load_model
-from epo.model.parts import PartError, build_compressor, build_extractor, load_llm, load_weights
+from epo.model.parts import build_compressor, build_extractor, load_llm, load_weights
+from epo.part_names import PartError
 from epo.training.collate import PromptBuilder
 from epo.training.lora import lora_config
 

@@ -11,7 +11,7 @@ from epo.evaluation.generate import generate_replies
 from epo.evaluation.rewards import adapter_logps, reward_report
 from epo.model.family import FAMILIES, FamilyError, family_of, load_of_family, require_processor
 from epo.model.loading import load_model
-from epo.model.parts import PartError
+from epo.part_names import PartError
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config

@@ -65,6 +65,7 @@ SHARED = {
     "experiment": Changed("other", "tracked"),
     "fresh": Elsewhere("tests/launch/test_stage_folder.py::test_changed_data_is_named_and_nothing_is_lost"),
     "output_dir": Elsewhere(_STAGE + "test_a_recipe_as_it_is_kept_beside_a_result_can_be_used_again"),
+    "parts_root": Elsewhere("tests/launch/test_parts_root.py::test_all_that_a_stage_reads_of_a_part_comes_from_there"),
     "data": Changed("@less"),
     "source": Changed("opposite_random"),
     "counter_emotion": Changed("random"),

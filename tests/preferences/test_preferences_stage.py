@@ -14,8 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import launch.preferences as stage
 from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues, write_dialogues
 from epo.emotions import EMOTIONS, fitting_emotion
-from epo.model.parts import PartError
 from epo.model.tokenizer import train_tokenizer
+from epo.part_names import PartError
 from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.gold import collect_gold
 from epo.preferences.pair import read_pairs

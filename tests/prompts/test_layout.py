@@ -82,7 +82,7 @@ def test_a_model_whose_part_is_not_installed_is_refused_by_name(make_model, cloc
         EpoProcessor.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(model.config.to_dict()))
     from epo.model.loading import load_model
-    from epo.model.parts import PartError
+    from epo.part_names import PartError
 
     with pytest.raises(PartError, match=f"^{tmp_path}: prompt_parts: no prompt part is called 'weather'"):
         load_model(str(tmp_path), "float32")

@@ -17,7 +17,7 @@ from transformers.utils import logging as their_logging
 
 from compressor.seams import cache_name
 from epo.model.configuration import ExtractorConfig
-from epo.model.extractor import encode_audio
+from epo.model.hearing import LogMel
 from epo.model.modeling import EpoForConditionalGeneration
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -171,7 +171,7 @@ def test_our_way_through_the_whisper_encoder_is_its_own_on_thirty_seconds():
     features = torch.randn(1, 16, 3000)
     with torch.no_grad():
         theirs = encoder(features).last_hidden_state
-        ours, mask = encode_audio(encoder, features, torch.tensor([3000]))
+        ours, mask = LogMel().encode(encoder, features, torch.tensor([3000]))
     assert mask.all()
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 

@@ -10,8 +10,9 @@ from epo.model.family import DialogueProcessor, Family
 from epo.model.linears import linears_below
 from epo.model.omni.processing import OmniProcessor
 from epo.model.omni.reply_scores import CLIP_KEYS, encode_clips, language_model, prepare_scoring
-from epo.model.parts import PartError, load_weights
+from epo.model.parts import load_weights
 from epo.model.shared_prompt import prove_sharing
+from epo.part_names import PartError
 
 
 class OmniFamily:

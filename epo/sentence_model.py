@@ -1,0 +1,36 @@
+"""Models that give sentences embeddings, read by sentence-transformers."""
+
+from typing import TYPE_CHECKING
+
+from epo.extras import missing_extra
+from epo.part_names import find_part, not_found
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+def load_sentence_model(model: str, key: str) -> "SentenceTransformer":
+    """Load a sentence-transformers model, from safetensors only; code of the model's own is refused.
+
+    Args:
+        model: a folder or a name on the hub (`epo.part_names`).
+        key: of the recipe that names it, for messages.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+        PartError: there is no such model.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise missing_extra(f"{key} {model!r}", "sentence_transformers") from None
+    place = find_part(model)
+    try:
+        return SentenceTransformer(
+            place.source, **place.settings, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+    except (OSError, ValueError) as error:
+        raise not_found(place, str(error).strip().splitlines()[0]) from error
+
+
+__all__ = ["load_sentence_model"]
