@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from epo.data.dialogue import Clip
 from epo.data.replies import Reply
 from epo.emotions import Emotion
-from epo.evaluation.degenerate import is_degenerate
+from epo.judging.degenerate_text import is_degenerate
 from epo.preferences.pair import PreferencePair
 from epo.prompts.emotion_label import split_reply
 from epo.registry import Registry, modules_of

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from epo.data.chance import chance_levels, is_hardly_better
 from epo.emotions import EMOTIONS, Emotion
-from epo.evaluation.degenerate import is_degenerate
 from epo.evaluation.judge import WordJudge
 from epo.evaluation.scoring import Cell, scored, scored_cell
 from epo.evaluation.suite import Answers, Breakdown, Column, Suite, Task, Values
+from epo.judging.degenerate_text import is_degenerate
 
 if TYPE_CHECKING:
     from epo.evaluation.contestants import Contestant
