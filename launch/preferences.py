@@ -216,7 +216,7 @@ def _emotion_reader(
 
     The words of the corpus itself are read cross-fitted; any other judge is opened once for all replies.
     """
-    if recipe.emotion_judge == WORDS_JUDGE and not recipe.judge_data:
+    if recipe.judge.is_own_words:
         reader = CorpusReader(gold)
         quality = rate_cross_fitted(gold, reader)
         own = {"name": WORDS_JUDGE, "fitted_on": {quality.texts: len(gold)}, "notes": []}

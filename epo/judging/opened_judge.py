@@ -52,6 +52,16 @@ class JudgeSettings:
                     f"{key} out"
                 )
 
+    @property
+    def is_own_words(self) -> bool:
+        """Whether it is the judge of words, learnt from the corpus that it judges."""
+        return self.emotion_judge == WORDS_JUDGE and not self.judge_data
+
+    @property
+    def can_read_gold(self) -> bool:
+        """Whether its reading of a gold reply may stand in for a label that is missing: words alone are too weak."""
+        return self.emotion_judge != WORDS_JUDGE
+
 
 @dataclass(frozen=True)
 class OpenedJudge:

@@ -5,7 +5,7 @@ where pieces of one heading stand together.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from epo.data.replies import ReplyChoice
 from epo.judging.opened_judge import JudgeSettings
@@ -91,7 +91,19 @@ class JudgeKeys:
         Raises:
             JudgeError: they lack one another, or one would do nothing.
         """
-        return JudgeSettings(self.emotion_judge, self.judge_embeddings, tuple(self.judge_data), self.judge_cache)
+        return judge_settings(self)
+
+
+def judge_settings(recipe: Any) -> JudgeSettings:
+    """Return the settings of a judge.
+
+    Args:
+        recipe: has the keys of `JudgeKeys` as attributes.
+
+    Raises:
+        JudgeError: they lack one another, or one would do nothing.
+    """
+    return JudgeSettings(recipe.emotion_judge, recipe.judge_embeddings, tuple(recipe.judge_data), recipe.judge_cache)
 
 
 @dataclass(kw_only=True)
@@ -135,4 +147,5 @@ __all__ = [
     "SeedKeys",
     "StageRecipe",
     "WeightsKeys",
+    "judge_settings",
 ]
