@@ -19,8 +19,8 @@ _APPROPRIATENESS = Column(
     "How well a greedy reply fits what the user feels, 0 to 1: the table of AV-EMO-Reasoning (arXiv 2510.07355), cells "
     "of other emotions ours, at the user's emotion and each emotion of the reply, weighted by the probability that "
     "the judge reads. Only of replies to users whose emotion is known; a degenerate reply scores 0. What the human "
-    "replies score stands beside it: a judge that errs gives them less than they deserve, and no difference smaller than that "
-    "error is to be trusted.",
+    "replies score stands beside it: a judge that errs gives them less than they deserve, and no difference smaller "
+    "than that error is to be trusted.",
     has_interval=True,
     is_charted=True,
     in_console=False,
