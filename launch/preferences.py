@@ -10,11 +10,19 @@ from typing import Any, Literal
 import numpy as np
 
 from launch import stage
-from epo.data.dialogue import SPLITS, Split, read_dialogues
-from epo.data.replies import Reply, ReplyChoice
+from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
+from epo.data.replies import Reply, ReplyChoice, replies_of
 from epo.files import write_whole
+from epo.judging.opened_judge import WORDS_JUDGE, open_judge
 from epo.preferences.builder import PairSet, build_pairs
-from epo.preferences.classifier import CorpusReader, ModelReader, ReaderQuality, confusion_table, rate_reader
+from epo.preferences.classifier import (
+    CorpusReader,
+    JudgeReader,
+    ReaderQuality,
+    confusion_table,
+    rate_cross_fitted,
+    rate_reader,
+)
 from epo.preferences.coherence import CoherenceReader
 from epo.preferences.counter import Choice, Marginals, Strategy
 from epo.preferences.gold import gold_of_splits
@@ -26,7 +34,15 @@ from epo.preferences.source import SOURCES, Source, SourceContext, get_source
 from epo.preferences.sources.opposite_random import OppositeRandomSource
 from epo.preferences.verdict import judge_pairs
 from launch.folder.stage_folder import open_folder
-from launch.keys.recipe_pieces import ClipRepliesKeys, DataKeys, OutputKeys, PartsKeys, SeedKeys, StageRecipe
+from launch.keys.recipe_pieces import (
+    ClipRepliesKeys,
+    DataKeys,
+    JudgeKeys,
+    OutputKeys,
+    PartsKeys,
+    SeedKeys,
+    StageRecipe,
+)
 from launch.preference_console import metrics_of, print_report, reasons_of
 from launch.recipe import ChosenBy, RecipeError, read_recipe
 
@@ -34,7 +50,7 @@ _DEFAULT_SOURCE = "retrieve"
 
 
 @dataclass(kw_only=True)
-class PreferencesRecipe(DataKeys, ClipRepliesKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe):
+class PreferencesRecipe(DataKeys, ClipRepliesKeys, JudgeKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe):
     """Build preference pairs: the gold reply against one that says the same in a counter emotion.
 
     Each source adds keys of its own.
@@ -54,9 +70,6 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, SeedKeys, OutputKeys, PartsKe
     )
     replies: ReplyChoice = "all"
     splits: list[str] = field(default_factory=lambda: list(SPLITS), metadata={"help": "of which dialogues"})
-    emotion_classifier: str = field(
-        default="corpus", metadata={"help": "corpus: fitted to its labels; or a text-classification model"}
-    )
     coherence_model: str | None = field(
         default=None,
         metadata={"help": "language model that tries to tell pairs apart; none: not measured"},
@@ -72,6 +85,7 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, SeedKeys, OutputKeys, PartsKe
         unknown = [split for split in self.splits if split not in SPLITS]
         if unknown or not self.splits:
             raise RecipeError(f"splits is {self.splits}, want some of {', '.join(SPLITS)}")
+        _ = self.judge  # refuses keys of a judge that lack one another
         if not 0 <= self.max_dropped_share <= 1:
             raise RecipeError(f"max_dropped_share is {self.max_dropped_share}, want a share of the replies, 0 to 1")
         if self.marginals != "near" and self.max_dropped_share != PreferencesRecipe.max_dropped_share:
@@ -118,7 +132,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         if folder.is_done:
             return
         gold = [reply for found in gold_of.values() for reply in found]
-        reader = _emotion_reader(recipe, gold)
+        reader, judge = _emotion_reader(recipe, dialogues, gold)
         quality = rate_reader(gold, reader)
         _require_reader(recipe, limits, quality)
         examiner = Examiner(limits, reader)
@@ -129,7 +143,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         with open_run("preferences", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
             found = _build(recipe, gold_of, source, examiner, reader)
             pairs = [pair for split in found.values() for pair in split.pairs]
-            report = _report(recipe, found, gold_of, quality, examiner, reader, coherence)
+            report = _report(recipe, found, gold_of, (quality, judge), examiner, reader, coherence)
             write_pairs(out / "pairs.jsonl", pairs)
             write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
             write_whole(out / "pairs.html", render_page(report, pairs, recipe.seed))
@@ -144,10 +158,10 @@ def _require_reader(recipe: PreferencesRecipe, limits: Thresholds, quality: Read
     """Refuse a threshold on what the reader of emotions reads where that says little."""
     if limits.min_emotion_divergence > 0 and quality.is_hardly_better:
         raise RecipeError(
-            f"min_emotion_divergence is {limits.min_emotion_divergence}, but emotion_classifier "
-            f"{recipe.emotion_classifier} is right on {quality.accuracy:.3f} of {quality.num_replies} gold replies and "
+            f"min_emotion_divergence is {limits.min_emotion_divergence}, but emotion_judge "
+            f"{recipe.emotion_judge} is right on {quality.accuracy:.3f} of {quality.num_replies} gold replies and "
             f"always the commonest label on {quality.majority:.3f}: pairs would be dropped by noise; set it to 0, or "
-            "name a better emotion_classifier"
+            "name a better emotion_judge"
         )
 
 
@@ -177,7 +191,7 @@ def _report(
     recipe: PreferencesRecipe,
     found: Mapping[Split, PairSet],
     gold_of: Mapping[Split, Sequence[Reply]],
-    quality: ReaderQuality,
+    quality: tuple[ReaderQuality, dict[str, Any]],
     examiner: Examiner,
     reader: EmotionReader,
     coherence: CoherenceReader | None,
@@ -191,21 +205,36 @@ def _report(
         for split, pair_set in found.items()
     }
     names = (
-        "source", "counter_emotion", "marginals", "max_dropped_share", "emotion_classifier", "coherence_model",
+        "source", "counter_emotion", "marginals", "max_dropped_share", "emotion_judge", "coherence_model",
     )  # fmt: skip
     report = {
         "pairs": sum(len(pair_set.pairs) for pair_set in found.values()),
         **{name: getattr(recipe, name) for name in names},
-        **quality.report(),
+        **quality[0].report(),
+        "judge": quality[1],
         "splits": splits,
     }
     return {"verdict": judge_pairs(report), **report}
 
 
-def _emotion_reader(recipe: PreferencesRecipe, gold: Sequence[Reply]) -> EmotionReader:
-    if recipe.emotion_classifier == "corpus":
-        return CorpusReader(gold)
-    return ModelReader(recipe.emotion_classifier)
+def _emotion_reader(
+    recipe: PreferencesRecipe, dialogues: Sequence[Dialogue], gold: Sequence[Reply]
+) -> tuple[EmotionReader, dict[str, Any]]:
+    """Return what reads emotions from words, and what the report says of it.
+
+    The words of the corpus itself are read cross-fitted; any other judge is opened once for all replies.
+    """
+    if recipe.judge.is_own_words:
+        reader = CorpusReader(gold)
+        quality = rate_cross_fitted(gold, reader)
+        own = {"name": WORDS_JUDGE, "fitted_on": {quality.texts: len(gold)}, "notes": []}
+        return reader, own | {"qualities": [quality.report()]}
+    inside, outside = (
+        replies_of((d for d in dialogues if (d.split == "train") is is_train), recipe.replies)
+        for is_train in (True, False)
+    )
+    opened = open_judge(recipe.judge, inside, outside)
+    return JudgeReader(opened, gold), opened.report()
 
 
 def _coherence_reader(recipe: PreferencesRecipe) -> CoherenceReader | None:

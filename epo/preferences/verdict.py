@@ -93,7 +93,7 @@ def _reader_reasons(report: Mapping[str, Any]) -> list[Reason]:
             f"{majority:.3f}: whether the words of a pair differ in emotion is not known",
             accuracy,
             "a tenth of the way from the commonest label to 1, and beyond its 95 % interval",
-            "name a better emotion_classifier",
+            "name a better emotion_judge",
         )
     ]
 

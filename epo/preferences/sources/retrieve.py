@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -146,8 +147,11 @@ def context_text(reply: Reply, turns: int) -> str:
 
 
 def _check(settings: RetrieveSettings) -> None:
-    if settings.embedding_model is not None and importlib.util.find_spec("sentence_transformers") is None:
-        raise missing_extra(f"embedding_model {settings.embedding_model!r}", "sentence_transformers")
+    model = settings.embedding_model
+    if model is None or Path(model).is_dir():
+        return
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise missing_extra(f"embedding_model {model!r}", "sentence_transformers")
 
 
 SOURCE = PairSource(
