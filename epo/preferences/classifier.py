@@ -13,7 +13,8 @@ from epo.data.label_sets import WORDS
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, UnknownEmotionError
 from epo.preferences.marginals import Floats
-from epo.preferences.scores import EmotionReader, words_or_mark
+from epo.preferences.readings import EmotionReader
+from epo.preferences.scores import words_or_mark
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
