@@ -23,7 +23,16 @@ from epo.model.loading import load_adapter, load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
 from launch.folder.stage_folder import StageFolder, open_folder
-from launch.keys.recipe_pieces import ClipsKeys, DataKeys, OutputKeys, RepliesKeys, SeedKeys, StageRecipe, WeightsKeys
+from launch.keys.recipe_pieces import (
+    ClipsKeys,
+    DataKeys,
+    JudgeKeys,
+    OutputKeys,
+    RepliesKeys,
+    SeedKeys,
+    StageRecipe,
+    WeightsKeys,
+)
 from launch.planning.pipeline_files import require_something_tested
 from launch.processes.process_group import join_ranks
 from launch.recipe import RecipeError, read_recipe
@@ -32,7 +41,7 @@ from launch.training import open_corpus, open_pairs
 
 
 @dataclass(kw_only=True)
-class EvaluateRecipe(DataKeys, RepliesKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, StageRecipe):
+class EvaluateRecipe(DataKeys, RepliesKeys, JudgeKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, StageRecipe):
     """Score what models reply to held-out dialogues, with the clip or memory changed too, or what lies in a file."""
 
     models: list[str] | None = field(
@@ -57,6 +66,7 @@ class EvaluateRecipe(DataKeys, RepliesKeys, WeightsKeys, ClipsKeys, SeedKeys, Ou
 
     def __post_init__(self) -> None:
         """Refuse keys that would do nothing."""
+        _ = self.judge  # refuses keys of a judge that lack one another
         if self.bert_score_layer is not None and self.bert_score_model is None:
             raise RecipeError("bert_score_layer would do nothing: name the encoder in bert_score_model too")
         if self.bert_score_model is not None and self.suites is not None and "overlap" not in self.suites:
@@ -86,6 +96,7 @@ class System:
 
 
 RECIPES = [EvaluateRecipe]
+_BESIDE = ("judge_accuracy", "judge_macro_f1", "judge_majority", "history_reduction")
 
 
 def run() -> None:
@@ -148,6 +159,7 @@ def task_of(recipe: EvaluateRecipe, dialogues: list[Dialogue], pairs: list[Prefe
         bert_score_model=recipe.bert_score_model,
         bert_score_layer=recipe.bert_score_layer,
         seed=recipe.seed,
+        judge=recipe.judge,
     )
 
 
@@ -216,6 +228,7 @@ def _settings(recipe: EvaluateRecipe, task: Task, chosen: Chosen) -> dict[str, A
         "num_replies": len(task.gold),
         "data": recipe.data,
         "suites": ", ".join(chosen.suites),
+        "emotion_judge": recipe.emotion_judge,
         "bert_score_model": recipe.bert_score_model,
         "bert_score_layer": recipe.bert_score_layer,
     }
@@ -227,7 +240,7 @@ def _metrics(report: dict[str, Any]) -> dict[str, float]:
     found = {f"{row['name']}/{key}": row[key] for row in report["rows"] for key in keys}
     for name in ("accuracy", "majority"):
         found[f"emotion_recognition/{name}"] = report.get("emotion_recognition", {}).get(name)
-    found |= {name: report.get(name) for name in ("judge_accuracy", "judge_majority", "history_reduction")}
+    found |= {name: report.get(name) for name in _BESIDE}
     return {
         re.sub(r"[^\w\-. /]", "_", name.replace(", ", "_")): value for name, value in found.items() if value is not None
     }

@@ -33,13 +33,19 @@ def describe_reader(quality: Mapping[str, Any]) -> str:
     """Return how good the reader behind emotion_divergence is, in one sentence.
 
     Args:
-        quality: the keys of `ReaderQuality.report`.
+        quality: the keys of `ReaderQuality.report`, and `judge`, of which every rating is told.
     """
+    judge = quality.get("judge", {})
+    ratings = [f"macro-F1 {found['macro_f1']:.3f} ({found['texts']})" for found in judge.get("qualities", ())]
+    if quality["reader_accuracy"] is None:
+        unknown = f"the judge {judge.get('name')} is not rated here: no reply that is new to it has a person's label"
+        return "; ".join([unknown, *ratings])
     low, high = quality["reader_interval"]
     text = (
         f"the reader behind emotion_divergence is right on {quality['reader_accuracy']:.3f} ({low:.2f} to {high:.2f}) "
         f"of the gold replies; always the commonest label: {quality['reader_majority']:.3f}"
     )
+    text += "".join(f"; {rating}" for rating in ratings)
     return text + (": hardly better, so that score says little" if quality["reader_says_little"] else "")
 
 
@@ -91,7 +97,8 @@ def _remedy_without_candidates(report: Mapping[str, Any]) -> str:
 
 def metrics_of(report: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers that are tracked."""
-    metrics = {name: report[name] for name in ("reader_accuracy", "reader_majority")}
+    names = ("reader_accuracy", "reader_majority")
+    metrics = {name: report[name] for name in names if report[name] is not None}
     for split, summary in report["splits"].items():
         metrics[f"{split}/pairs"] = summary["pairs"]
         if summary["yield"] is not None:
@@ -105,11 +112,12 @@ def _print_split(split: str, summary: Mapping[str, Any]) -> None:
     if summary["pairs"] == 0:
         print(f"{split}: no pairs" + (f"; {reasons_of({split: summary['dropped']})}" if summary["dropped"] else ""))
     else:
+        accuracy = summary["reader_accuracy"]
         probes = ", ".join(f"{name} {value:.3f}" for name, value in sorted(summary["probes"].items()))
         print(
             f"{split}: {summary['pairs']} pairs of {summary['replies']} replies; emotions of chosen and rejected "
-            f"differ by {summary['total_variation']:.3f}; told apart by {probes}; reader "
-            f"{summary['reader_accuracy']:.3f}, commonest label {summary['reader_majority']:.3f}"
+            f"differ by {summary['total_variation']:.3f}; told apart by {probes}"
+            + ("" if accuracy is None else f"; reader {accuracy:.3f}, commonest label {summary['reader_majority']:.3f}")
         )
         for reason, count in summary["dropped"].items():
             print(f"  {count} replies without a pair: {reason}")

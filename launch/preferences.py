@@ -1,7 +1,6 @@
 """Preference pairs: `dialogues.jsonl` -> `pairs.jsonl` with a report, as `launch/preferences.py --config FILE`."""
 
 import contextlib
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +10,22 @@ from typing import Any, Literal
 import numpy as np
 
 from launch import stage
-from epo.data.dialogue import SPLITS, Split, read_dialogues
-from epo.data.replies import Reply, ReplyChoice
-from epo.extras import missing_extra
+from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
+from epo.data.replies import Reply, ReplyChoice, replies_of
 from epo.files import write_whole
+from epo.judging.opened_judge import WORDS_JUDGE, open_judge
+from epo.judging.sentence_encoder import SentenceEncoder
 from epo.preferences.builder import PairSet, build_pairs
-from epo.preferences.classifier import CorpusReader, ModelReader, ReaderQuality, confusion_table, rate_reader
+from epo.preferences.classifier import (
+    CorpusReader,
+    JudgeReader,
+    ReaderQuality,
+    confusion_table,
+    rate_cross_fitted,
+    rate_reader,
+)
 from epo.preferences.coherence import CoherenceReader
 from epo.preferences.counter import Choice, Marginals, Strategy
-from epo.preferences.embedding import SentenceEncoder
 from epo.preferences.gold import gold_of_splits
 from epo.preferences.page import render_page
 from epo.preferences.pair import write_pairs
@@ -31,7 +37,7 @@ from epo.preferences.sources.opposite_random import OppositeRandomSource
 from epo.preferences.verdict import judge_pairs
 from epo.preferences.verification import Examiner, Thresholds
 from launch.folder.stage_folder import open_folder
-from launch.keys.recipe_pieces import ClipRepliesKeys, DataKeys, OutputKeys, SeedKeys, StageRecipe
+from launch.keys.recipe_pieces import ClipRepliesKeys, DataKeys, JudgeKeys, OutputKeys, SeedKeys, StageRecipe
 from launch.preference_console import metrics_of, print_report, refuse_warnings, require_pairs
 from launch.recipe import ChosenBy, RecipeError, read_recipe
 
@@ -39,7 +45,7 @@ _DEFAULT_SOURCE = "retrieve"
 
 
 @dataclass(kw_only=True)
-class PreferencesRecipe(DataKeys, ClipRepliesKeys, SeedKeys, OutputKeys, StageRecipe):
+class PreferencesRecipe(DataKeys, ClipRepliesKeys, JudgeKeys, SeedKeys, OutputKeys, StageRecipe):
     """Build preference pairs: the gold reply against one that says the same in a counter emotion.
 
     Each source adds keys of its own.
@@ -59,12 +65,8 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, SeedKeys, OutputKeys, StageRe
     )
     replies: ReplyChoice = "all"
     splits: list[str] = field(default_factory=lambda: list(SPLITS), metadata={"help": "of which dialogues"})
-    emotion_classifier: str = field(
-        default="corpus", metadata={"help": "corpus: fitted to its labels; or a text-classification model"}
-    )
     embedding_model: str | None = field(
-        default=None,
-        metadata={"help": "a sentence-transformers model to compare contents; none: by words", "role": "part"},
+        default=None, metadata={"help": "a sentence model to compare contents; none: by words", "role": "part"}
     )
     coherence_model: str | None = field(
         default=None,
@@ -84,6 +86,7 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, SeedKeys, OutputKeys, StageRe
         unknown = [split for split in self.splits if split not in SPLITS]
         if unknown or not self.splits:
             raise RecipeError(f"splits is {self.splits}, want some of {', '.join(SPLITS)}")
+        _ = self.judge  # refuses keys of a judge that lack one another
         if not 0 <= self.max_dropped_share <= 1:
             raise RecipeError(f"max_dropped_share is {self.max_dropped_share}, want a share of the replies, 0 to 1")
         if self.marginals != "near" and self.max_dropped_share != PreferencesRecipe.max_dropped_share:
@@ -135,7 +138,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         if not folder.is_done:
             from launch.tracking import open_run
 
-            work = _prepare(recipe, limits, chosen, settings, gold_of)
+            work = _prepare(recipe, limits, chosen, settings, dialogues, gold_of)
             with open_run("preferences", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
                 found = _build(recipe, gold_of, work)
                 pairs = [pair for split in found.values() for pair in split.pairs]
@@ -161,6 +164,7 @@ class _Work:
         source: of rejected replies.
         reader: of emotions.
         quality: how good the reader is.
+        judge: what the report says of the judge behind the reader.
         examiner: of the source's candidates.
         onlooker: measures candidates of the baseline by the same checks, and drops none of them.
         coherence: the model of that probe, None where none is named.
@@ -169,6 +173,7 @@ class _Work:
     source: Source
     reader: EmotionReader
     quality: ReaderQuality
+    judge: dict[str, Any]
     examiner: Examiner
     onlooker: Examiner
     coherence: CoherenceReader | None
@@ -179,24 +184,25 @@ def _prepare(
     limits: Thresholds,
     chosen: PairSource[Any],
     settings: Any,
+    dialogues: Sequence[Dialogue],
     gold_of: Mapping[Split, Sequence[Reply]],
 ) -> _Work:
     """Load everything that pairs are built with, the quickest to be refused first."""
     gold = [reply for found in gold_of.values() for reply in found]
-    reader = _emotion_reader(recipe, gold)
+    reader, judge = _emotion_reader(recipe, dialogues, gold)
     quality = rate_reader(gold, reader)
     _require_reader(recipe, limits, quality)
-    encoder = None if recipe.embedding_model is None else SentenceEncoder(recipe.embedding_model)
+    encoder = None if recipe.embedding_model is None else SentenceEncoder.load(recipe.embedding_model)
     examiner = Examiner(limits, reader, encoder, chosen.keeps_content, chosen.is_certain)
     onlooker = Examiner(limits, reader, encoder, is_certain=True)
     for each in (examiner, onlooker):
         each.prepare((reply, reply.text) for reply in gold)
     source = chosen.make(settings, SourceContext(recipe.seed, Path(recipe.output_dir), examiner, encoder))
-    return _Work(source, reader, quality, examiner, onlooker, _coherence_reader(recipe))
+    return _Work(source, reader, quality, judge, examiner, onlooker, _coherence_reader(recipe))
 
 
 def _check_content_keys(recipe: PreferencesRecipe, limits: Thresholds) -> None:
-    """Refuse a key that the embedding model, or its absence, makes idle; and a model that cannot be loaded here."""
+    """Refuse a key that the embedding model, or its absence, makes idle."""
     with_model, without = "min_embedding_similarity", "min_rewrite_similarity"
     idle = with_model if recipe.embedding_model is None else without
     if getattr(limits, idle) != getattr(Thresholds, idle):
@@ -206,18 +212,16 @@ def _check_content_keys(recipe: PreferencesRecipe, limits: Thresholds) -> None:
             else "is for content compared by words, and embedding_model compares it: use min_embedding_similarity"
         )
         raise RecipeError(f"key {idle} {reason}: leave it out")
-    if recipe.embedding_model is not None and importlib.util.find_spec("sentence_transformers") is None:
-        raise missing_extra(f"embedding_model {recipe.embedding_model!r}", "sentence_transformers")
 
 
 def _require_reader(recipe: PreferencesRecipe, limits: Thresholds, quality: ReaderQuality) -> None:
     """Refuse a threshold on what the reader of emotions reads where that says little."""
     if limits.min_emotion_divergence > 0 and quality.is_hardly_better:
         raise RecipeError(
-            f"min_emotion_divergence is {limits.min_emotion_divergence}, but emotion_classifier "
-            f"{recipe.emotion_classifier} is right on {quality.accuracy:.3f} of {quality.num_replies} gold replies and "
+            f"min_emotion_divergence is {limits.min_emotion_divergence}, but emotion_judge "
+            f"{recipe.emotion_judge} is right on {quality.accuracy:.3f} of {quality.num_replies} gold replies and "
             f"always the commonest label on {quality.majority:.3f}: pairs would be dropped by noise; set it to 0, or "
-            "name a better emotion_classifier"
+            "name a better emotion_judge"
         )
 
 
@@ -249,13 +253,14 @@ def _report(
         for split, pair_set in found.items()
     }
     names = (
-        "source", "counter_emotion", "marginals", "max_dropped_share", "emotion_classifier", "embedding_model",
+        "source", "counter_emotion", "marginals", "max_dropped_share", "emotion_judge", "embedding_model",
         "coherence_model",
     )  # fmt: skip
     report = {
         "pairs": sum(len(pair_set.pairs) for pair_set in found.values()),
         **{name: getattr(recipe, name) for name in names},
         **work.quality.report(),
+        "judge": work.judge,
         "splits": splits,
     }
     return {"verdict": judge_pairs(report), "warnings": warnings_of(report), **report}
@@ -265,10 +270,24 @@ def _measured(found: Mapping[Split, PairSet]) -> list[dict[str, float]]:
     return [scores for pair_set in found.values() for scores in pair_set.measured]
 
 
-def _emotion_reader(recipe: PreferencesRecipe, gold: Sequence[Reply]) -> EmotionReader:
-    if recipe.emotion_classifier == "corpus":
-        return CorpusReader(gold)
-    return ModelReader(recipe.emotion_classifier)
+def _emotion_reader(
+    recipe: PreferencesRecipe, dialogues: Sequence[Dialogue], gold: Sequence[Reply]
+) -> tuple[EmotionReader, dict[str, Any]]:
+    """Return what reads emotions from words, and what the report says of it.
+
+    The words of the corpus itself are read cross-fitted; any other judge is opened once for all replies.
+    """
+    if recipe.judge.is_own_words:
+        reader = CorpusReader(gold)
+        quality = rate_cross_fitted(gold, reader)
+        own = {"name": WORDS_JUDGE, "fitted_on": {quality.texts: len(gold)}, "notes": []}
+        return reader, own | {"qualities": [quality.report()]}
+    inside, outside = (
+        replies_of((d for d in dialogues if (d.split == "train") is is_train), recipe.replies)
+        for is_train in (True, False)
+    )
+    opened = open_judge(recipe.judge, inside, outside)
+    return JudgeReader(opened, gold), opened.report()
 
 
 def _coherence_reader(recipe: PreferencesRecipe) -> CoherenceReader | None:

@@ -16,6 +16,7 @@ FLOORS = {
     "epo.training": 5,
     "epo.evaluation": 5,
     "epo.model": 4,
+    "epo.judging": 4,  # below preferences and evaluation, which judge; it loads what it reads with by `epo.model.parts`
     "epo.preferences": 4,
     "epo.preferences.sources": 5,  # one of them lets a trained model write; found by name, imported by nobody below
     "epo.prompts": 3,

@@ -24,6 +24,7 @@ class Reply:
         language: of the dialogue.
         split: of the dialogue, None where none was assigned.
         facts: strings that a good reply contains; only the built-in corpus has them.
+        labelled_by: the model that gave the emotion; None where a person did.
     """
 
     dialogue_id: str
@@ -35,6 +36,7 @@ class Reply:
     language: str = "en"
     split: Split | None = None
     facts: tuple[str, ...] = ()
+    labelled_by: str | None = None
 
     @property
     def known_emotion(self) -> Emotion:
@@ -65,6 +67,7 @@ def reply_at(dialogue: Dialogue, turn: int) -> Reply:
         dialogue.language,
         dialogue.split,
         tuple(dialogue.facts.get(turn, ())),
+        said.labelled_by,
     )
 
 

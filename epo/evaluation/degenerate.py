@@ -1,42 +1,5 @@
-"""Degenerate replies: nothing said, a label instead of words, or the same words over and over."""
+"""Degenerate replies: the rule of `epo.judging`, which no judge and no suite goes around."""
 
-import re
+from epo.judging.degenerate_text import is_degenerate
 
-from compressor.words import is_unspaced, split_words
-from epo.emotions import EMOTIONS
-
-_LABEL = re.compile(rf"\(\s*(?:{'|'.join(EMOTIONS)})\s*\)", re.IGNORECASE)
-_LONGEST_UNIT = 4  # words that may make up what is repeated
-_REPEATS = 4
-_REPEATS_OF_ONE_CHARACTER = 8  # where a character is a word: laughter is written with four
-
-
-def is_degenerate(words: str) -> bool:
-    """Tell whether the words of a reply, its own label taken off, are none that could be judged.
-
-    Degenerate are, by our choice:
-
-    - no word at all: empty, or marks only;
-    - labels among the words, as in "(sad)(sad) I": what the model says is its label over again, and a reader of words
-      must not take it for words;
-    - repetition: more than half of the words lie in one run of one to four words said four times or more ("the the
-      the the"); of a single character of an unspaced script, eight times or more.
-    """
-    said = split_words(words)
-    return not said or _LABEL.search(words) is not None or 2 * _longest_loop(said) > len(said)
-
-
-def _longest_loop(words: list[str]) -> int:
-    """Return how many words the longest run of a repeated unit takes up, 0 where nothing is repeated often enough."""
-    longest = 0
-    for size in range(1, _LONGEST_UNIT + 1):
-        length = size  # of the run that ends at a word, each word being the one `size` before it
-        for place in range(size, len(words) + 1):
-            if place < len(words) and words[place] == words[place - size]:
-                length += 1
-                continue
-            is_character = size == 1 and is_unspaced(words[place - 1])
-            if length >= size * (_REPEATS_OF_ONE_CHARACTER if is_character else _REPEATS):
-                longest = max(longest, length)
-            length = size
-    return longest
+__all__ = ["is_degenerate"]

@@ -1,8 +1,7 @@
 """Labellers: models that give an emotion to words or to a clip, each with how sure it is."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -10,7 +9,10 @@ import torch
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError
 from epo.data.media import MediaError
-from epo.emotions import EMOTIONS, Emotion, UnknownEmotionError
+from epo.emotions import EMOTIONS, Emotion
+from epo.judging.degenerate_text import is_degenerate
+from epo.judging.judge import EmotionJudge
+from epo.judging.named_model import NamedModel, short_name
 from epo.model.clip_reader import ClipFeatures, ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.preferences.marginals import Floats
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 _FOLDS = 5
+GIVE_LABELS = "give --labels, a map by name or a file with one `label: emotion` a line"
 
 
 class Labeller(Protocol):
@@ -48,34 +51,30 @@ class WordsModel:
         Raises:
             DataError: a label is not in the map, or none is one of our emotions.
         """
-        self._model, self._tokenizer = model.eval(), tokenizer
-        labels = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
-        self._table = np.zeros((len(labels), len(EMOTIONS)))
-        for index, label in enumerate(labels):
-            try:
-                emotion = read_label(label)
-            except UnknownEmotionError:
-                raise DataError(
-                    f"{name}: its label {label!r} is not in the label map; its labels are {', '.join(labels)}: give "
-                    "--labels, a map by name or a file with one `label: emotion` a line"
-                ) from None
-            if emotion is not None:
-                self._table[index, EMOTIONS.index(emotion)] = 1.0
-        if not self._table.any():
-            raise DataError(f"{name}: the label map leaves out all its labels, {', '.join(labels)}")
-        limit = int(tokenizer.model_max_length)
-        self._max_length = min(limit, int(getattr(model.config, "max_position_embeddings", limit)), 512)
+        self._model = NamedModel(model, tokenizer, read_label, name, GIVE_LABELS)
 
-    @torch.no_grad()
+    @classmethod
+    def load(cls, model: str, read_label: Callable[[str], Emotion | None]) -> Self:
+        """Load a model by its folder or hub name; errors as for `NamedModel.load`."""
+        labeller = cls.__new__(cls)
+        labeller._model = NamedModel.load(model, read_label, GIVE_LABELS)
+        return labeller
+
     def read(self, items: Sequence[str]) -> list[Floats | None]:
         """See `Labeller`; of a text longer than the model reads, the end is cut off."""
-        batch = self._tokenizer(
-            list(items), padding=True, truncation=True, max_length=self._max_length, return_tensors="pt"
-        )
-        logits = self._model(**batch.to(self._model.device)).logits.double()
-        is_multiple = self._model.config.problem_type == "multi_label_classification"
-        scores = logits.sigmoid() if is_multiple else logits.softmax(dim=-1)
-        return list((scores / scores.sum(dim=-1, keepdim=True)).cpu().numpy() @ self._table)
+        return list(self._model.shares(items))
+
+
+class JudgeLabeller:
+    """A judge of emotions as a labeller."""
+
+    def __init__(self, judge: EmotionJudge) -> None:
+        self._judge = judge
+
+    def read(self, items: Sequence[str]) -> list[Floats | None]:
+        """See `Labeller`; a degenerate text, which has no words to judge, gets None."""
+        rows = self._judge.read(items)
+        return [None if is_degenerate(text) else row for text, row in zip(items, rows, strict=True)]
 
 
 class CorpusWords:
@@ -137,11 +136,6 @@ class ClipModel:
             return None
 
 
-def short_name(model: str) -> str:
-    """Return what a label says of its model: the hub name, or of a folder its last part, not where it lies."""
-    return Path(model).resolve().name if Path(model).exists() else model
-
-
 def _fit(texts: Sequence[str], emotions: Sequence[Emotion]) -> "Pipeline":
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -157,4 +151,4 @@ def _distributions(classifier: "Pipeline", texts: Sequence[str]) -> Floats:
     return rows
 
 
-__all__ = ["ClipModel", "CorpusWords", "Labeller", "WordsModel", "short_name"]
+__all__ = ["ClipModel", "CorpusWords", "JudgeLabeller", "Labeller", "WordsModel", "short_name"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from epo.data.dialogue import Clip
 from epo.data.replies import Reply
 from epo.emotions import Emotion
-from epo.evaluation.degenerate import is_degenerate
+from epo.judging.degenerate_text import is_degenerate
+from epo.judging.opened_judge import JudgeSettings
 from epo.preferences.pair import PreferencePair
 from epo.prompts.emotion_label import split_reply
 from epo.registry import Registry, modules_of
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from epo.evaluation.contestants import Contestant
     from epo.model.processing import Prompt
 
-Need = Literal["emotions", "facts", "pairs", "model", "reference", "clips"]
+Need = Literal["emotions", "judge", "user_emotions", "facts", "pairs", "model", "reference", "clips"]
 """What a suite may need besides replies and the gold replies, which there always are."""
 
 Kind = Literal["main", "base", "variant"]
@@ -86,6 +87,7 @@ class Task:
         bert_score_model: encoder for BERTScore, None to leave it out.
         bert_score_layer: its layer, None for the package's choice.
         seed: of whatever is drawn.
+        judge: who reads emotions from words.
     """
 
     gold: Sequence[Reply]
@@ -97,6 +99,7 @@ class Task:
     bert_score_model: str | None = None
     bert_score_layer: int | None = None
     seed: int = 0
+    judge: JudgeSettings = JudgeSettings()
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -118,9 +121,13 @@ class Task:
 
     def lacks(self, need: Need) -> str | None:
         """Return why something cannot be had here and how it could, None where it can."""
-        if need == "emotions":
-            return self._lacks_emotions()
+        if need in ("emotions", "judge"):
+            return self._lacks_judge() or (self._lacks_emotions() if need == "emotions" else None)
         remedies = {
+            "user_emotions": (
+                any(reply.current.emotion is not None for reply in self.gold),
+                "no user turn that is answered has an emotion",
+            ),
             "facts": (any(reply.facts for reply in self.gold), "no reply to give has facts"),
             "pairs": (bool(self.pairs), "there is no preference pair of these replies; name a file that has some"),
             "model": (self.has_model, "there are only replies, and no model to ask"),
@@ -130,7 +137,9 @@ class Task:
         has_it, reason = remedies[need]
         return None if has_it else reason
 
-    def _lacks_emotions(self) -> str | None:
+    def _lacks_judge(self) -> str | None:
+        if not self.judge.is_own_words:
+            return None
         learnable = {r.emotion for r in self.training if r.emotion is not None and not is_degenerate(r.text)}
         if len(learnable) < 2:
             labels = ", ".join(sorted(learnable)) or "no emotion"
@@ -138,7 +147,10 @@ class Task:
                 f"the training replies are labelled with {labels}, and a judge of words learns from two emotions or "
                 "more: label the assistant turns"
             )
-        if all(reply.emotion is None for reply in self.gold):
+        return None
+
+    def _lacks_emotions(self) -> str | None:
+        if not self.judge.can_read_gold and all(reply.emotion is None for reply in self.gold):
             return "the replies to give are labelled with no emotion: label the assistant turns"
         return None
 

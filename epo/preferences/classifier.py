@@ -1,17 +1,16 @@
-"""Reads the emotion of a reply from its words: a classifier trained on the corpus's own labels, or a named model."""
+"""Reads the emotion of a reply from its words: a classifier trained on the corpus's own labels, or any judge."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from epo.data.chance import chance_levels, is_hardly_better, share_interval
-from epo.data.dialogue import DataError
-from epo.data.label_sets import WORDS
 from epo.data.replies import Reply
-from epo.emotions import EMOTIONS, UnknownEmotionError
+from epo.emotions import EMOTIONS
+from epo.judging.judge import JudgeQuality, rate_readings
+from epo.judging.opened_judge import OpenedJudge
 from epo.preferences.marginals import Floats
 from epo.preferences.readings import EmotionReader
 from epo.preferences.scores import words_or_mark
@@ -50,38 +49,25 @@ class CorpusReader:
         return distribution
 
 
-class ModelReader:
-    """A text-classification model of transformers, on the hub or in a folder, whose labels this project knows."""
+class JudgeReader:
+    """Lets a judge of emotions read texts, whatever reply they stand for."""
 
-    def __init__(self, model: str) -> None:
-        """Load the model.
-
-        Raises:
-            DataError: there is no such model, or one of its labels is no emotion of ours under any alias.
-        """
-        from transformers import pipeline
-
-        try:
-            self._pipeline = pipeline("text-classification", model=model, top_k=None, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DataError(
-                f"emotion_classifier {model}: neither a folder nor a reachable hub name holds such a model ({reason})"
-            ) from error
-        labels = [str(label) for label in self._pipeline.model.config.id2label.values()]
-        self._place_of = {label: _place(label, labels, model) for label in labels}
-        self._read = lru_cache(maxsize=100_000)(self._classify)
+    def __init__(self, opened: OpenedJudge, gold: Sequence[Reply]) -> None:
+        """Take a judge, and let it read all gold replies together, which is faster than one by one."""
+        self._judge, self.unseen = opened.judge, opened.unseen
+        self._known: dict[str, Floats] = {}
+        self.prepare(reply.text for reply in gold)
 
     def read(self, gold: Reply, text: str) -> Floats:
         """See `EmotionReader`."""
-        return self._read(text)
+        self.prepare([text])
+        return self._known[text]
 
-    def _classify(self, text: str) -> Floats:
-        distribution = np.zeros(len(EMOTIONS))
-        found: Any = self._pipeline([text], truncation=True)  # one list of {label, score} a text
-        for entry in found[0]:
-            distribution[self._place_of[entry["label"]]] += entry["score"]
-        return distribution
+    def prepare(self, texts: Iterable[str]) -> None:
+        """See `ReadsTogether`."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known |= dict(zip(new, self._judge.read(new), strict=True))
 
 
 @dataclass(frozen=True)
@@ -124,13 +110,22 @@ class ReaderQuality:
 def rate_reader(gold: Sequence[Reply], reader: EmotionReader) -> ReaderQuality:
     """Let a reader read gold replies and compare with their labels.
 
-    `CorpusReader` reads each by the classifier that was fitted without its dialogue, so they are held out.
+    `CorpusReader` reads each by the classifier that was fitted without its dialogue, so they are held out. With
+    `JudgeReader` replies that its judge was fitted on are passed over, and such that a model labelled.
     """
+    gold = reader.unseen(gold) if isinstance(reader, JudgeReader) else gold
     if not gold:
         return ReaderQuality(None, None, 0)
     hits = [EMOTIONS[int(reader.read(reply, reply.text).argmax())] == reply.emotion for reply in gold]
     majority, _ = chance_levels([reply.known_emotion for reply in gold])
     return ReaderQuality(sum(hits) / len(hits), majority, len(hits))
+
+
+def rate_cross_fitted(gold: Sequence[Reply], reader: CorpusReader) -> JudgeQuality:
+    """Return how good the corpus's own classifiers are, each on the dialogues that it was fitted without."""
+    read = [EMOTIONS[int(reader.read(reply, reply.text).argmax())] for reply in gold]
+    emotions, dialogues = [reply.known_emotion for reply in gold], [reply.dialogue_id for reply in gold]
+    return rate_readings(read, emotions, dialogues, "its own replies, each dialogue held out")
 
 
 def confusion_table(gold: Sequence[Reply], reader: EmotionReader) -> Floats:
@@ -165,15 +160,3 @@ def _distributions(classifier: "Pipeline", texts: Sequence[str]) -> Floats:
     columns = [EMOTIONS.index(emotion) for emotion in classifier.classes_]
     distributions[:, columns] = classifier.predict_proba(texts)
     return distributions
-
-
-def _place(label: str, labels: Sequence[str], model: str) -> int:
-    try:
-        emotion = WORDS.read(label)
-    except UnknownEmotionError:
-        raise DataError(
-            f"emotion_classifier {model!r} has the label {label!r}, which is none of {', '.join(EMOTIONS)}; its labels "
-            f"are {', '.join(labels)}: name another model, or 'corpus'"
-        ) from None
-    assert emotion is not None  # the usual words leave none out
-    return EMOTIONS.index(emotion)

@@ -1,4 +1,4 @@
-"""Sentence embeddings by a sentence-transformers model, where the recipe names one; similarity of texts by them."""
+"""Sentence embeddings of texts, and how near they are to each other; by a model where the recipe names one."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -6,39 +6,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from epo.extras import missing_extra
-
 
 class Encoder(Protocol):
-    """Turns texts into sentence embeddings."""
+    """Turns texts into sentence embeddings, such as `epo.judging.sentence_encoder.SentenceEncoder`."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return float32 (N, H), each row of length 1."""
+        """Return float32 (N, H)."""
         ...
-
-
-class SentenceEncoder:
-    """A sentence-transformers model."""
-
-    def __init__(self, model: str) -> None:
-        """Load the model.
-
-        Args:
-            model: a name on the hub or a folder, read by sentence-transformers; code of the model's own is refused.
-
-        Raises:
-            MissingExtraError: sentence-transformers is not installed.
-        """
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            raise missing_extra(f"embedding_model {model!r}", "sentence_transformers") from None
-        self._model = SentenceTransformer(model, trust_remote_code=False)
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder`."""
-        found: NDArray[np.float32] = self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=True)
-        return found
 
 
 class Embeddings:
@@ -53,7 +27,7 @@ class Embeddings:
         """Embed those texts that were not embedded yet, at once."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
-            self._known |= dict(zip(new, self._encoder.encode(new), strict=True))
+            self._known |= dict(zip(new, _unit_rows(self._encoder.encode(new)), strict=True))
 
     def similarity(self, first: str, second: str) -> float:
         """Return the cosine of two texts' embeddings, in [-1, 1]."""
@@ -72,9 +46,16 @@ class EmbeddingIndex:
             documents: where it is looked for.
             encoder: what embeds them.
         """
-        self._queries_NH, self._documents_NH = encoder.encode(queries), encoder.encode(documents)
+        self._queries_NH, self._documents_NH = (_unit_rows(encoder.encode(texts)) for texts in (queries, documents))
 
     def similarity(self, queries_Q: NDArray[np.int64], documents_D: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return float32 (Q, D) cosines in [-1, 1]."""
         cosines_QD: NDArray[np.float32] = self._queries_NH[queries_Q] @ self._documents_NH[documents_D].T
         return cosines_QD
+
+
+def _unit_rows(vectors_NH: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return each row divided by its length; one of length 0 stays as it is, near to nothing."""
+    lengths_N1 = np.linalg.norm(vectors_NH, axis=1, keepdims=True)
+    rows: NDArray[np.float32] = vectors_NH / np.where(lengths_N1 > 0, lengths_N1, 1).astype(np.float32)
+    return rows

@@ -1,7 +1,7 @@
 """Emotions read from words: the one place where pairs ask for them, many texts at a time."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,15 @@ class EmotionReader(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsTogether(Protocol):
+    """A reader that is faster with many texts at once."""
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Read those texts that were not read yet, and remember what came of them."""
+        ...
+
+
 class Readings:
     """What a reader of emotions made of the texts it was given, and which emotions it can tell at all."""
 
@@ -32,6 +41,9 @@ class Readings:
 
     def prepare(self, places: Iterable[tuple[Reply, str]]) -> None:
         """Read texts in the places of gold replies, those that were not read yet, at once."""
+        places = list(places)
+        if isinstance(self._reader, ReadsTogether):
+            self._reader.prepare(text for _, text in places)
         for gold, text in places:
             key = (gold.dialogue_id, text)
             if key not in self._known:

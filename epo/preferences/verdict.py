@@ -94,7 +94,7 @@ def _reader_reasons(report: Mapping[str, Any]) -> list[Reason]:
             f"{majority:.3f}: whether the words of a pair differ in emotion is not known",
             accuracy,
             "a tenth of the way from the commonest label to 1, and beyond its 95 % interval",
-            "name a better emotion_classifier",
+            "name a better emotion_judge",
         )
     ]
 
@@ -169,7 +169,7 @@ def _judge_reasons(split: str, summary: Mapping[str, Any]) -> list[Reason]:
             "was fitted on labels without it: whether they have it was not verified",
             None,
             "told of all",
-            "an emotion_classifier that knows all emotions",
+            "an emotion_judge that knows all emotions",
         )
     ]
 

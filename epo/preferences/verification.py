@@ -6,6 +6,7 @@ from typing import Literal
 
 from epo.data.replies import Reply
 from epo.emotions import Emotion
+from epo.judging.degenerate_text import is_degenerate
 from epo.preferences.candidate import Candidate
 from epo.preferences.embedding import Embeddings, Encoder
 from epo.preferences.pair import is_same_text
@@ -42,6 +43,7 @@ class Thresholds:
     refuse_task_talk: bool = field(default=True, metadata={"help": "labels, notes, talk about the reply"})
     max_copied: float = field(default=0.8, metadata={"help": "token F1 with an earlier turn or example; 1: off"})
     refuse_cut_off: bool = field(default=True, metadata={"help": "endings in the middle of a sentence"})
+    refuse_loops: bool = field(default=True, metadata={"help": "the same words over and over, or none"})
     refuse_other_language: bool = field(default=True, metadata={"help": "by common words, Latin scripts"})
 
     def __post_init__(self) -> None:
@@ -131,7 +133,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "counter emotion likelier", "the counter emotion is hardly likelier in it", ("min_emotion_shift",), "uncertain",
         _has_shifted,
-        "a better emotion_classifier, if its accuracy in the report is low; a stronger writer, or more candidates a "
+        "a better emotion_judge, if its accuracy in the report is low; a stronger writer, or more candidates a "
         "reply; a lower min_emotion_shift",
     ),
     Check(
@@ -159,6 +161,10 @@ CHECKS: tuple[Check, ...] = (
         "whole to the end", "cut off at the end", ("refuse_cut_off",), "uncertain",
         lambda candidate, limits: not (limits.refuse_cut_off and candidate.is_cut_off),
         "more tokens a reply, or a writer that ends its sentences",
+    ),
+    Check(
+        "no loop", "the same words over and over", ("refuse_loops",), "uncertain",
+        lambda candidate, limits: not (limits.refuse_loops and is_degenerate(candidate.text)), _A_BETTER_WRITER,
     ),
     Check(
         "language", "another language", ("refuse_other_language",), "uncertain",

@@ -20,6 +20,7 @@ from launch.recipe import RecipeError
 if TYPE_CHECKING:
     from epo.evaluation.labellers import Labeller
     from epo.evaluation.labelling import Rating
+    from epo.judging.opened_judge import JudgeSettings
 
 _MAX_RATED = 2000  # turns a split that the labeller is rated on
 
@@ -29,7 +30,6 @@ Ratings = dict[str, "Rating"]
 def run(argv: Sequence[str]) -> None:
     """Label turns without emotion by a named model, into a new folder; people's labels are kept as they are."""
     from epo.data.checking import dialogues_file
-    from epo.evaluation.labellers import short_name
     from epo.evaluation.labelling import LabelCounts, label_dialogues
 
     given = _parse(argv)
@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> None:
     for split, rating in ratings.items():
         print(_format_rating(split, rating, given.min_confidence))
     counts = LabelCounts()
-    name = "corpus words" if given.model == "corpus" else short_name(given.model)
+    name = _labelled_by(given)
     dialogues = label_dialogues(
         _with_media(file, given.out), labeller, given.what, given.splits, given.min_confidence, name, counts
     )
@@ -72,7 +72,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="launch/data.py label", description=run.__doc__)
     parser.add_argument("file", type=Path, help="a dialogues.jsonl, or its folder")
     parser.add_argument(
-        "--model", required=True, help="text classifier (hub name or folder), corpus, or an extractor stage's folder"
+        "--model",
+        required=True,
+        help="text classifier (hub name or folder), corpus, embeddings, or an extractor stage's folder",
     )
     parser.add_argument(
         "--what",
@@ -84,6 +86,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--out", type=Path, required=True, help="folder to write dialogues.jsonl, media/, labels.json to"
     )
     parser.add_argument("--labels", help="map of the text classifier's labels: a name or a file, as for import")
+    parser.add_argument("--judge_embeddings", help="sentence model of embeddings: a hub name or folder")
+    parser.add_argument(
+        "--judge_data", nargs="+", default=[], help="labelled dialogues.jsonl files that embeddings learns from"
+    )
+    parser.add_argument("--judge_cache", help="folder that keeps embeddings; none: embed anew")
     parser.add_argument("--min_confidence", type=float, default=0.5, help="least probability of a label")
     parser.add_argument(
         "--splits", nargs="+", default=["train", "validation"], choices=SPLITS, help="whose turns are labelled"
@@ -91,10 +98,31 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _labelled_by(given: argparse.Namespace) -> str:
+    """Return what stands beside each label as who gave it."""
+    from epo.judging.named_model import short_name
+
+    if given.model == "embeddings":
+        return f"embeddings of {short_name(given.judge_embeddings)}"
+    return "corpus words" if given.model == "corpus" else short_name(given.model)
+
+
 def _make_labeller(given: argparse.Namespace, file: Path) -> tuple["Labeller", Ratings]:
     """Return the labeller, and how it does on people's labels by split."""
-    if given.labels is not None and (given.what == "clips" or given.model == "corpus"):
+    if given.labels is not None and (given.what == "clips" or given.model in ("corpus", "embeddings")):
         raise RecipeError("--labels: only a text classifier has labels of its own; leave it out")
+    own = {
+        "--judge_embeddings": given.judge_embeddings,
+        "--judge_data": given.judge_data,
+        "--judge_cache": given.judge_cache,
+    }
+    idle = [flag for flag, value in own.items() if value]
+    if given.model != "embeddings" and idle:
+        raise RecipeError(f"{idle[0]}: belongs to --model embeddings, and --model is {given.model}; leave it out")
+    if given.model == "embeddings":
+        if given.what == "clips":
+            raise RecipeError("--model embeddings: reads words; for clips name the folder of an extractor stage")
+        return _judge_labeller(given, file)
     if given.model == "corpus":
         if given.what == "clips":
             raise RecipeError("--model corpus: reads words; for clips name the folder of an extractor stage")
@@ -119,16 +147,29 @@ def _corpus_labeller(given: argparse.Namespace, file: Path) -> tuple["Labeller",
 
 
 def _words_labeller(model: str, labels: str | None) -> "Labeller":
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
     from epo.evaluation.labellers import WordsModel
-    from epo.model.parts import load_weights
 
-    loaded = load_weights(AutoModelForSequenceClassification, model)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return WordsModel(loaded.to(device), tokenizer, _label_map(labels).read, model)
+    return WordsModel.load(model, _label_map(labels).read)
+
+
+def _judge_labeller(given: argparse.Namespace, file: Path) -> tuple["Labeller", Ratings]:
+    """Fit a judge on sentence embeddings, say how good it is on what was held out, and rate it on this corpus too."""
+    from epo.data.replies import replies_of
+    from epo.evaluation.labellers import JudgeLabeller
+    from epo.judging.opened_judge import open_judge
+
+    own = [] if given.judge_data else replies_of((d for d in read_dialogues(file) if d.split == "train"), "all")
+    opened = open_judge(_judge_settings(given), own)
+    for quality in opened.qualities:
+        print(f"judge {quality.describe()}")
+    print("\n".join(opened.notes), end="\n" if opened.notes else "")
+    return JudgeLabeller(opened.judge), _rate(JudgeLabeller(opened.judge), given, file, SPLITS[1:])
+
+
+def _judge_settings(given: argparse.Namespace) -> "JudgeSettings":
+    from epo.judging.opened_judge import EMBEDDINGS_JUDGE, JudgeSettings
+
+    return JudgeSettings(EMBEDDINGS_JUDGE, given.judge_embeddings, tuple(given.judge_data), given.judge_cache)
 
 
 def _clip_labeller(folder: str) -> "Labeller":

@@ -5,9 +5,10 @@ where pieces of one heading stand together.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from epo.data.replies import ReplyChoice
+from epo.judging.opened_judge import JudgeSettings
 
 
 @dataclass(kw_only=True)
@@ -70,6 +71,42 @@ class LoraKeys:
 
 
 @dataclass(kw_only=True)
+class JudgeKeys:
+    """Judge of emotions in words."""
+
+    emotion_judge: str = field(
+        default="words",
+        metadata={"help": "words: learnt from training replies; embeddings; or a text-classification model"},
+    )
+    judge_embeddings: str | None = field(default=None, metadata={"help": "sentence model of embeddings"})
+    judge_data: list[str] = field(
+        default_factory=list, metadata={"help": "labelled dialogues.jsonl files to fit and rate it on; none: data"}
+    )
+    judge_cache: str | None = field(default=None, metadata={"help": "folder for embeddings; none: embed anew"})
+
+    @property
+    def judge(self) -> JudgeSettings:
+        """The settings that these keys make.
+
+        Raises:
+            JudgeError: they lack one another, or one would do nothing.
+        """
+        return judge_settings(self)
+
+
+def judge_settings(recipe: Any) -> JudgeSettings:
+    """Return the settings of a judge.
+
+    Args:
+        recipe: has the keys of `JudgeKeys` as attributes.
+
+    Raises:
+        JudgeError: they lack one another, or one would do nothing.
+    """
+    return JudgeSettings(recipe.emotion_judge, recipe.judge_embeddings, tuple(recipe.judge_data), recipe.judge_cache)
+
+
+@dataclass(kw_only=True)
 class WeightsKeys:
     """How it runs."""
 
@@ -101,6 +138,7 @@ __all__ = [
     "BatchKeys",
     "ClipsKeys",
     "DataKeys",
+    "JudgeKeys",
     "LoraKeys",
     "OutputKeys",
     "PromptKeys",
@@ -109,4 +147,5 @@ __all__ = [
     "SeedKeys",
     "StageRecipe",
     "WeightsKeys",
+    "judge_settings",
 ]

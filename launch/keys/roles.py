@@ -18,12 +18,12 @@ layout: how a batch is spread over ranks and memory. The result is the same up t
 cosmetic: where results go, what is shown and how fast: changes nothing that is learnt.
 """
 
-_FILES = ("data", "pairs", "answers")
+_FILES = ("data", "pairs", "answers", "judge_data")
 
 _PARTS = (
     "llm", "extractor", "compressor", "model", "models", "sft", "control", "epo",
     "audio_encoder", "vision_tower", "backbone", "face_detector",
-    "emotion_classifier", "coherence_model", "bert_score_model",
+    "emotion_judge", "judge_embeddings", "coherence_model", "bert_score_model",
     "labels", "values",  # a label map by its name, or a file
 )  # fmt: skip
 
@@ -38,7 +38,7 @@ _LAYOUT = (
 
 _COSMETIC = (
     # of the project's own recipes
-    "run", "output_dir", "fresh", "pipeline", "experiment", "cache_dir", "workers",
+    "run", "output_dir", "fresh", "pipeline", "experiment", "cache_dir", "judge_cache", "workers",
     # of transformers' TrainingArguments and TRL's DPOConfig
     "run_name", "project", "report_to", "trackio_space_id", "disable_tqdm", "resume_from_checkpoint",
     "log_level", "log_level_replica", "log_on_each_node",

@@ -15,7 +15,9 @@ from epo.data.selection import (
     replies_of_split,
     with_history,
 )
+from epo.judging.opened_judge import EMBEDDINGS_JUDGE, WORDS_JUDGE
 from epo.preferences.source import get_source
+from launch.keys.recipe_pieces import judge_settings
 from launch.planning.pipeline_files import StageFiles, builtin_settings, require_parts_named, require_something_tested
 from launch.precision_check import require_precision
 from launch.processes.ends import explain
@@ -97,6 +99,9 @@ def check_stage(check: StageCheck, script: str, recipe: Any, num_ranks: int | No
         parts = getattr(recipe, key)
         for part in parts if isinstance(parts, list) else [] if parts is None else [parts]:
             check.attempt(files.require_part, part, key=key)
+    for path in getattr(recipe, "judge_data", ()):
+        if files.writer(path) is None and not Path(path).is_file():
+            check.errors.append(f"judge_data: {path}: no such file")
     num_errors = len(check.errors)
     _COUNTS[script](check, recipe, files)
     if check.is_provisional:  # what lies there may be replaced before the stage starts: no reason to stop
@@ -117,13 +122,20 @@ def _part_keys(script: str, recipe: Any) -> Sequence[str]:
         return ("llm", "extractor", "compressor") if recipe.model is None else ("model",)
     if script == "preferences.py":
         source = get_source(recipe.source)
-        return tuple(source.parts(source.settings_from(vars(recipe))))
+        return (*source.parts(source.settings_from(vars(recipe))), *_judge_keys(recipe))
+    if script == "evaluate.py":
+        return ("sft", "control", "epo", "models", "bert_score_model", *_judge_keys(recipe))
     return {
         "extractor.py": ("audio_encoder", "vision_tower"),
         "compressor.py": ("llm", "backbone"),
         "epo.py": ("model",),
-        "evaluate.py": ("sft", "control", "epo", "models", "bert_score_model"),
     }.get(script, ())
+
+
+def _judge_keys(recipe: Any) -> Sequence[str]:
+    """Return the keys under which a recipe names the models of its judge."""
+    is_fitted = recipe.emotion_judge in (WORDS_JUDGE, EMBEDDINGS_JUDGE)
+    return ("judge_embeddings",) if is_fitted else ("emotion_judge",)
 
 
 def _dialogues(check: StageCheck, data: str, files: StageFiles) -> list[Dialogue] | None:
@@ -293,6 +305,9 @@ def _choose_suites(
     from epo.evaluation.suite import Task
     from epo.preferences.pair import PreferencePair
 
+    judge = check.attempt(judge_settings, recipe)
+    if judge is None:
+        return
     task = Task(
         tested,
         training=replies_of((d for d in dialogues if d.split == "train"), recipe.replies),
@@ -300,6 +315,7 @@ def _choose_suites(
         clips=labelled_clips(d for d in dialogues if d.split == recipe.split),
         has_model=any((recipe.models, recipe.sft, recipe.control, recipe.epo)),
         has_reference=any((recipe.sft, recipe.epo, recipe.models)),
+        judge=judge,
     )
     chosen = check.attempt(choose_suites, recipe.suites, task, key="suites")
     if chosen is not None:

@@ -15,7 +15,17 @@ from epo.evaluation.suites import emotion
 from epo.extras import MissingExtraError
 from epo.registry import TakenNameError, UnknownNameError
 
-OURS = ["degenerate", "diversity", "emotion", "facts", "lengths", "overlap", "recognition", "rewards"]
+OURS = [
+    "appropriateness",
+    "degenerate",
+    "diversity",
+    "emotion",
+    "facts",
+    "lengths",
+    "overlap",
+    "recognition",
+    "rewards",
+]
 
 
 def count_questions(task, answers):
@@ -94,7 +104,8 @@ def test_what_is_left_out_is_noted(gold):
     """Replies alone: no model, no pairs, no training replies to learn emotions from."""
     report = evaluate(["Yes.", "No.", "Why?"], [replace(reply, facts=()) for reply in gold])
     assert [note.split(":")[0] for note in report["notes"]] == [
-        f"Suite {name} is left out" for name in ("emotion", "facts", "lengths", "recognition", "rewards")
+        f"Suite {name} is left out"
+        for name in ("appropriateness", "emotion", "facts", "lengths", "recognition", "rewards")
     ]
     assert report["notes"][0].endswith("a judge of words learns from two emotions or more: label the assistant turns.")
     assert {column["suite"] for column in report["columns"]} == {"degenerate", "overlap", "diversity"}
@@ -129,7 +140,7 @@ def test_unknown_missing_and_taken_names(gold, register, monkeypatch):
         evaluate(said, gold, ["overlapp"])
     with pytest.raises(TakenNameError, match="suite 'overlap': the name is taken already"):
         SUITES.register("overlap", QUESTIONS)
-    with pytest.raises(SuiteError, match="suites: none was named, want some of degenerate"):
+    with pytest.raises(SuiteError, match="suites: none was named, want some of appropriateness, degenerate"):
         evaluate(said, gold, [])
     with pytest.raises(ValueError, match=r"bert_score_model"):
         evaluate(said, gold, ["overlap"], bert_score_model="/nowhere/at/all")

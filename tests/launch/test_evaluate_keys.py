@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from launch import evaluate
-from launch.recipe import RecipeError
 
 ELSEWHERE = {"fresh", "run"}  # as of every stage: test_stage_folder.py, test_run_names.py
 CHANGES = {
@@ -36,11 +35,20 @@ CHANGES = {
     "dtype": ("bfloat16", "systems"),
     "cache_dir": ("cache", "caches"),
     "seed": (7, "seed"),
+    "emotion_judge": ("some/model", "judge"),
+    "judge_embeddings": ("other/sentences", "judge"),
+    "judge_data": (["labelled"], "judge"),
+    "judge_cache": ("judged", "judge"),
     "pipeline": ("other", "run"),
     "experiment": ("other", "run"),
     "output_dir": ("elsewhere", "run"),
 }
-BESIDE = {"bert_score_layer": {"bert_score_model": "some/encoder"}}
+_EMBEDDINGS = {"emotion_judge": "embeddings", "judge_embeddings": "some/sentences"}
+BESIDE = {
+    "bert_score_layer": {"bert_score_model": "some/encoder"},
+    "judge_embeddings": _EMBEDDINGS,
+    "judge_cache": _EMBEDDINGS,
+}
 
 
 def test_the_table_names_every_key():
@@ -59,6 +67,7 @@ def start(corpus, tmp_path, monkeypatch):
     pairs = (corpus / "pairs.jsonl").read_text()
     _write("data", rows)
     _write("other", [row | {"turns": row["turns"][:-1] + [row["turns"][-1] | {"text": "Well."}]} for row in rows])
+    _write("labelled", rows)
     _write("said", [{"dialogue_id": "d10", "turn": 3, "reply": "Yes."}])
     (tmp_path / "pairs").write_text(pairs)
     (tmp_path / "other_pairs").write_text(pairs.replace("Stop it", "Leave it"))
@@ -93,6 +102,7 @@ def start(corpus, tmp_path, monkeypatch):
             generation=generation,
             encoder=(task.bert_score_model, task.bert_score_layer),
             seed=task.seed,
+            judge=task.judge,
         )
         raise UpToHere
 
@@ -136,7 +146,7 @@ def _placed(value):
 def test_another_value_is_another_comparison(start, key):
     value, what = CHANGES[key]
     beside = BESIDE.get(key, {})
-    before, after = (getattr(start(**beside, **changes), what) for changes in ({}, {key: value}))
+    before, after = (getattr(start(**(beside | changes)), what) for changes in ({}, {key: value}))
     assert before != after
     assert getattr(start(**beside), what) == before, "the look itself must not vary"
 
@@ -145,9 +155,11 @@ def test_another_value_is_another_comparison(start, key):
     ("keys", "message"),
     [
         ({"bert_score_layer": 3}, "bert_score_layer would do nothing: name the encoder in bert_score_model too"),
+        ({"judge_embeddings": "e"}, "judge_embeddings would do nothing: emotion_judge is words; set it to embeddings"),
+        ({"emotion_judge": "embeddings"}, "embeddings needs a sentence model: set judge_embeddings"),
         ({"bert_score_model": "e", "suites": ["facts"]}, "bert_score_model would do nothing: add overlap to suites"),
     ],
 )
 def test_a_key_without_an_effect_beside_others_is_refused(start, keys, message):
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(ValueError, match=message):
         start(**keys)

@@ -229,7 +229,7 @@ def test_an_evaluation_says_what_it_will_go_without(project):
     (check,) = check_pipeline([stage("s", "evaluate", data=data, sft="runs/model")])
     assert check.errors == [] and check.test == 2
     left_out = [warning.split(" is left out")[0] for warning in check.warnings if "left out" in warning]
-    assert left_out == ["Suite emotion", "Suite facts", "Suite recognition", "Suite rewards"]
+    assert left_out == ["Suite appropriateness", "Suite emotion", "Suite facts", "Suite recognition", "Suite rewards"]
 
 
 def test_a_faulty_line_is_one_error_for_all_stages_that_read_it(project):

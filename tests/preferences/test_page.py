@@ -38,7 +38,7 @@ def summary(**changed):
 def report(**changed):
     whole = {
         "pairs": 40, "source": "test", "counter_emotion": "random", "marginals": "near", "max_dropped_share": 0.3,
-        "emotion_classifier": "corpus", "coherence_model": None, "reader_accuracy": 0.434,
+        "emotion_judge": "words", "coherence_model": None, "reader_accuracy": 0.434,
         "reader_interval": [0.33, 0.54], "reader_majority": 0.419, "reader_replies": 90, "reader_says_little": True,
         "splits": {"train": summary()},
     } | changed  # fmt: skip

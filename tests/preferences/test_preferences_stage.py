@@ -154,7 +154,7 @@ def test_a_mostly_neutral_corpus_with_small_splits(tmp_path, noise, capsys):
 
 
 def test_a_threshold_on_a_reader_that_says_little_is_refused(tmp_path, noise, data):
-    with pytest.raises(RecipeError, match=r"min_emotion_divergence is 0.1, but emotion_classifier corpus is right on"):
+    with pytest.raises(RecipeError, match=r"min_emotion_divergence is 0.1, but emotion_judge words is right on"):
         run(tmp_path, noise, min_emotion_divergence=0.1)
     assert not (tmp_path / "out" / "pairs.jsonl").exists()
     assert (run(tmp_path, data, min_emotion_divergence=0.1, splits=["test"]) / "pairs.jsonl").exists()

@@ -1,12 +1,15 @@
 """Scores by hand, every reason to drop, what the classifier reads, and what the probes find."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from epo.data.dialogue import DataError, Dialogue, Turn
 from epo.data.replies import reply_at
 from epo.emotions import EMOTIONS
-from epo.preferences.classifier import CorpusReader, ModelReader, ReaderQuality, confusion_table, rate_reader
+from epo.judging.opened_judge import JudgeSettings, open_judge
+from epo.preferences.classifier import CorpusReader, JudgeReader, ReaderQuality, confusion_table, rate_reader
 from epo.preferences.pair import PreferencePair
 from epo.preferences.scores import token_f1
 from epo.preferences.shortcuts import probe_pairs
@@ -98,16 +101,22 @@ def make_classifier(tmp_path, make_tokenizer):
     return make
 
 
-def test_a_named_model_reads_emotions_under_any_known_alias(make_classifier):
-    reader = ModelReader(make_classifier(["joy", "sadness", "anger"]))
+def test_any_judge_reads_in_the_place_of_a_reply(make_classifier):
+    opened = open_judge(JudgeSettings(make_classifier(["joy", "sadness", "anger"])), GOLD)
+    reader = JudgeReader(opened, GOLD)
     read = reader.read(GOLD[0], "Alas")
     assert read.sum() == pytest.approx(1, abs=1e-5)
     assert [emotion for emotion, share in zip(EMOTIONS, read, strict=True) if share > 0] == ["angry", "happy", "sad"]
+    assert rate_reader(GOLD, reader).num_replies == 20
 
 
-def test_a_model_with_other_labels_is_refused(make_classifier):
-    with pytest.raises(DataError, match="has the label 'LABEL_1', which is none of angry, disgust"):
-        ModelReader(make_classifier(["joy", "LABEL_1"]))
+def test_a_judge_is_rated_on_replies_that_are_new_to_it_and_that_people_labelled():
+    by_people, by_model = reply("Alas, the boat.", "sad"), replace(reply("Alas, a car.", "sad"), labelled_by="m")
+    opened = open_judge(JudgeSettings(), GOLD, [by_people, by_model])
+    reader = JudgeReader(opened, GOLD)
+    assert rate_reader([*GOLD, by_people, by_model], reader).num_replies == 1
+    assert [quality.num_texts for quality in opened.qualities] == [1]
+    assert opened.fitted_on == {"its own training replies": 20}
 
 
 def pair(index, chosen, rejected):
