@@ -14,6 +14,7 @@ from epo.data.dialogue import SPLITS, Dialogue, Split, read_dialogues
 from epo.data.replies import Reply, ReplyChoice, replies_of
 from epo.files import write_whole
 from epo.judging.opened_judge import WORDS_JUDGE, open_judge
+from epo.judging.sentence_encoder import SentenceEncoder
 from epo.preferences.builder import PairSet, build_pairs
 from epo.preferences.classifier import (
     CorpusReader,
@@ -28,11 +29,13 @@ from epo.preferences.counter import Choice, Marginals, Strategy
 from epo.preferences.gold import gold_of_splits
 from epo.preferences.page import render_page
 from epo.preferences.pair import write_pairs
-from epo.preferences.scores import EmotionReader, Examiner, Thresholds
+from epo.preferences.readings import EmotionReader
 from epo.preferences.shortcuts import probe_report
-from epo.preferences.source import SOURCES, Source, SourceContext, get_source
+from epo.preferences.source import SOURCES, PairSource, Source, SourceContext, get_source
+from epo.preferences.source_warnings import warnings_of
 from epo.preferences.sources.opposite_random import OppositeRandomSource
 from epo.preferences.verdict import judge_pairs
+from epo.preferences.verification import Examiner, Thresholds
 from launch.folder.stage_folder import open_folder
 from launch.keys.recipe_pieces import (
     ClipRepliesKeys,
@@ -43,7 +46,7 @@ from launch.keys.recipe_pieces import (
     SeedKeys,
     StageRecipe,
 )
-from launch.preference_console import metrics_of, print_report, reasons_of
+from launch.preference_console import metrics_of, print_report, refuse_warnings, require_pairs
 from launch.recipe import ChosenBy, RecipeError, read_recipe
 
 _DEFAULT_SOURCE = "retrieve"
@@ -70,11 +73,17 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, JudgeKeys, SeedKeys, OutputKe
     )
     replies: ReplyChoice = "all"
     splits: list[str] = field(default_factory=lambda: list(SPLITS), metadata={"help": "of which dialogues"})
+    embedding_model: str | None = field(
+        default=None, metadata={"help": "a sentence model to compare contents; none: by words", "role": "part"}
+    )
     coherence_model: str | None = field(
         default=None,
         metadata={"help": "language model that tries to tell pairs apart; none: not measured"},
     )
     coherence_dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of its weights"})
+    strict: bool = field(
+        default=False, metadata={"help": "end with exit code 2 where a warning is due", "role": "cosmetic"}
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be, and keys that would do nothing beside others.
@@ -119,39 +128,98 @@ RECIPES = [
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Build the pairs a recipe names, unless the very same recipe has already been finished on the same data."""
+    """Build the pairs a recipe names, unless the very same recipe has already been finished on the same data.
+
+    Raises:
+        RecipeError: no pair was kept; or a warning is due, and `strict` says to end with it, after all is written.
+    """
     if stage.rank() != 0:
         return  # one process suffices; the others of an `accelerate launch` have nothing to wait for
     recipe, limits, settings = read_recipe(RECIPES, argv)
     chosen = get_source(recipe.source)
     chosen.check(settings)
+    _check_content_keys(recipe, limits)
     out, data = Path(recipe.output_dir), Path(recipe.data)
     dialogues = list(read_dialogues(data))
     gold_of = gold_of_splits(dialogues, recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
     with open_folder(out, [recipe, limits, settings], argv, rewritten=["pairs.jsonl"]) as folder:
-        if folder.is_done:
-            return
-        gold = [reply for found in gold_of.values() for reply in found]
-        reader, judge = _emotion_reader(recipe, dialogues, gold)
-        quality = rate_reader(gold, reader)
-        _require_reader(recipe, limits, quality)
-        examiner = Examiner(limits, reader)
-        source = chosen.make(settings, SourceContext(recipe.seed, out, examiner))
-        coherence = _coherence_reader(recipe)
-        from launch.tracking import open_run
+        if not folder.is_done:
+            from launch.tracking import open_run
 
-        with open_run("preferences", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
-            found = _build(recipe, gold_of, source, examiner, reader)
-            pairs = [pair for split in found.values() for pair in split.pairs]
-            report = _report(recipe, found, gold_of, (quality, judge), examiner, reader, coherence)
-            write_pairs(out / "pairs.jsonl", pairs)
-            write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
-            write_whole(out / "pairs.html", render_page(report, pairs, recipe.seed))
-            tracked.log_metrics(metrics_of(report))
-            for name in ("report.json", "pairs.html"):
-                tracked.log_artifact(out / name)
-        print_report(report, out)
-        folder.finish(report)
+            work = _prepare(recipe, limits, chosen, settings, dialogues, gold_of)
+            with open_run("preferences", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
+                found = _build(recipe, gold_of, work)
+                pairs = [pair for split in found.values() for pair in split.pairs]
+                report = _report(recipe, found, gold_of, work)
+                write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
+                write_whole(out / "pairs.html", render_page(report, pairs, recipe.seed, _measured(found)))
+                require_pairs(report, recipe.data, out)
+                write_pairs(out / "pairs.jsonl", pairs)
+                tracked.log_metrics(metrics_of(report))
+                for name in ("report.json", "pairs.html"):
+                    tracked.log_artifact(out / name)
+            print_report(report, out)
+            folder.finish(report)
+    if recipe.strict:
+        refuse_warnings(out / "report.json")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What pairs are built with.
+
+    Attributes:
+        source: of rejected replies.
+        reader: of emotions.
+        quality: how good the reader is.
+        judge: what the report says of the judge behind the reader.
+        examiner: of the source's candidates.
+        onlooker: measures candidates of the baseline by the same checks, and drops none of them.
+        coherence: the model of that probe, None where none is named.
+    """
+
+    source: Source
+    reader: EmotionReader
+    quality: ReaderQuality
+    judge: dict[str, Any]
+    examiner: Examiner
+    onlooker: Examiner
+    coherence: CoherenceReader | None
+
+
+def _prepare(
+    recipe: PreferencesRecipe,
+    limits: Thresholds,
+    chosen: PairSource[Any],
+    settings: Any,
+    dialogues: Sequence[Dialogue],
+    gold_of: Mapping[Split, Sequence[Reply]],
+) -> _Work:
+    """Load everything that pairs are built with, the quickest to be refused first."""
+    gold = [reply for found in gold_of.values() for reply in found]
+    reader, judge = _emotion_reader(recipe, dialogues, gold)
+    quality = rate_reader(gold, reader)
+    _require_reader(recipe, limits, quality)
+    encoder = None if recipe.embedding_model is None else SentenceEncoder.load(recipe.embedding_model)
+    examiner = Examiner(limits, reader, encoder, chosen.keeps_content, chosen.is_certain)
+    onlooker = Examiner(limits, reader, encoder, is_certain=True)
+    for each in (examiner, onlooker):
+        each.prepare((reply, reply.text) for reply in gold)
+    source = chosen.make(settings, SourceContext(recipe.seed, Path(recipe.output_dir), examiner, encoder))
+    return _Work(source, reader, quality, judge, examiner, onlooker, _coherence_reader(recipe))
+
+
+def _check_content_keys(recipe: PreferencesRecipe, limits: Thresholds) -> None:
+    """Refuse a key that the embedding model, or its absence, makes idle."""
+    with_model, without = "min_embedding_similarity", "min_rewrite_similarity"
+    idle = with_model if recipe.embedding_model is None else without
+    if getattr(limits, idle) != getattr(Thresholds, idle):
+        reason = (
+            "belongs to embedding_model, and none is named"
+            if idle == with_model
+            else "is for content compared by words, and embedding_model compares it: use min_embedding_similarity"
+        )
+        raise RecipeError(f"key {idle} {reason}: leave it out")
 
 
 def _require_reader(recipe: PreferencesRecipe, limits: Thresholds, quality: ReaderQuality) -> None:
@@ -165,25 +233,16 @@ def _require_reader(recipe: PreferencesRecipe, limits: Thresholds, quality: Read
         )
 
 
-def _build(
-    recipe: PreferencesRecipe,
-    gold_of: Mapping[Split, Sequence[Reply]],
-    source: Source,
-    examiner: Examiner,
-    reader: EmotionReader,
-) -> dict[Split, PairSet]:
-    """Build the pairs of each split; one that gives none is passed over, unless none gives any."""
+def _build(recipe: PreferencesRecipe, gold_of: Mapping[Split, Sequence[Reply]], work: _Work) -> dict[Split, PairSet]:
+    """Build the pairs of each split; one that gives none is passed over."""
     confusion = None
     if recipe.counter_emotion == "confusable":
-        confusion = confusion_table([reply for gold in gold_of.values() for reply in gold], reader)
+        confusion = confusion_table([reply for gold in gold_of.values() for reply in gold], work.reader)
     choice = Choice(recipe.counter_emotion, recipe.marginals, recipe.max_dropped_share, confusion)
     found = {}
     for split, gold in gold_of.items():
         rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])
-        found[split] = build_pairs(gold, source, choice, examiner, rng)
-    if not any(split.pairs for split in found.values()):
-        dropped = reasons_of({split: pairs.dropped for split, pairs in found.items()})
-        raise RecipeError(f"{recipe.data}: every reply was dropped: {dropped}; loosen the thresholds")
+        found[split] = build_pairs(gold, work.source, choice, work.examiner, rng)
     return found
 
 
@@ -191,30 +250,32 @@ def _report(
     recipe: PreferencesRecipe,
     found: Mapping[Split, PairSet],
     gold_of: Mapping[Split, Sequence[Reply]],
-    quality: tuple[ReaderQuality, dict[str, Any]],
-    examiner: Examiner,
-    reader: EmotionReader,
-    coherence: CoherenceReader | None,
+    work: _Work,
 ) -> dict[str, Any]:
     """Return what `report.json` holds."""
     splits = {
         split: pair_set.summary()
-        | rate_reader(gold_of[split], reader).report()
-        | probe_report(pair_set.pairs, coherence)
-        | {"opposite_random": _baseline(recipe, gold_of[split], examiner)}
+        | rate_reader(gold_of[split], work.reader).report()
+        | probe_report(pair_set.pairs, work.coherence)
+        | {"opposite_random": _baseline(recipe, gold_of[split], work.onlooker)}
         for split, pair_set in found.items()
     }
     names = (
-        "source", "counter_emotion", "marginals", "max_dropped_share", "emotion_judge", "coherence_model",
+        "source", "counter_emotion", "marginals", "max_dropped_share", "emotion_judge", "embedding_model",
+        "coherence_model",
     )  # fmt: skip
     report = {
         "pairs": sum(len(pair_set.pairs) for pair_set in found.values()),
         **{name: getattr(recipe, name) for name in names},
-        **quality[0].report(),
-        "judge": quality[1],
+        **work.quality.report(),
+        "judge": work.judge,
         "splits": splits,
     }
-    return {"verdict": judge_pairs(report), **report}
+    return {"verdict": judge_pairs(report), "warnings": warnings_of(report), **report}
+
+
+def _measured(found: Mapping[Split, PairSet]) -> list[dict[str, float]]:
+    return [scores for pair_set in found.values() for scores in pair_set.measured]
 
 
 def _emotion_reader(
@@ -249,13 +310,12 @@ def _coherence_reader(recipe: PreferencesRecipe) -> CoherenceReader | None:
     return CoherenceReader(model, load_tokenizer(recipe.coherence_model, ()))
 
 
-def _baseline(recipe: PreferencesRecipe, gold: Sequence[Reply], examiner: Examiner) -> dict[str, Any]:
-    """Return what the probes find in EmPO's pairs for the same replies, to read ours against."""
+def _baseline(recipe: PreferencesRecipe, gold: Sequence[Reply], onlooker: Examiner) -> dict[str, Any]:
+    """Return what probes and checks find in EmPO's pairs for the same replies, to read ours against."""
     rng = np.random.default_rng(recipe.seed)
-    pairs = build_pairs(
-        gold, OppositeRandomSource(recipe.seed), Choice("opposite", marginals="free"), examiner, rng
-    ).pairs
-    return {"pairs": len(pairs), **probe_report(pairs, None)}
+    found = build_pairs(gold, OppositeRandomSource(recipe.seed), Choice("opposite", marginals="free"), onlooker, rng)
+    checks = found.tally.report(len(found.pairs))["checks"]
+    return {"pairs": len(found.pairs), **probe_report(found.pairs, None), "checks": checks}
 
 
 if __name__ == "__main__":

@@ -76,13 +76,13 @@ class NamedModel:
             DataError: as for the constructor.
         """
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
-        from epo.model.parts import load_weights
+        from epo.model.parts import load_tokenizer, load_weights
 
         loaded = load_weights(AutoModelForSequenceClassification, model)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(loaded.to(device), AutoTokenizer.from_pretrained(model), read_label, model, remedy)
+        return cls(loaded.to(device), load_tokenizer(model, ()), read_label, model, remedy)
 
     def shares(self, texts: Sequence[str]) -> Floats:
         """Return float64 (N, E), summing to at most 1 a row: the rest belongs to labels that are none of ours.

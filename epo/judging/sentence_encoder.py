@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compressor.progress import show_progress
 from epo.data.dialogue import DataError
+from epo.part_names import find_part
 
 Vectors = NDArray[np.float32]
 _BATCH = 64
@@ -68,14 +69,14 @@ class SentenceEncoder:
             DataError: its `modules.json` asks for what is not supported; the message says what.
         """
         import torch
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel
 
-        from epo.model.parts import load_weights
+        from epo.model.parts import load_tokenizer, load_weights
 
         model = load_weights(AutoModel, name)
         pooling = _read_pooling(name)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), AutoTokenizer.from_pretrained(name), pooling, name)
+        return cls(model.to(device), load_tokenizer(name, ()), pooling, name)
 
     @property
     def digest(self) -> str:
@@ -182,14 +183,15 @@ def _read_json(name: str, file: str) -> Any:
 
 def _file_of(name: str, file: str) -> Path | None:
     """Return where a file of a model lies, None where it has none: in its folder, or fetched from the hub."""
-    if Path(name).is_dir():
-        path = Path(name) / file
+    place = find_part(name)
+    if place.is_local or Path(place.source).is_dir():
+        path = Path(place.source) / file
         return path if path.is_file() else None
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(name, file))
+        return Path(hf_hub_download(place.source, file, **place.settings))
     except LocalEntryNotFoundError as error:
         raise DataError(f"{name}: {file} is not on this machine and the hub is out of reach; name a folder") from error
     except EntryNotFoundError:

@@ -1,23 +1,33 @@
-"""From the gold replies of one split to its preference pairs: draw emotions, ask the source, score, filter."""
+"""From the gold replies of one split to its preference pairs: draw emotions, ask the source, verify, take the best."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
+from epo.preferences.balance import balance_pairs
 from epo.preferences.classifier import CorpusReader
-from epo.preferences.counter import Choice, LeftOut, draw_counter_emotions, num_left_out_for_equal
+from epo.preferences.counter import (
+    Choice,
+    LeftOut,
+    Marginals,
+    draw_counter_emotions,
+    num_left_out_for_equal,
+    possible_choice,
+)
 from epo.preferences.marginals import Counts, total_variation
 from epo.preferences.pair import PreferencePair
-from epo.preferences.scores import Examiner, Thresholds
-from epo.preferences.source import Source
+from epo.preferences.source import Source, examples_of
+from epo.preferences.tally import Tally
+from epo.preferences.verification import Examined, Examiner, Thresholds
 
 _NO_CANDIDATE = "no candidate: the source offered none"
 _NOT_ACCEPTED = "no candidate accepted: "
+_UNBALANCED = "left out to balance the emotions of what was accepted"
 
 
 @dataclass(frozen=True)
@@ -28,11 +38,19 @@ class PairSet:
         pairs: at most one for each reply.
         dropped: how many replies have none, by reason.
         left_out_for_equal: how many replies equal marginals would leave out, whatever the recipe asked for.
+        tally: what the candidates passed and failed.
+        measured: of each pair, everything that was measured of its two replies.
+        balanced_by: the marginals that were kept to; "near" where "equal" was asked for and would have left no pair.
+        gold_emotions: how many replies have each emotion, with a pair or without.
     """
 
     pairs: list[PreferencePair]
     dropped: Counter[str]
     left_out_for_equal: int = 0
+    tally: Tally = field(default_factory=Tally)
+    measured: list[dict[str, float]] = field(default_factory=list)
+    balanced_by: Marginals = "near"
+    gold_emotions: Counter[Emotion] = field(default_factory=Counter)
 
     def marginals(self) -> tuple[Counts, Counts]:
         """Count the chosen and the rejected emotions, each int64 (E,) in the order of `EMOTIONS`.
@@ -50,6 +68,9 @@ class PairSet:
             "pairs": len(self.pairs),
             "distinct_rejected": len({pair.rejected for pair in self.pairs}),
             "dropped": dict(self.dropped.most_common()),
+            **self.tally.report(len(self.pairs)),
+            "balanced_by": self.balanced_by,
+            "gold_emotions": dict(self.gold_emotions),
             "left_out_for_equal": self.left_out_for_equal,
             "chosen_emotions": dict(zip(EMOTIONS, chosen_E.tolist(), strict=True)),
             "rejected_emotions": dict(zip(EMOTIONS, rejected_E.tolist(), strict=True)),
@@ -70,7 +91,8 @@ def build_pairs(
         gold: replies of one split; marginals are matched within it.
         source: where the rejected replies come from.
         choice: how counter emotions are chosen; None: by the defaults of a recipe.
-        examiner: the first candidate it accepts is taken; None: one with the defaults of a recipe.
+        examiner: of the candidates it accepts the one of the highest quality is taken, of several the first; None: one
+            with the defaults of a recipe, for a source that need not keep content.
         rng: decides which reply gets which emotion; None: seed 0.
     """
     if not gold:
@@ -79,31 +101,52 @@ def build_pairs(
     examiner = Examiner(Thresholds(), CorpusReader(gold)) if examiner is None else examiner
     rng = np.random.default_rng(0) if rng is None else rng
     available = source.available(gold)
-    drawn = draw_counter_emotions(gold, choice, available, rng)
+    possible = possible_choice(gold, choice, available)
+    drawn = draw_counter_emotions(gold, possible, available, rng)
     asked = [(reply, emotion) for reply, emotion in zip(gold, drawn, strict=True) if not isinstance(emotion, LeftOut)]
-    pairs, dropped = [], Counter(emotion.value for emotion in drawn if isinstance(emotion, LeftOut))
+    dropped = Counter(emotion.value for emotion in drawn if isinstance(emotion, LeftOut))
+    examiner.prepare((reply, reply.text) for reply in gold)
     proposals = source.propose([reply for reply, _ in asked], [emotion for _, emotion in asked]) if asked else []
-    for (reply, emotion), candidates in zip(asked, proposals, strict=True):
-        pair, reason = _first_fit(reply, emotion, candidates, source.name, examiner)
-        if pair is None:
-            dropped[reason] += 1
+    examiner.prepare((reply, text) for (reply, _), texts in zip(asked, proposals, strict=True) for text in texts)
+    tally, accepted = Tally(), []
+    for (reply, emotion), texts in zip(asked, proposals, strict=True):
+        found = [examiner.examine(reply, text, emotion, examples_of(source)) for text in texts]
+        tally.count(found, examiner)
+        best = _best(found)
+        if best is None:
+            dropped[_NOT_ACCEPTED + str(found[0].reason) if found else _NO_CANDIDATE] += 1
         else:
-            pairs.append(pair)
-    return PairSet(pairs, dropped, num_left_out_for_equal(gold, choice, available))
+            accepted.append(best)
+    if len(accepted) < len(asked):
+        emotions = [(one.candidate.gold.known_emotion, one.candidate.emotion) for one in accepted]
+        balanced = balance_pairs(emotions, [one.quality for one in accepted], possible)
+        dropped += Counter({_UNBALANCED: len(accepted) - len(balanced.kept)})
+        accepted, possible = (
+            [accepted[place] for place in balanced.kept],
+            replace(possible, marginals=balanced.marginals),
+        )
+    return PairSet(
+        [_pair(one, source.name, examiner.is_certain) for one in accepted],
+        dropped,
+        num_left_out_for_equal(gold, choice, available),
+        tally,
+        [one.candidate.pair_scores() | one.candidate.verification_scores() for one in accepted],
+        possible.marginals,
+        Counter(reply.known_emotion for reply in gold),
+    )
 
 
-def _first_fit(
-    gold: Reply, emotion: Emotion, candidates: Sequence[str], source: str, examiner: Examiner
-) -> tuple[PreferencePair | None, str]:
-    """Return the pair of the first candidate the examiner accepts, or why the best one is not accepted."""
-    reasons = []
-    for text in candidates:
-        scores = examiner.score(gold, text, emotion)
-        reason = examiner.reason_to_drop(gold, text, scores)
-        if reason is None:
-            return PreferencePair(gold, text.strip(), emotion, source, scores), ""
-        reasons.append(reason)
-    return None, _NOT_ACCEPTED + reasons[0] if reasons else _NO_CANDIDATE
+def _best(found: Sequence[Examined]) -> Examined | None:
+    """Return the accepted candidate of the highest quality, of several the first; None where none is accepted."""
+    accepted = [one for one in found if one.reason is None]
+    return max(accepted, key=lambda one: one.quality) if accepted else None
+
+
+def _pair(examined: Examined, source: str, is_certain: bool) -> PreferencePair:
+    """Return the pair of a candidate; of a source that is certain it holds no scores of verification: it had none."""
+    one = examined.candidate
+    scores = one.pair_scores() | ({} if is_certain else one.verification_scores())
+    return PreferencePair(one.gold, one.text.strip(), one.emotion, source, scores)
 
 
 def _histogram(emotions: Iterable[Emotion]) -> Counts:

@@ -1,6 +1,6 @@
 """Reads the emotion of a reply from its words: a classifier trained on the corpus's own labels, or any judge."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from epo.emotions import EMOTIONS
 from epo.judging.judge import JudgeQuality, rate_readings
 from epo.judging.opened_judge import OpenedJudge
 from epo.preferences.marginals import Floats
-from epo.preferences.scores import EmotionReader, words_or_mark
+from epo.preferences.readings import EmotionReader
+from epo.preferences.scores import words_or_mark
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -54,14 +55,19 @@ class JudgeReader:
     def __init__(self, opened: OpenedJudge, gold: Sequence[Reply]) -> None:
         """Take a judge, and let it read all gold replies together, which is faster than one by one."""
         self._judge, self.unseen = opened.judge, opened.unseen
-        texts = list(dict.fromkeys(reply.text for reply in gold))
-        self._known: dict[str, Floats] = dict(zip(texts, self._judge.read(texts), strict=True))
+        self._known: dict[str, Floats] = {}
+        self.prepare(reply.text for reply in gold)
 
     def read(self, gold: Reply, text: str) -> Floats:
         """See `EmotionReader`."""
-        if text not in self._known:
-            self._known[text] = self._judge.read([text])[0]
+        self.prepare([text])
         return self._known[text]
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """See `ReadsTogether`."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known |= dict(zip(new, self._judge.read(new), strict=True))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
 
@@ -77,6 +77,27 @@ def draw_counter_emotions(
         emotion = piles[_key(reply)].pop() if _key(reply) in piles else None
         drawn.append(_why_none(reply, available) if emotion is None else emotion)
     return drawn
+
+
+def possible_choice(gold: Sequence[Reply], choice: Choice, available: frozenset[Emotion]) -> Choice:
+    """Return a choice, with near marginals where equal ones would leave no pair at all, as in a split of few replies.
+
+    Args:
+        gold: the chosen replies of a split.
+        choice: what the recipe asks for.
+        available: emotions the source of rejected replies can supply.
+    """
+    if choice.marginals != "equal":
+        return choice
+    groups = _Groups.of(gold, choice, available)
+    if not groups.keys or largest_matched(groups.weights_GE > 0, groups.counts_G, groups.own_G).any():
+        return choice
+    return nearest_choice(choice)
+
+
+def nearest_choice(choice: Choice) -> Choice:
+    """Return a choice with near marginals instead, at most the default share left out for them."""
+    return replace(choice, marginals="near", max_dropped_share=Choice.max_dropped_share)
 
 
 def num_left_out_for_equal(gold: Sequence[Reply], choice: Choice, available: frozenset[Emotion]) -> int:

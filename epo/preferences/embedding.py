@@ -1,44 +1,52 @@
-"""Similarity of queries and documents by a sentence-transformers model, where the recipe names one."""
+"""Sentence embeddings of texts, and how near they are to each other; by a model where the recipe names one."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from epo.extras import missing_extra
-from epo.judging.sentence_encoder import SentenceEncoder
+
+class Encoder(Protocol):
+    """Turns texts into sentence embeddings, such as `epo.judging.sentence_encoder.SentenceEncoder`."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32 (N, H)."""
+        ...
+
+
+class Embeddings:
+    """Sentence embeddings of texts that were prepared, many at a time."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        """Take what embeds; nothing is embedded yet."""
+        self._encoder = encoder
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Embed those texts that were not embedded yet, at once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known |= dict(zip(new, _unit_rows(self._encoder.encode(new)), strict=True))
+
+    def similarity(self, first: str, second: str) -> float:
+        """Return the cosine of two texts' embeddings, in [-1, 1]."""
+        self.prepare([first, second])
+        return float(self._known[first] @ self._known[second])
 
 
 class EmbeddingIndex:
     """Cosine similarity between the sentence embeddings of queries and documents."""
 
-    def __init__(self, queries: Sequence[str], documents: Sequence[str], model: str) -> None:
+    def __init__(self, queries: Sequence[str], documents: Sequence[str], encoder: Encoder) -> None:
         """Embed both.
 
         Args:
             queries: what is looked for.
             documents: where it is looked for.
-            model: a name on the hub or a folder, read by sentence-transformers; code of the model's own is refused.
-                Where that package is missing, a folder is read by `SentenceEncoder`, which knows the usual models.
-
-        Raises:
-            MissingExtraError: sentence-transformers is not installed, and the model is no folder.
-            DataError: or it is a folder, and its pooling is not supported.
+            encoder: what embeds them.
         """
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            if not Path(model).is_dir():
-                raise missing_extra(f"embedding_model {model!r}", "sentence_transformers") from None
-            own = SentenceEncoder.load(model)
-            self._queries_NH, self._documents_NH = (_normalised(own.encode(texts)) for texts in (queries, documents))
-            return
-        encoder = SentenceTransformer(model, trust_remote_code=False)
-        self._queries_NH, self._documents_NH = (
-            encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=True)
-            for texts in (queries, documents)
-        )
+        self._queries_NH, self._documents_NH = (_unit_rows(encoder.encode(texts)) for texts in (queries, documents))
 
     def similarity(self, queries_Q: NDArray[np.int64], documents_D: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return float32 (Q, D) cosines in [-1, 1]."""
@@ -46,7 +54,8 @@ class EmbeddingIndex:
         return cosines_QD
 
 
-def _normalised(vectors_NH: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit_rows(vectors_NH: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return each row divided by its length; one of length 0 stays as it is, near to nothing."""
     lengths_N1 = np.linalg.norm(vectors_NH, axis=1, keepdims=True)
-    unit_NH: NDArray[np.float32] = vectors_NH / np.maximum(lengths_N1, 1e-12)
-    return unit_NH
+    rows: NDArray[np.float32] = vectors_NH / np.where(lengths_N1 > 0, lengths_N1, 1).astype(np.float32)
+    return rows

@@ -1,4 +1,4 @@
-"""The pair-quality page: one HTML file with the verdict, the probes, the emotions, the scores and twenty pairs."""
+"""The pair-quality page: one HTML file with verdict, yield, checks, probes, emotions, scores and thirty pairs."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,16 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from epo.emotions import EMOTIONS
 from epo.preferences.pair import PreferencePair
+from epo.preferences.verification import CHECKS
 
 _BINS = 20
-_SHOWN_PAIRS = 20
+_SHOWN_PAIRS = 30
 _CONTEXT_TURNS = 3
 # What says most of whether a pair teaches emotion comes first; scores of other sources follow by name.
-_FIRST_SCORES = ("emotion_divergence", "emotion_distance", "similarity", "length_ratio", "script_share")
+_FIRST_SCORES = (
+    "emotion_shift", "emotion_divergence", "embedding_similarity", "similarity", "emotion_distance", "length_ratio",
+    "script_share",
+)  # fmt: skip
 _PROBES = {
     "coherence": "a language model that only reads",
     "coherence_pmi": "the same, common replies discounted",
@@ -25,25 +29,35 @@ _PROBES = {
 }
 
 
-def render_page(report: Mapping[str, Any], pairs: Sequence[PreferencePair], seed: int) -> str:
+def render_page(
+    report: Mapping[str, Any],
+    pairs: Sequence[PreferencePair],
+    seed: int,
+    measured: Sequence[Mapping[str, float]] | None = None,
+) -> str:
     """Return the page as HTML that loads nothing from elsewhere.
 
     Args:
         report: what `report.json` holds.
-        pairs: all pairs, with emotions or without; twenty of them, drawn by the seed, are shown side by side.
+        pairs: all pairs, with emotions or without; thirty of them, drawn by the seed, are shown side by side.
         seed: decides which pairs are shown.
+        measured: of each pair, what was measured of its replies, also where the pairs' own scores do not hold it; None:
+            those scores.
     """
+    measured = [pair.scores for pair in pairs] if measured is None else measured
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True
     )
-    shown = random.Random(seed).sample(list(pairs), min(_SHOWN_PAIRS, len(pairs)))
+    together = list(zip(pairs, measured, strict=True))
+    shown = random.Random(seed).sample(together, min(_SHOWN_PAIRS, len(together)))
     return environment.get_template("page.html.j2").render(
         report=report,
         probes=_PROBES,
         emotions={split: _emotion_rows(summary) for split, summary in report["splits"].items()},
         histograms=[_histogram(name, pairs) for name in _score_names(pairs)],
-        examples=[(pair, _context(pair)) for pair in shown],
+        checks=CHECKS,
+        examples=[(pair, _context(pair), scores) for pair, scores in shown],
     )
 
 

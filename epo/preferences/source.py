@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from epo.data.replies import Reply
 from epo.emotions import Emotion
-from epo.preferences.scores import Examiner
+from epo.preferences.embedding import Encoder
+from epo.preferences.verification import Examiner
 from epo.registry import Registry, modules_of
 
 Settings = TypeVar("Settings")
@@ -32,6 +33,19 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class ShowsExamples(Protocol):
+    """A source whose writer is shown worked examples: none of their replies may come back as a candidate."""
+
+    examples: Sequence[str]
+    """The replies among them, given and rewritten ones."""
+
+
+def examples_of(source: Source) -> tuple[str, ...]:
+    """Return the replies of a source's worked examples, none where it says nothing of any."""
+    return tuple(source.examples) if isinstance(source, ShowsExamples) else ()
+
+
 @dataclass(frozen=True)
 class SourceContext:
     """What every source may use.
@@ -40,11 +54,13 @@ class SourceContext:
         seed: of every draw.
         folder: where pairs are written to; a source may keep files of its own there, such as answers already made.
         examiner: says which candidates may become pairs.
+        encoder: of sentences, by the embedding_model that the recipe names; None where it names none.
     """
 
     seed: int
     folder: Path
     examiner: Examiner
+    encoder: Encoder | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,9 @@ class PairSource(Generic[Settings]):
         check: refuses, quickly and without sending anything, what would stop `make` on this machine.
         parts: returns the keys under which its settings name models to be loaded.
         reads_clips: whether recordings go into its replies, and not only words.
+        keeps_content: whether its replies are to say what the gold reply says, in another emotion: then a candidate
+            that loses its content, names or numbers is dropped. Of other sources' that is measured alone.
+        is_certain: whether its replies are right by construction: then verification is measured and drops none.
     """
 
     about: str
@@ -84,6 +103,8 @@ class PairSource(Generic[Settings]):
     check: Callable[[Settings], None] = _nothing_to_check
     parts: Callable[[Settings], Iterable[str]] = keys_of_parts
     reads_clips: bool = False
+    keeps_content: bool = False
+    is_certain: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that are no keys.
@@ -125,9 +146,11 @@ __all__ = [
     "SOURCES",
     "NoSettings",
     "PairSource",
+    "ShowsExamples",
     "Source",
     "SourceContext",
     "SourceError",
+    "examples_of",
     "get_source",
     "keys_of_parts",
 ]

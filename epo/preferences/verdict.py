@@ -19,7 +19,7 @@ _TITLES: dict[Level, str] = {
     "unproven": "nothing speaks against training on them, but not everything is known",
     "fit": "nothing speaks against training on them",
 }
-_PROBES = {
+PROBES = {
     "words": ("by its words alone", "marginals: equal, another source, or max_similarity and min_similarity"),
     "topic": (
         "by the words it shares with the last turns",
@@ -73,7 +73,8 @@ def judge_pairs(report: Mapping[str, Any]) -> dict[str, Any]:
         if summary["pairs"] > 0:
             reasons += _probe_reasons(split, summary) + _marginal_reasons(split, summary)
             reasons += _duplicate_reasons(split, summary)
-        reasons += _count_reasons(split, summary)
+        reasons += _balance_reasons(split, summary, report["marginals"])
+        reasons += _judge_reasons(split, summary) + _count_reasons(split, summary)
     if not any("coherence" in summary["probes"] for summary in report["splits"].values()):
         reasons.append(_coherence_not_measured())
     reasons.sort(key=lambda reason: reason.weight)  # "against" before "unproven"; otherwise as they come
@@ -107,7 +108,7 @@ def _probe_reasons(split: str, summary: Mapping[str, Any]) -> list[Reason]:
         # turned round by whoever learns it.
         is_told_in_reverse = name != "words" and high < 0.5 - PROBE_TOLERANCE
         if is_told or is_told_in_reverse:
-            how, remedy = _PROBES[name]
+            how, remedy = PROBES[name]
             reasons.append(
                 Reason(
                     "against",
@@ -135,6 +136,40 @@ def _marginal_reasons(split: str, summary: Mapping[str, Any]) -> list[Reason]:
             f"at most {MAX_TOTAL_VARIATION}",
             f"marginals: equal, which would leave out {summary['left_out_for_equal']} of {summary['replies']} replies, "
             "or a larger max_dropped_share",
+        )
+    ]
+
+
+def _balance_reasons(split: str, summary: Mapping[str, Any], wanted: str) -> list[Reason]:
+    if wanted != "equal" or summary["balanced_by"] == "equal":
+        return []
+    return [
+        Reason(
+            "unproven",
+            split,
+            f"equal marginals would leave no pair of its {summary['replies']} replies: balanced as near as leaving out "
+            "three tenths brings them",
+            None,
+            "marginals equal",
+            "more replies, in more emotions, in this split; or leave it out of splits",
+        )
+    ]
+
+
+def _judge_reasons(split: str, summary: Mapping[str, Any]) -> list[Reason]:
+    shift = summary["checks"]["counter emotion likelier"]
+    untold = summary["candidates"] - shift["measured"] if shift["drops"] else 0
+    if untold == 0:
+        return []
+    return [
+        Reason(
+            "unproven",
+            split,
+            f"of {untold} of {summary['candidates']} candidates the judge cannot tell the counter emotion, because it "
+            "was fitted on labels without it: whether they have it was not verified",
+            None,
+            "told of all",
+            "an emotion_judge that knows all emotions",
         )
     ]
 

@@ -9,6 +9,7 @@ from epo.data.replies import Reply
 from epo.emotions import EMOTIONS
 from epo.preferences.page import render_page
 from epo.preferences.pair import PreferencePair
+from epo.preferences.tally import Tally
 from epo.preferences.verdict import judge_pairs
 
 
@@ -28,6 +29,7 @@ def summary(**changed):
         "total_variation": 0.0, "chosen_emotions": counts(sad=30, happy=10),
         "rejected_emotions": counts(sad=30, happy=10),
         "probes": {"topic": 0.5, "length": 0.5}, "probe_intervals": {"topic": [0.35, 0.65], "length": [0.35, 0.65]},
+        **Tally(asked=42, candidates=42, accepted=40).report(40), "balanced_by": "near",
         "coherence": None, "reader_accuracy": 0.5, "reader_interval": [0.4, 0.6], "reader_majority": 0.4,
         "reader_replies": 90, "opposite_random": {"pairs": 40, "probes": {"topic": 0.7, "length": 0.5, "words": 0.9}},
     } | changed  # fmt: skip
@@ -47,10 +49,10 @@ def text_of(page):
     return " ".join(re.sub(r"<style>.*</style>", "", page, flags=re.DOTALL).split())
 
 
-def test_page_shows_twenty_pairs_and_escapes_them():
+def test_page_shows_thirty_pairs_and_escapes_them():
     pairs = [pair(i, f"<script>{i}</script>", similarity=i / 40) for i in range(40)]
     page = render_page(report(), pairs, seed=0)
-    assert page.count("&lt;script&gt;") == 20 and "<script" not in page and "Oh &amp; &lt;b&gt;." in page
+    assert page.count("&lt;script&gt;") == 30 and "<script" not in page and "Oh &amp; &lt;b&gt;." in page
     assert "empty &lt;reply&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
     assert page == render_page(report(), pairs, seed=0) != render_page(report(), pairs, seed=1)
@@ -113,10 +115,10 @@ def test_each_number_that_speaks_against_the_pairs(changed, weight, what):
     good = summary(replies=400, pairs=400, distinct_rejected=400) | {
         "probes": {"coherence": 0.52}, "probe_intervals": {"coherence": [0.47, 0.57]},
     }  # fmt: skip
-    assert judge_pairs({"reader_says_little": False, "splits": {"train": good}}) == {
+    assert judge_pairs({"reader_says_little": False, "marginals": "near", "splits": {"train": good}}) == {
         "level": "fit", "title": "nothing speaks against training on them", "reasons": [],
     }  # fmt: skip
-    verdict = judge_pairs({"reader_says_little": False, "splits": {"train": good | changed}})
+    verdict = judge_pairs({"reader_says_little": False, "marginals": "near", "splits": {"train": good | changed}})
     found = [reason for reason in verdict["reasons"] if re.search(what, reason["what"])]
     assert len(found) == 1 and found[0]["weight"] == weight and verdict["level"] == "unfit"
     assert found[0]["split"] == "train" and found[0]["threshold"] and found[0]["remedy"]
@@ -130,6 +132,7 @@ def test_what_is_noise_or_not_known_is_not_held_against_the_pairs():
     verdict = judge_pairs(
         {
             "reader_says_little": True,
+            "marginals": "near",
             "reader_accuracy": 0.43,
             "reader_majority": 0.42,
             "splits": {"train": noisy, "test": few},

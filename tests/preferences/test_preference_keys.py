@@ -18,7 +18,7 @@ import yaml
 import launch.preferences as stage
 from launch import tracking
 from epo.emotions import EMOTIONS
-from epo.preferences.scores import Thresholds
+from epo.preferences.verification import Thresholds
 from epo.preferences.source import SOURCES
 from epo.preferences.sources import llm
 

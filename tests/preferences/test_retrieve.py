@@ -12,11 +12,11 @@ from epo.emotions import EMOTIONS
 from epo.extras import MissingExtraError
 from epo.preferences.bm25 import Bm25Index
 from epo.preferences.classifier import CorpusReader
-from epo.preferences.embedding import EmbeddingIndex
+from epo.preferences.embedding import EmbeddingIndex, SentenceEncoder
 from epo.preferences.gold import collect_gold
-from epo.preferences.scores import Examiner, Thresholds
 from epo.preferences.sources.opposite_random import OppositeRandomSource
 from epo.preferences.sources.retrieve import RetrieveSettings, RetrieveSource, context_text
+from epo.preferences.verification import Examiner, Thresholds
 
 TOPICS = ("trains", "cheese", "chess", "rivers")
 FEELINGS = {"happy": "Lovely, I smile about", "sad": "Alas, I weep about"}
@@ -125,7 +125,7 @@ def test_embedding_without_its_library_says_what_to_install(monkeypatch):
         MissingExtraError,
         match="embedding_model .m. needs sentence_transformers, .* pip install .epo-trainer.embeddings",
     ):
-        EmbeddingIndex(["a"], ["a"], "m")
+        SentenceEncoder("m")
 
 
 @pytest.mark.skipif(
@@ -136,5 +136,6 @@ def test_embedding_with_a_model_in_a_folder(tmp_path):
     from sentence_transformers.models import BoW
 
     SentenceTransformer(modules=[BoW(["trains", "cheese"])]).save_pretrained(str(tmp_path))
-    scores = EmbeddingIndex(["trains"], ["cheese", "trains"], str(tmp_path)).similarity(np.array([0]), np.arange(2))
+    encoder = SentenceEncoder(str(tmp_path))
+    scores = EmbeddingIndex(["trains"], ["cheese", "trains"], encoder).similarity(np.array([0]), np.arange(2))
     assert scores[0].tolist() == pytest.approx([0.0, 1.0])

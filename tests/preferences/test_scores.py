@@ -11,8 +11,9 @@ from epo.emotions import EMOTIONS
 from epo.judging.opened_judge import JudgeSettings, open_judge
 from epo.preferences.classifier import CorpusReader, JudgeReader, ReaderQuality, confusion_table, rate_reader
 from epo.preferences.pair import PreferencePair
-from epo.preferences.scores import Examiner, Thresholds, token_f1
+from epo.preferences.scores import token_f1
 from epo.preferences.shortcuts import probe_pairs
+from epo.preferences.verification import Examiner, Thresholds
 
 
 def reply(text, emotion="neutral", index=0):
@@ -24,9 +25,9 @@ GOLD = [reply(f"{'Hooray' if i % 2 else 'Alas'}, the train {i}.", "happy" if i %
 
 
 def examine(gold, rejected, emotion="sad", **limits):
-    examiner = Examiner(Thresholds(**limits), CorpusReader(GOLD))
-    scores = examiner.score(GOLD[0] if gold is None else gold, rejected, emotion)
-    return scores, examiner.reason_to_drop(gold, rejected, scores)
+    """Return the scores of a candidate of a source that is certain, and why it is dropped."""
+    examined = Examiner(Thresholds(**limits), CorpusReader(GOLD), is_certain=True).examine(gold, rejected, emotion)
+    return examined.candidate.pair_scores(), examined.reason
 
 
 def test_token_f1_by_hand():

@@ -186,4 +186,5 @@ SOURCE = PairSource(
     make=_make,
     check=_check,
     parts=lambda settings: keys_of_parts(settings) if settings.llm_base_url is None else (),
+    keeps_content=True,
 )

@@ -1,6 +1,5 @@
 """Source `retrieve`: another dialogue's reply to a similar context, in another emotion, each used about once."""
 
-import importlib.util
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 from compressor.progress import show_progress
 from epo.data.replies import Reply
 from epo.emotions import Emotion
-from epo.extras import missing_extra
-from epo.preferences.embedding import EmbeddingIndex
-from epo.preferences.scores import Examiner
+from epo.preferences.embedding import EmbeddingIndex, Encoder
 from epo.preferences.source import PairSource, SourceError
+from epo.preferences.verification import Examiner
 
 _BLOCK = 512  # queries scored at a time: bounds memory at 512 x pool size
 _CANDIDATES = 20  # nearest contexts looked at for each reply in a round
@@ -30,9 +28,6 @@ Indices = NDArray[np.int64]
 class RetrieveSettings:
     """Keys of source `retrieve`."""
 
-    embedding_model: str | None = field(
-        default=None, metadata={"help": "a sentence-transformers model; none: BM25, no download", "role": "part"}
-    )
     context_turns: int = field(default=5, metadata={"help": "turns before the reply that make its context"})
 
     def __post_init__(self) -> None:
@@ -58,14 +53,16 @@ class RetrieveSource:
 
     name = "retrieve"
 
-    def __init__(self, settings: RetrieveSettings, examiner: Examiner) -> None:
+    def __init__(self, settings: RetrieveSettings, examiner: Examiner, encoder: Encoder | None = None) -> None:
         """Prepare.
 
         Args:
-            settings: how contexts are compared; the last turn of a context is the user's current one.
+            settings: what a context is; the last turn of a context is the user's current one.
             examiner: only candidates it accepts are used.
+            encoder: of sentences, to compare contexts by; None: BM25.
         """
         self._settings = settings
+        self._encoder = encoder
         self._examiner = examiner
 
     def available(self, gold: Sequence[Reply]) -> frozenset[Emotion]:
@@ -88,11 +85,11 @@ class RetrieveSource:
     def _index(self, contexts: Sequence[str], gold: Sequence[Reply]) -> ContextIndex:
         # A context is looked for in contexts with their replies, so that the reply too is about the same things.
         exchanges = [f"{context}\n{reply.text}" for context, reply in zip(contexts, gold, strict=True)]
-        if self._settings.embedding_model is None:
+        if self._encoder is None:
             from epo.preferences.bm25 import Bm25Index
 
             return Bm25Index(contexts, exchanges)
-        return EmbeddingIndex(contexts, exchanges, self._settings.embedding_model)
+        return EmbeddingIndex(contexts, exchanges, self._encoder)
 
     def _deal(
         self, gold: Sequence[Reply], emotion: Emotion, asking: Indices, pool: Indices, index: ContextIndex
@@ -146,17 +143,8 @@ def context_text(reply: Reply, turns: int) -> str:
     return "\n".join(turn.text for turn in reply.last_turns(turns))
 
 
-def _check(settings: RetrieveSettings) -> None:
-    model = settings.embedding_model
-    if model is None or Path(model).is_dir():
-        return
-    if importlib.util.find_spec("sentence_transformers") is None:
-        raise missing_extra(f"embedding_model {model!r}", "sentence_transformers")
-
-
 SOURCE = PairSource(
     about="another dialogue's reply of the counter emotion, whose exchange is nearest to this context",
     settings=RetrieveSettings,
-    make=lambda settings, context: RetrieveSource(settings, context.examiner),
-    check=_check,
+    make=lambda settings, context: RetrieveSource(settings, context.examiner, context.encoder),
 )

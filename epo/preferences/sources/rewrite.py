@@ -39,4 +39,6 @@ SOURCE = PairSource(
     about="the built-in corpus's replies, same facts, another emotion",
     settings=NoSettings,
     make=lambda settings, context: RewriteSource(context.seed),
+    keeps_content=True,
+    is_certain=True,
 )
