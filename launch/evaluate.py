@@ -19,6 +19,7 @@ from epo.evaluation.evaluating import Chosen, choose_suites, compare, prepare
 from epo.evaluation.folders import base_folder, is_adapter, row_names
 from epo.evaluation.report import describe_hardware, format_table, write_report
 from epo.evaluation.suite import Answers, Kind, Task
+from epo.model.hearing import hearing_of
 from epo.model.loading import load_adapter, load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
@@ -201,7 +202,7 @@ def _entrants(
         model = (whole if system.adapter is None else load_adapter(whole, system.adapter)).to(device)
         if system.name == "sft":
             reference = model
-        build = PromptBuilder(processor, cache)
+        build = PromptBuilder(processor, cache, hearing_of(model, processor, cache))
         contestant = Contestant(name=system.name, model=model, build=build, reference=reference, kind=system.kind)
         yield contestant
         if system.kind == "main":
