@@ -30,6 +30,7 @@ class MambaCompressorConfig(PreTrainedConfig):
             would drown out its words.
         llm_fingerprint: of the language model's embeddings the compressor was trained for; empty where unknown.
         system_prompt: first message of every prompt it was trained with, empty for none; None where unknown.
+        history_emotions: whether the turns it was trained on tell their emotion: `user (sad): I lost my keys.`.
     """
 
     model_type = "mamba_compressor"
@@ -41,6 +42,7 @@ class MambaCompressorConfig(PreTrainedConfig):
     output_std: float = 0.02
     llm_fingerprint: str = ""
     system_prompt: str | None = None
+    history_emotions: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Turn a plain dict into the backbone's own config class; Mamba-2 where it names none."""

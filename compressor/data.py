@@ -12,21 +12,10 @@ from transformers import PreTrainedTokenizerBase
 from compressor.chat import ChatFormat, Message, chat_format
 from compressor.fitting import FixedParts, memory_prompt, text_prompt
 from compressor.text import IGNORE, PAD, pad_right
+from compressor.utterance import Utterance
 
 _MAX_KNOWN_TURNS = 65_536
 """Turns whose ids are kept: about 20 MB. Each turn of a dialogue stands before every later reply."""
-
-
-class Utterance(NamedTuple):
-    """One past turn: who spoke, "user" or "assistant", and the words."""
-
-    speaker: str
-    text: str
-
-    @property
-    def line(self) -> str:
-        """The turn as the compressor reads it: "user: I met Mira."."""
-        return f"{self.speaker}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -169,8 +158,7 @@ class CompressionCollator:
         return memory_prompt(self._chat, fixed, len(turns), self.num_memory_tokens, limit)
 
     def _text_prompt(self, turns: Sequence[Utterance], fixed: FixedParts, limit: int | None) -> tuple[int, list[int]]:
-        past = [{"role": turn.speaker, "content": turn.text} for turn in turns]
-        return text_prompt(self._chat, fixed, past, limit)
+        return text_prompt(self._chat, fixed, [turn.message for turn in turns], limit)
 
     def _turn_prompts(self, systems: Sequence[str]) -> list[list[int]]:
         """Return the prompts from which a turn is rebuilt: its memory, and nothing else in the user's message."""

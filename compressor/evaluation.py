@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from compressor.data import CompressionCollator, History, Utterance
+from compressor.data import CompressionCollator, History
 from compressor.modeling import MambaCompressor
 from compressor.objectives import memory_logits, reply_nll
+from compressor.utterance import Utterance
 
 
 @torch.no_grad()

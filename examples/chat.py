@@ -10,7 +10,7 @@ from pathlib import Path
 
 import epo
 from epo.data.dialogue import Clip, Turn
-from epo.prompts.emotion_label import split_reply
+from epo.prompts.emotion_label import said_turn, split_reply
 
 model, processor = epo.load_model(sys.argv[1])
 if len(sys.argv) > 2:
@@ -22,6 +22,7 @@ while line := input("you: ").strip():
     clip = None if path is None else Clip(audio=Path(path), video=None if is_sound else Path(path))
     current = Turn("user", text, clip=clip)
     place = epo.Reply("chat", len(said) + 1, tuple(said), current, text="", emotion=None)
-    emotion, words = split_reply(epo.answer(model, processor, [place])[0])
+    reply = epo.answer(model, processor, [place])[0]
+    emotion, words = split_reply(reply)
     print(f"model ({emotion}): {words}")
-    said += [current, Turn("assistant", words)]
+    said += [current, said_turn(reply)]

@@ -4,15 +4,16 @@ import sys
 import time
 
 import epo
-from compressor.data import encode_turn
+from epo.data.cache import ClipCache
+from epo.model.hearing import hearing_of
 
 model, processor = epo.load_model(sys.argv[1])
 stream = epo.MemoryStream(model.compressor.eval())
 dialogue = next(iter(epo.read_dialogues(sys.argv[2])))
+hear = hearing_of(model, processor, ClipCache(None))  # where memories carry emotions: those that the model hears
 for turn in dialogue.turns:
-    line = f"{turn.speaker}: {turn.text}"
-    ids = encode_turn(processor.history_tokenizer, line, processor.history_vocab_size, processor.num_memory_tokens)
+    ids = processor.encode_history([turn] if hear is None else hear([turn]))
     began = time.perf_counter()
     memory = stream.append(ids)
-    seconds = time.perf_counter() - began
-    print(f"{seconds * 1e3:6.1f} ms  {len(ids):4d} ids -> {tuple(memory.shape)}, norm {memory.norm():.2f}  {line[:60]}")
+    took_ms = (time.perf_counter() - began) * 1e3
+    print(f"{took_ms:6.1f} ms  {len(ids):4d} ids -> {tuple(memory.shape)}, norm {memory.norm():.2f}  {turn.text[:60]}")

@@ -8,7 +8,7 @@ from transformers import TrainingArguments, set_seed
 from launch import stage
 from compressor.chat import chat_format
 from compressor.curriculum import Curriculum
-from compressor.data import CompressionCollator, Utterance
+from compressor.data import CompressionCollator
 from compressor.evaluation import memory_report
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
@@ -20,9 +20,19 @@ from epo.model.saving import save_weights
 from epo.prompts.histories import history_of
 from epo.prompts.layout import Layout
 from epo.prompts.marks import add_placeholders
+from epo.prompts.past_turns import utterance_of
 from epo.training.schedule import schedule_of
 from launch.folder.stage_folder import StageFolder, open_folder
-from launch.keys.recipe_pieces import BatchKeys, DataKeys, PartsKeys, PromptKeys, RepliesKeys, StageRecipe, WeightsKeys
+from launch.keys.recipe_pieces import (
+    BatchKeys,
+    DataKeys,
+    HistoryKeys,
+    PartsKeys,
+    PromptKeys,
+    RepliesKeys,
+    StageRecipe,
+    WeightsKeys,
+)
 from launch.precision_check import require_precision
 from launch.recipe import read_recipe
 from launch.tracking import open_run
@@ -38,7 +48,7 @@ from launch.training import (
 
 
 @dataclass(kw_only=True)
-class CompressorRecipe(DataKeys, RepliesKeys, PromptKeys, WeightsKeys, BatchKeys, PartsKeys, StageRecipe):
+class CompressorRecipe(DataKeys, RepliesKeys, PromptKeys, HistoryKeys, WeightsKeys, BatchKeys, PartsKeys, StageRecipe):
     """Train a Mamba compressor so that a frozen language model answers from its memory tokens alone."""
 
     llm: str = field(metadata={"help": "the language model that will read the memories: folder or hub name"})
@@ -91,13 +101,14 @@ def _train(
     llm_tokenizer = load_tokenizer(recipe.llm, ())
     memory_id = add_placeholders(llm_tokenizer)["memory_token_id"]
     check_words(llm_tokenizer, placed_texts(recipe.data, dialogues))
-    layout = Layout(system_prompt=recipe.system_prompt)
+    layout = Layout(system_prompt=recipe.system_prompt, history_emotions=recipe.history_emotions)
     check_lengths(recipe.data, examples, llm_tokenizer, layout, recipe.max_prompt_tokens)
     llm = load_llm(recipe.llm, recipe.dtype)
     chat_format(llm_tokenizer).require_table(llm.get_input_embeddings().num_embeddings)
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt)
+    compressor.config.history_emotions = recipe.history_emotions
     lines = (
-        Utterance(turn.speaker, turn.text).line
+        utterance_of(turn, recipe.history_emotions).line
         for dialogue in dialogues
         if dialogue.split == "train"
         for turn in dialogue.turns

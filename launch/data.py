@@ -1,4 +1,4 @@
-"""Data: `import` a corpus as `dialogues.jsonl` and media; `check`, `describe`, `label` or `show` such a file."""
+"""Data: `import` a corpus as `dialogues.jsonl` and media; `check`, `describe`, `label`, voice or `show` such a file."""
 
 import importlib
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import launch  # noqa: F401
 from launch import stage
+from launch.data_verbs import lending
 from launch.data_verbs.importing import RECIPES, ImportRecipe
 from launch.recipe import RecipeError
 
@@ -16,6 +17,8 @@ _USAGE = """python launch/data.py VERB ...
              import --config recipes/quickstart/data.yaml
   import-pairs  bring rankings (prompt, chosen, rejected) into dialogues.jsonl and pairs.jsonl:
              import-pairs rankings.jsonl --out runs/mine/corpus [--columns prompt=question,chosen=a,rejected=b]
+  lend-clips  give user turns without a clip one of the same emotion, of a corpus of labelled voices:
+             lend-clips --data TEXT/dialogues.jsonl --voices VOICES/dialogues.jsonl --out runs/mine/corpus
   label-maps  print a label map, or which there are:
              label-maps [meld]
   check    list every fault of a dialogues file and its media:
@@ -33,6 +36,7 @@ VERB --help says more."""
 # The module of each verb, loaded when it is asked for; each has `run(argv)`.
 _VERBS = {
     "import": "launch.data_verbs.importing",
+    "lend-clips": "launch.data_verbs.lending",
     "import-pairs": "launch.data_verbs.importing_pairs",
     "label-maps": "launch.data_verbs.printing_label_maps",
     "check": "launch.data_verbs.checking",
@@ -40,6 +44,9 @@ _VERBS = {
     "label": "launch.data_verbs.labelling",
     "show": "launch.data_verbs.showing",
 }
+
+RECIPES_OF_VERBS = {"import": RECIPES, "lend-clips": lending.RECIPES}
+"""The verbs that are stages, and the keys of their recipes."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     importlib.import_module(_VERBS[arguments[0]]).run(arguments[1:])
 
 
-__all__ = ["RECIPES", "ImportRecipe", "main"]
+__all__ = ["RECIPES", "RECIPES_OF_VERBS", "ImportRecipe", "main"]
 
 if __name__ == "__main__":
     stage.main(main)

@@ -19,6 +19,7 @@ from epo.evaluation.evaluating import Chosen, choose_suites, compare, prepare
 from epo.evaluation.folders import base_folder, is_adapter, row_names
 from epo.evaluation.report import describe_hardware, format_table, write_report
 from epo.evaluation.suite import Answers, Kind, Task
+from epo.model.heard_emotions import heard_emotions_of
 from epo.model.loading import load_adapter, load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
@@ -42,7 +43,9 @@ from launch.training import open_corpus, open_pairs
 
 
 @dataclass(kw_only=True)
-class EvaluateRecipe(DataKeys, RepliesKeys, JudgeKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe):
+class EvaluateRecipe(
+    DataKeys, RepliesKeys, JudgeKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe
+):
     """Score what models reply to held-out dialogues, with the clip or memory changed too, or what lies in a file."""
 
     models: list[str] | None = field(
@@ -214,7 +217,7 @@ def _entrants(
         model = (whole if system.adapter is None else load_adapter(whole, system.adapter)).to(device)
         if system.name == "sft":
             reference = model
-        build = PromptBuilder(processor, cache)
+        build = PromptBuilder(processor, cache, heard_emotions_of(model, processor, cache))
         contestant = Contestant(name=system.name, model=model, build=build, reference=reference, kind=system.kind)
         yield contestant
         if system.kind == "main":

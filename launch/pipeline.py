@@ -94,7 +94,9 @@ class _Driver:
             Its seconds, 0 for a stage that was done before.
         """
         title = f"[{self.pipeline.stages.index(stage) + 1}/{len(self.pipeline.stages)}] {stage.name}"
-        state = stage_state(stage.script, stage.options)  # before the launcher: a stage that is done costs nothing
+        state = stage_state(
+            stage.script, stage.options, stage.verb
+        )  # before the launcher: a stage that is done costs nothing
         if state.kind == "done" and not self.fresh:
             print(f"{title}: already done", flush=True)
             return 0.0

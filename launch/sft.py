@@ -34,6 +34,7 @@ from launch.keys.recipe_pieces import (
     ClipRepliesKeys,
     ClipsKeys,
     DataKeys,
+    HistoryKeys,
     LoraKeys,
     PartsKeys,
     PromptKeys,
@@ -59,7 +60,16 @@ from launch.training import (
 
 @dataclass(kw_only=True)
 class SftRecipe(
-    DataKeys, ClipRepliesKeys, PromptKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe
+    DataKeys,
+    ClipRepliesKeys,
+    PromptKeys,
+    HistoryKeys,
+    LoraKeys,
+    WeightsKeys,
+    BatchKeys,
+    ClipsKeys,
+    PartsKeys,
+    StageRecipe,
 ):
     """Tune on gold replies: `input: text` a language model alone, `input: audio_visual` the whole model."""
 
@@ -103,6 +113,11 @@ class SftRecipe(
         is_text = self.input == "text"
         for is_so, keys, why in (
             (is_text, _ONLY_WITH_CLIPS, "input: text trains a language model alone; leave it out"),
+            (
+                not is_text,
+                ("history_emotions",),
+                "the compressor, or the model, was made with it or without; leave it out",
+            ),
             (not is_text, _ONLY_WITH_TEXT, "it belongs to input: text; leave it out"),
             (self.model is not None, _OF_A_WHOLE, "model is a whole one that has its own; leave one of them out"),
             (self.pairs is not None and not is_text, _REPLIES, "pairs says which replies are learnt; leave it out"),
@@ -190,7 +205,8 @@ def _tune_text(
     texts = (reply_text(turn.text, turn.emotion) for d in dialogues if d.split == "train" for turn in d.turns)
     tokenizer = load_tokenizer(recipe.llm, texts)
     check_words(tokenizer, placed_texts(recipe.data, dialogues))
-    prompts = TextPrompts(tokenizer, Layout(recipe.prompt_parts, recipe.system_prompt), recipe.max_prompt_tokens)
+    layout = Layout(recipe.prompt_parts, recipe.system_prompt, recipe.history_emotions)
+    prompts = TextPrompts(tokenizer, layout, recipe.max_prompt_tokens)
     check_lengths(recipe.data, examples, tokenizer, prompts.layout, recipe.max_prompt_tokens)
     llm = load_llm(recipe.llm, recipe.dtype)
     chat_format(tokenizer).require_table(llm.get_input_embeddings().num_embeddings)

@@ -167,11 +167,13 @@ def evaluate(
     chosen = choose_suites(suites, task)
     from epo.data.cache import ClipCache
     from epo.evaluation.contestants import Contestant, Generation
+    from epo.model.heard_emotions import heard_emotions_of
     from epo.training.collate import PromptBuilder
 
     if not is_model:
         return compare([Answers(name, list(answerer))], task, chosen, Generation())
-    build = PromptBuilder(processor, ClipCache(None if cache_dir is None else Path(cache_dir)))
+    cache = ClipCache(None if cache_dir is None else Path(cache_dir))
+    build = PromptBuilder(processor, cache, heard_emotions_of(answerer, processor, cache))
     contestant = Contestant(name=name, model=answerer, build=build, reference=reference)
     entrants = [contestant, *(contestant.changed() if with_variants else ())]
     return compare(entrants, task, chosen, Generation() if generation is None else generation)

@@ -11,6 +11,7 @@ from compressor.text import PAD, pad_left
 from epo.data.cache import ClipCache
 from epo.data.replies import Reply
 from epo.model.family import DialogueProcessor, FamilyPrompt
+from epo.model.heard_emotions import heard_emotions_of
 from epo.training.collate import PromptBuilder
 
 
@@ -74,7 +75,8 @@ def answer(
     Args:
         model: of any model family, or a PEFT model around one.
         processor: the model's.
-        replies: say by `history` and `current` what is answered.
+        replies: say by `history` and `current` what is answered. Where the model's memories carry emotions, those of
+            past user turns are what its extractor reads in their clips (`epo.model.heard_emotions`).
         cache: of decoded clips; None decodes anew.
         settings: of `generate_replies`: `max_new_tokens`, `temperature`, `batch_size`, ...
 
@@ -85,5 +87,6 @@ def answer(
     Raises:
         DataError: a prompt is too long, or a clip cannot be read; names the dialogue.
     """
-    build = PromptBuilder(processor, ClipCache(None) if cache is None else cache)
+    cache = ClipCache(None) if cache is None else cache
+    build = PromptBuilder(processor, cache, heard_emotions_of(model, processor, cache))
     return generate_replies(model, processor, [build(reply) for reply in replies], **settings)

@@ -87,6 +87,7 @@ def join_parts(
         max_frames=reader.max_frames,
         face_detector=reader.face_detector,
         prompt_parts=prompt_parts,
+        history_emotions=memory.config.history_emotions,
     )
     return model, processor
 

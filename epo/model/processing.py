@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoProcessor, ProcessorMixin
 
 from compressor.chat import ChatFormat, chat_format
-from compressor.data import Utterance, encode_turns
+from compressor.data import encode_turns
 from compressor.fitting import PromptTooLong
 from epo.data.dialogue import DataError, Turn
 from epo.emotions import Emotion
@@ -20,6 +20,7 @@ from epo.prompts.emotion_label import reply_text, split_reply
 from epo.prompts.layout import LAYOUT, Layout
 from epo.prompts.marks import refuse_marks
 from epo.prompts.part import Asked
+from epo.prompts.past_turns import utterance_of
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class EpoProcessor(ProcessorMixin):
         face_detector: see `ClipReader`.
         prompt_parts: what the model's prompts consist of, in order (`epo.prompts.layout`); saved with it, so that
             every stage renders what training rendered.
+        history_emotions: whether past turns tell their emotion, as the compressor was trained to read them.
         **kwargs: other settings of `ProcessorMixin`, such as `chat_template`.
     """
 
@@ -77,6 +79,7 @@ class EpoProcessor(ProcessorMixin):
         max_frames: int = 8,
         face_detector: str = "",
         prompt_parts: Sequence[str] = LAYOUT,
+        history_emotions: bool = False,
         **kwargs: Any,
     ) -> None:
         """Join the parts.
@@ -94,6 +97,7 @@ class EpoProcessor(ProcessorMixin):
         self.video_fps = video_fps
         self.max_frames = max_frames
         self.face_detector = face_detector
+        self.history_emotions = history_emotions
         super().__init__(feature_extractor, image_processor, tokenizer, history_tokenizer, **kwargs)
 
     @property
@@ -120,7 +124,7 @@ class EpoProcessor(ProcessorMixin):
     @property
     def layout(self) -> Layout:
         """The order of the parts of its prompts."""
-        return Layout(self.prompt_parts, self.system_prompt)
+        return Layout(self.prompt_parts, self.system_prompt, self.history_emotions)
 
     def encode_prompt(
         self, history: Sequence[Turn], current: Turn, clip: ClipFeatures, use_memory: bool = True
@@ -145,7 +149,7 @@ class EpoProcessor(ProcessorMixin):
             num_kept, ids = layout.encode(self.chat, asked, limit, k)
             if layout.has_memory:
                 kept = history[len(history) - num_kept :]
-                return Prompt(ids, self._history_ids(kept), clip, k * num_kept)
+                return Prompt(ids, self.encode_history(kept), clip, k * num_kept)
             bare = ids if num_kept == 0 else layout.encode(self.chat, replace(asked, history=()), limit, k)[1]
             return Prompt(ids, [], clip, len(ids) - len(bare))
         except PromptTooLong as error:
@@ -178,17 +182,19 @@ class EpoProcessor(ProcessorMixin):
         """Refuse a model made with other settings.
 
         Raises:
-            DataError: memory tokens a turn or audio stacking differ.
+            DataError: memory tokens a turn, audio stacking, or whether past turns tell their emotion differ.
         """
         for name, ours, theirs in (
             ("num_memory_tokens", self.num_memory_tokens, config.compressor_config.num_memory_tokens),
             ("audio_stack", self.audio_stack, config.extractor_config.audio_stack),
+            ("history_emotions", self.history_emotions, config.compressor_config.history_emotions),
         ):
             if ours != theirs:
                 raise DataError(f"the processor has {name} {ours}, the model {theirs}; load both from the same folder")
 
-    def _history_ids(self, history: Sequence[Turn]) -> list[int]:
-        lines = [Utterance(turn.speaker, turn.text).line for turn in history]
+    def encode_history(self, history: Sequence[Turn]) -> list[int]:
+        """Return the compressor's ids of past turns, each with its memory slots; turns one by one join to the same."""
+        lines = [utterance_of(turn, self.history_emotions).line for turn in history]
         return encode_turns(self.history_tokenizer, lines, self.history_vocab_size, self.num_memory_tokens)
 
     def _clip_tokens(self, clip: ClipFeatures) -> tuple[int | None, int | None]:

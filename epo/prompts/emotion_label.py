@@ -1,11 +1,8 @@
-"""The emotion label before words, `(sad) I am sorry.`: the one place where it is written, and its inverse."""
+"""The emotion label before words, `(sad) I am sorry.`: its inverse, and what a reply is as a turn."""
 
-from epo.emotions import Emotion
-
-
-def label(emotion: str | None) -> str:
-    """Return the label that words of an emotion begin with, blank included; nothing where it is unknown."""
-    return "" if emotion is None else f"({emotion}) "
+from compressor.utterance import label
+from epo.data.dialogue import Turn
+from epo.emotions import EMOTIONS, Emotion
 
 
 def reply_text(text: str, emotion: Emotion | None) -> str:
@@ -24,4 +21,11 @@ def split_reply(reply: str) -> tuple[str | None, str]:
     return None, reply.strip()
 
 
-__all__ = ["label", "reply_text", "split_reply"]
+def said_turn(reply: str) -> Turn:
+    """Return a generated reply as a turn of the talk that goes on: its words, and its label if that is an emotion."""
+    said, words = split_reply(reply)
+    emotion = next((emotion for emotion in EMOTIONS if said is not None and said.lower() == emotion), None)
+    return Turn("assistant", words, emotion)
+
+
+__all__ = ["label", "reply_text", "said_turn", "split_reply"]

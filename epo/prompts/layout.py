@@ -14,6 +14,7 @@ from compressor.fitting import FixedParts, memory_prompt, text_prompt
 from epo.data.findings import DataError
 from epo.prompts.marks import PLACEHOLDERS
 from epo.prompts.part import PARTS, Asked, Part, Past, Text
+from epo.prompts.past_turns import utterance_of
 from epo.registry import UnknownNameError
 
 LAYOUT = ("system", "memory", "clip", "emotion_word", "words")
@@ -31,10 +32,12 @@ class Layout:
     Attributes:
         names: of parts: ours or, from another package, an entry point of `epo.prompt_parts`.
         system_prompt: what the part `system` says.
+        history_emotions: whether past turns tell their emotion, where they have one.
     """
 
     names: Sequence[str] = LAYOUT
     system_prompt: str = ""
+    history_emotions: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parts that make no prompt.
@@ -112,7 +115,7 @@ class Layout:
         if past is not None and past.is_memory:
             return memory_prompt(chat, fixed, len(asked.history), num_memory_tokens, limit, placeholders)
         told = () if past is None else asked.history
-        messages = [{"role": turn.speaker, "content": turn.text} for turn in told]
+        messages = [utterance_of(turn, self.history_emotions).message for turn in told]
         return text_prompt(chat, fixed, messages, limit, placeholders)
 
     @cached_property

@@ -1,6 +1,6 @@
 """Collators: rows of a schedule or pairs of preferences become batches of tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from compressor.curriculum import Curriculum, RelevantTurns
 from compressor.text import IGNORE, pad_right
 from epo.data.cache import ClipCache
-from epo.data.dialogue import Clip, DataError
+from epo.data.dialogue import Clip, DataError, Turn
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
 from epo.model.clip_reader import ClipFeatures, ClipReader
@@ -96,10 +96,18 @@ class TextCollator:
 
 @dataclass(frozen=True)
 class PromptBuilder:
-    """Makes the prompt of a reply, its clip decoded through the cache."""
+    """Makes the prompt of a reply, its clip decoded through the cache.
+
+    Attributes:
+        processor: whose prompts they are.
+        cache: of decoded clips.
+        hear: returns past turns with the emotions that are told of them at inference (`epo.model.heard_emotions`); None tells
+            those that the dialogues give, as in training.
+    """
 
     processor: DialogueProcessor
     cache: ClipCache
+    hear: Callable[[Sequence[Turn]], Sequence[Turn]] | None = None
 
     @cached_property
     def _reader(self) -> ClipSource:
@@ -114,7 +122,8 @@ class PromptBuilder:
         try:
             clip = self._reader.read(reply.current.clip, self.cache)
             clip = drop_modality(clip, np.random.default_rng(seed), drop)
-            return self.processor.encode_prompt(reply.history, reply.current, clip)
+            history = reply.history if self.hear is None else self.hear(reply.history)
+            return self.processor.encode_prompt(history, reply.current, clip)
         except DataError as error:
             raise DataError(f"dialogue {reply.dialogue_id!r}, turn {reply.turn - 1}: {error}") from error
 

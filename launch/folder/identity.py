@@ -62,10 +62,13 @@ def identify(
         elif role == "layout":
             layout[key] = str(value)
         elif role != "cosmetic" and value not in (None, "", []):
-            with_clips = reads_clips and key == "data"
+            with_clips = reads_clips and key in ("data", "voices")
             if isinstance(value, list):
                 named = zip(value, shown[key], strict=True)
-                inputs |= {f"{key}[{i}]": _input(role, path, values, str(seen)) for i, (path, seen) in enumerate(named)}
+                inputs |= {
+                    f"{key}[{i}]": _input(role, path, values, str(seen), with_clips)
+                    for i, (path, seen) in enumerate(named)
+                }
             else:
                 inputs[key] = _input(role, value, values, str(shown[key]), with_clips)
     kept = {key: str(value) for key, value in defaults.items() if key in settings or key in layout}

@@ -13,23 +13,31 @@ from launch.keys.roles import own_roles
 from launch.recipe import declared
 
 _HERE = Path(__file__).resolve().parents[1]
+_DATA_STAGES = ("import", "lend-clips")  # verbs of launch/data.py that are stages; named there with their keys
 
 
-def recipe_types(script: str) -> list[Any] | None:
-    """Return the dataclasses that a stage's script reads its recipe into, None for a script of somebody else's."""
+def recipe_types(script: str, verb: str | None = None) -> list[Any] | None:
+    """Return the dataclasses that a stage's script reads its recipe into, None for a script of somebody else's.
+
+    Args:
+        script: path of the stage's script.
+        verb: what stands right after it, where the script has several.
+    """
     path = Path(script).resolve()
     if path.parent != _HERE:
         return None
-    return getattr(importlib.import_module(f"launch.{path.stem}"), "RECIPES", None)
+    module = importlib.import_module(f"launch.{path.stem}")
+    of_verbs: dict[str, list[Any]] = getattr(module, "RECIPES_OF_VERBS", {})
+    return getattr(module, "RECIPES", None) if verb is None else of_verbs.get(verb)
 
 
 def reads_recipe(script: str, verb: str | None) -> bool:
     """Tell whether a command starts a stage of the project, which reads a recipe and knows `--run`."""
     path = Path(script).resolve()
-    return path.parent == _HERE and verb == ("import" if path.name == "data.py" else None)
+    return path.parent == _HERE and (verb in _DATA_STAGES if path.name == "data.py" else verb is None)
 
 
-def stage_state(script: str, options: Sequence[str]) -> State:
+def stage_state(script: str, options: Sequence[str], verb: str | None = None) -> State:
     """Compare what a stage's folder holds with what its recipe asks for, as the stage itself would.
 
     A stage whose inputs are not there yet, and a script of somebody else's, count as new.
@@ -37,8 +45,9 @@ def stage_state(script: str, options: Sequence[str]) -> State:
     Args:
         script: path of the stage's script.
         options: its command line: `--config`, the recipe, and what overrides it.
+        verb: what stands right after the script, where it has several.
     """
-    types = recipe_types(script)
+    types = recipe_types(script, verb)
     if types is None:
         return State("new")
     values, defaults = declared(types, options)

@@ -63,6 +63,15 @@ class PromptKeys:
 
 
 @dataclass(kw_only=True)
+class HistoryKeys:
+    """Prompts."""
+
+    history_emotions: bool = field(
+        default=False, metadata={"help": "past turns tell their emotion: `user (sad): words`; later stages follow"}
+    )
+
+
+@dataclass(kw_only=True)
 class LoraKeys:
     """LoRA on the language model."""
 
@@ -147,6 +156,7 @@ __all__ = [
     "BatchKeys",
     "ClipsKeys",
     "DataKeys",
+    "HistoryKeys",
     "JudgeKeys",
     "LoraKeys",
     "OutputKeys",

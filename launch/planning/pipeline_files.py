@@ -154,7 +154,7 @@ class StageFiles:
 
 
 def _is_builtin(writer: Writer) -> bool:
-    return writer.script == "data.py" and writer.recipe is not None and writer.recipe.corpus == "builtin"
+    return writer.script == "data.py" and getattr(writer.recipe, "corpus", None) == "builtin"
 
 
 def _plan(writer: Writer) -> list[Dialogue]:

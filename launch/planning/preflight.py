@@ -22,7 +22,7 @@ def check_pipeline(stages: Sequence["Stage"]) -> list[StageCheck]:
     """Check stages that are to run one after another, before the first of them starts.
 
     What no stage of these writes must lie on disk. Scripts that are not the project's own are passed over, and so is
-    `launch/data.py` with another verb than `import`.
+    `launch/data.py` with a verb that is no stage.
     """
     files = StageFiles()
     return [_check(stage, files) for stage in stages]
@@ -71,7 +71,7 @@ def format_briefly(checks: Sequence[StageCheck]) -> str:
 
 def _check(stage: "Stage", files: StageFiles) -> StageCheck:
     check, script = StageCheck(stage.name), Path(stage.script)
-    if not reads_recipe(stage.script, stage.verb) or recipe_types(stage.script) is None:
+    if not reads_recipe(stage.script, stage.verb) or recipe_types(stage.script, stage.verb) is None:
         return check
     args = ["--output_dir" + arg[5:] if arg.split("=")[0] == "--out" else arg for arg in stage.args]
     recipe = check.attempt(_read, stage, args)
@@ -79,7 +79,7 @@ def _check(stage: "Stage", files: StageFiles) -> StageCheck:
         files.add(Writer(stage.name, script.name, None), said_output_dir(["--config", stage.config, *args]))
         return check
     files.add(Writer(stage.name, script.name, recipe), recipe.output_dir)
-    check_stage(check, script.name, recipe, _num_ranks(stage), files)
+    check_stage(check, script.name, recipe, _num_ranks(stage), files, stage.verb)
     return check
 
 
@@ -89,7 +89,7 @@ def _read(stage: "Stage", args: Sequence[str]) -> Any:
     Raises:
         RecipeError: it cannot be used as written.
     """
-    values, defaults = declared(recipe_types(stage.script) or [], ["--config", stage.config, *args])
+    values, defaults = declared(recipe_types(stage.script, stage.verb) or [], ["--config", stage.config, *args])
     if values.get("output_dir") is None:
         raise RecipeError(f"{stage.config}: output_dir is missing; say where the results go")
     return SimpleNamespace(**(defaults | values))

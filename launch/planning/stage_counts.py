@@ -76,7 +76,9 @@ class StageCheck:
         self.labels = labelled
 
 
-def check_stage(check: StageCheck, script: str, recipe: Any, num_ranks: int | None, files: StageFiles) -> None:
+def check_stage(
+    check: StageCheck, script: str, recipe: Any, num_ranks: int | None, files: StageFiles, verb: str | None = None
+) -> None:
     """Fill in the check of a stage.
 
     Args:
@@ -85,6 +87,7 @@ def check_stage(check: StageCheck, script: str, recipe: Any, num_ranks: int | No
         recipe: has the keys of its recipe as attributes.
         num_ranks: processes that it runs in, None where that is not known.
         files: what it will find.
+        verb: of the script, where it has several that are stages.
     """
     trains = hasattr(recipe, "max_steps")
     if trains:
@@ -103,7 +106,8 @@ def check_stage(check: StageCheck, script: str, recipe: Any, num_ranks: int | No
         if files.writer(path) is None and not Path(path).is_file():
             check.errors.append(f"judge_data: {path}: no such file")
     num_errors = len(check.errors)
-    _COUNTS[script](check, recipe, files)
+    count = _count_lending if verb == "lend-clips" else _COUNTS[script]
+    count(check, recipe, files)
     if check.is_provisional:  # what lies there may be replaced before the stage starts: no reason to stop
         check.warnings += check.errors[num_errors:]
         del check.errors[num_errors:]
@@ -172,6 +176,28 @@ def _count_import(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     check.training, check.validation, check.test = (sum(d.split == split for d in dialogues) for split in SPLITS)
     turns = [turn for dialogue in dialogues for turn in dialogue.turns]
     check.tally(turns, sum(turn.emotion is not None for turn in turns))
+
+
+def _count_lending(check: StageCheck, recipe: Any, files: StageFiles) -> None:
+    """Count the turns that are to be lent a clip; not all need find a voice."""
+    from epo.data.lending import is_to_be_voiced
+    from launch.data_verbs.lending import check_recipe
+
+    check.unit = "turns to lend a clip"
+    check.attempt(check_recipe, recipe)
+    if check.errors:
+        return
+    for file in recipe.voices:
+        if files.undecided(file) is None:
+            check.attempt(files.dialogues, file, key="voices")
+    dialogues = _dialogues(check, recipe.data, files)
+    if dialogues is None or check.errors:
+        return
+    check.training, check.validation, check.test = (
+        sum(is_to_be_voiced(turn) for d in dialogues if d.split == split for turn in d.turns) for split in SPLITS
+    )
+    if check.training + check.validation + check.test == 0:
+        check.errors.append(f"data: no user turn of {recipe.data} has an emotion and lacks a clip: nothing to lend")
 
 
 def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:

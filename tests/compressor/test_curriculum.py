@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from compressor.curriculum import Curriculum, RelevantTurns, ScheduledDataset
-from compressor.data import CompressionCollator, History, Utterance
+from compressor.data import CompressionCollator, History
 from compressor.fitting import FixedParts
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.text import CompressorDataError
 from compressor.trainer import CurriculumCollator
+from compressor.utterance import Utterance
 
 TURNS = ("user: I met Mira.", "assistant: Where?", "user: I met Otto.", "assistant: Fine.")
 UTTERANCES = tuple(Utterance(*turn.split(": ")) for turn in TURNS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from compressor.chat import chat_format
-from compressor.data import CompressionCollator, History, Utterance
+from compressor.data import CompressionCollator, History
 from compressor.evaluation import memory_report
 from compressor.fitting import FixedParts
 from compressor.objectives import (
@@ -19,6 +19,7 @@ from compressor.objectives import (
 )
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.text import IGNORE, CompressorDataError, pad_right
+from compressor.utterance import Utterance
 
 
 def logits_of(*rows):

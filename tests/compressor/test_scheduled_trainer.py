@@ -8,11 +8,12 @@ from torch import nn
 from transformers import TrainingArguments
 
 from compressor.curriculum import Curriculum, ScheduledDataset
-from compressor.data import CompressionCollator, History, Utterance
+from compressor.data import CompressionCollator, History
 from compressor.fitting import FixedParts
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.scheduled_trainer import LossTerms, NonFiniteError, ScheduledTrainer, require_finite
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
+from compressor.utterance import Utterance
 
 
 class Line(nn.Module):

@@ -104,6 +104,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "replies": Changed("all", "batches"),
         "max_prompt_tokens": Changed(48, "batches", {"data": "@long"}),
         "system_prompt": Changed("Be kind.", "batches"),
+        "history_emotions": Changed(True, "batches"),
         "dtype": Changed("bfloat16", "loss", {"bf16": True}),
     },
     "sft": COMMON | {
@@ -128,6 +129,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "clip_dropout": Changed(1.0, "batches"),
         "max_prompt_tokens": Changed(48, "batches", {"data": "@long"}),
         "system_prompt": Changed("Be kind.", "batches"),
+        "history_emotions": Changed(True, "batches", TEXT),
         "prompt_parts": Changed(["system", "clip", "memory", "words"], "batches"),
         "dtype": Changed("bfloat16", "model", {"bf16": True}),
         "min_fact_recall": Elsewhere("tests/launch/test_keys.py::test_a_language_model_that_repeats_too_little"),

@@ -1,7 +1,6 @@
 """Recipes: read strictly, every one that comes with the project, and told apart from what they are not."""
 
 import dataclasses
-import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from trl import DPOConfig
 
 from epo.data.corpora.builtin import BuiltinCorpus
 from epo.training.arguments import EpoArguments
+from launch.folder.stage_state import recipe_types
 from launch.keys.roles import ROLES, role_of
 from launch.keys.run_names import RUN_FILE
 from launch.pipeline import read_pipeline
@@ -29,7 +29,8 @@ from launch.recipe import (
 ROOT = Path(__file__).parents[2]
 # A stage's own dataclass, and what it reads beside it.
 _STAGES = {
-    "data": ("ImportRecipe", BuiltinCorpus),
+    "data import": ("ImportRecipe", BuiltinCorpus),
+    "data lend-clips": ("LendRecipe", None),
     "extractor": ("ExtractorRecipe", TrainingArguments),
     "compressor": ("CompressorRecipe", TrainingArguments),
     "sft": ("SftRecipe", TrainingArguments),
@@ -210,8 +211,8 @@ def test_what_is_declared_is_what_was_said_and_our_own_defaults(recipe):
 
 def test_every_key_of_the_table_of_roles_is_a_key():
     """Of a recipe class, or of transformers or TRL in one of their versions."""
-    classes = [getattr(importlib.import_module(f"launch.{name}"), own) for name, (own, _) in _STAGES.items()]
-    recipes = [type_ for name in _STAGES for type_ in importlib.import_module(f"launch.{name}").RECIPES]
+    recipes = [type_ for name in _STAGES for type_ in types_of(name)]
+    classes = [type_ for type_ in recipes if not isinstance(type_, ChosenBy)]
     choices = [type_ for type_ in recipes if isinstance(type_, ChosenBy)]
     chosen = [type_ for choice in choices for value in choice.values() if (type_ := choice.settings(value)) is not None]
     ours = {field.name for type_ in (*classes, *chosen, EpoArguments) for field in dataclasses.fields(type_)}
@@ -240,16 +241,22 @@ def test_a_recipe_that_is_not_utf8_is_named(tmp_path):
 
 
 def command_of(path):
-    """The stage and the file that a recipe's header names."""
+    """The stage, with its verb, and the file that a recipe's header names."""
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
-    found = re.search(r"launch/(\w+)\.py\b.*?--config (\S+)", header)
+    found = re.search(r"launch/(\w+)\.py( [\w-]+)? --config (\S+)", header)
     assert found is not None, f"{path}: the header must show the exact command"
-    return found.group(1), found.group(2)
+    return found.group(1) + (found.group(2) or ""), found.group(3)
+
+
+def types_of(name):
+    """The dataclasses of a stage, named by its script and verb."""
+    script, _, verb = name.partition(" ")
+    return recipe_types(str(ROOT / f"launch/{script}.py"), verb or None)
 
 
 def test_there_are_recipes():
     assert len(RECIPES) >= 10
-    assert {command_of(path)[0] for path in RECIPES} == {*_STAGES, "pipeline"}
+    assert {*_STAGES, "pipeline"} - {"data lend-clips"} <= {command_of(path)[0] for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[str(path.relative_to(ROOT / "recipes")) for path in RECIPES])
@@ -261,7 +268,7 @@ def test_every_recipe_is_read_strictly(path, monkeypatch):
         assert read_pipeline(path).stages
         return
     name, beside = _STAGES[stage]
-    types = importlib.import_module(f"launch.{stage}").RECIPES
+    types = types_of(stage)
     assert types[0].__name__ == name
     extra = ["--use_cpu", "--bf16", "false"] if beside in (TrainingArguments, EpoArguments) else []
     own, *others = read_recipe(types, ["--config", str(path), *extra])

@@ -1,6 +1,5 @@
 """`${run}` and other names of `run.yaml`: one edit or one flag renames a run, and what is not known is refused."""
 
-import importlib
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from launch.folder.stage_state import recipe_types
 from launch.keys.recipe_pieces import StageRecipe
 from launch.keys.run_names import RUN_FILE, says_run
 from launch.keys.shipped import ROOT, find_shipped
@@ -122,7 +122,7 @@ def test_a_flag_that_would_rename_nothing_is_refused(recipe):
 def declared_values(pipeline):
     """Every key of every stage, as the stage would have it."""
     for stage in pipeline.stages:
-        types = importlib.import_module(f"launch.{Path(stage.script).stem}").RECIPES
+        types = recipe_types(stage.script, stage.verb)
         yield stage.name, declared(types, stage.options)[0]
 
 

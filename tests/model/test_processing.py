@@ -155,3 +155,6 @@ def test_a_processor_of_another_model_is_refused(model_and_processor):
     processor.num_memory_tokens = 3
     with pytest.raises(DataError, match="the processor has num_memory_tokens 3, the model 2; load both"):
         processor.require_fit(model.config)
+    processor.num_memory_tokens, model.config.compressor_config.history_emotions = 2, True
+    with pytest.raises(DataError, match="the processor has history_emotions False, the model True; load both"):
+        processor.require_fit(model.config)

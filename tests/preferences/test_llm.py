@@ -7,8 +7,8 @@ import pytest
 from epo.data.dialogue import Dialogue, Turn
 from epo.preferences.answer_cache import AnswerCache, question_key
 from epo.preferences.endpoint import ChatClient, Endpoint, EndpointError
-from epo.preferences.gold import collect_gold
 from epo.preferences.endpoint_chat import EndpointChat, Volume
+from epo.preferences.gold import collect_gold
 from epo.preferences.sources.llm import LlmSource
 
 GOLD = collect_gold(

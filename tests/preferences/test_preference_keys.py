@@ -18,9 +18,9 @@ import yaml
 import launch.preferences as stage
 from launch import tracking
 from epo.emotions import EMOTIONS
-from epo.preferences.verification import Thresholds
 from epo.preferences.source import SOURCES
 from epo.preferences.sources import llm
+from epo.preferences.verification import Thresholds
 
 ROOT = Path(__file__).parents[2]
 

@@ -87,8 +87,9 @@ def test_a_llama_like_tokenizer_would_write_it_twice(rows):
 
 
 def test_a_history_costs_what_it_adds_to_the_prompt_and_no_bos_a_turn(rows):
-    from compressor.data import CompressionCollator, History, Utterance
+    from compressor.data import CompressionCollator, History
     from compressor.fitting import FixedParts
+    from compressor.utterance import Utterance
     from epo.prompts.marks import add_placeholders
 
     words = rows["Llama-3-like"]()

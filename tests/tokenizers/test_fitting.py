@@ -8,12 +8,13 @@ import torch
 
 from compressor.chat import ChatFormat, chat_format
 from compressor.curriculum import Curriculum
-from compressor.data import CompressionCollator, History, Utterance, encode_turns
+from compressor.data import CompressionCollator, History, encode_turns
 from compressor.fitting import FixedParts, PromptTooLong, memory_prompt, newest_that_fit, text_prompt
 from compressor.objectives import turn_memory
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.text import CompressorDataError
 from compressor.trainer import CurriculumCollator
+from compressor.utterance import Utterance
 from epo.data.dialogue import DataError, Turn
 from epo.data.replies import Reply
 from epo.evaluation.text_recall import text_recall

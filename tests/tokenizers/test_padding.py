@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from compressor.curriculum import ScheduledDataset
-from compressor.data import CompressionCollator, History, Utterance
+from compressor.data import CompressionCollator, History
 from compressor.fitting import FixedParts
 from compressor.text import PAD, pad_left
+from compressor.utterance import Utterance
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.text_recall import text_recall
 from epo.preferences.local_chat import LocalChat

@@ -5,10 +5,11 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from compressor.curriculum import Curriculum, ScheduledDataset
-from compressor.data import CompressionCollator, History, Utterance
+from compressor.data import CompressionCollator, History
 from compressor.fitting import FixedParts
 from compressor.placeholders import MEMORY_TOKEN
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
+from compressor.utterance import Utterance
 from epo.data.selection import labelled_clips
 from epo.prompts.text_prompts import TextPrompts
 from epo.training.arguments import EpoArguments

@@ -16,8 +16,16 @@ class MediaFolder:
     What is already there is kept, so an interrupted import goes on where it stopped.
     """
 
-    def __init__(self, out: Path, corpus: Path, report: ImportReport) -> None:
-        self.root = out / "media"
+    def __init__(self, out: Path, corpus: Path, report: ImportReport, below: str = "") -> None:
+        """Take files of one corpus.
+
+        Args:
+            out: the folder of the dialogues that are written.
+            corpus: the corpus folder, which no file may lie outside of.
+            report: hears of files that cannot be taken.
+            below: folder below `media` for them; where files of several corpora come together, each has its own.
+        """
+        self.root = out / "media" / below
         self._row_seconds: dict[Path, float] = {}
         self._assumed: set[Path] = set()
         self._corpus = Path(os.path.realpath(corpus))

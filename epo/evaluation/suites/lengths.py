@@ -26,8 +26,11 @@ def summarise(task: Task, contestant: "Contestant | None") -> dict[str, Any]:
         return {}
     processor = contestant.build.processor
     prompts = [contestant.build(reply) for reply in task.gold]
+    hear = contestant.build.hear
     as_text = [
-        processor.encode_prompt(reply.history, reply.current, prompt.clip, use_memory=False)
+        processor.encode_prompt(
+            reply.history if hear is None else hear(reply.history), reply.current, prompt.clip, use_memory=False
+        )
         for reply, prompt in zip(task.gold, prompts, strict=True)
     ]
     return {

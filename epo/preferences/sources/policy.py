@@ -103,13 +103,15 @@ def _load_writer(settings: PolicySettings) -> Writer:
 
     from epo.data.cache import ClipCache
     from epo.evaluation.generate import generate_replies
+    from epo.model.heard_emotions import heard_emotions_of
     from epo.model.loading import load_model
     from epo.prompts.emotion_label import label, split_reply
     from epo.training.collate import PromptBuilder
 
     model, processor = load_model(settings.policy_model, settings.policy_dtype)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    build = PromptBuilder(processor, ClipCache(None if settings.cache_dir is None else Path(settings.cache_dir)))
+    cache = ClipCache(None if settings.cache_dir is None else Path(settings.cache_dir))
+    build = PromptBuilder(processor, cache, heard_emotions_of(model, processor, cache))
 
     def write(gold: Sequence[Reply], emotions: Sequence[Emotion], seed: int) -> list[str]:
         set_seed(seed)
