@@ -1,4 +1,4 @@
-"""Heard emotions: the extractor's own reading of past user turns, for a history that tells emotions where nobody labels."""
+"""Heard emotions: the extractor's reading of past user turns, for a history that tells emotions nobody labelled."""
 
 from collections.abc import Sequence
 from dataclasses import replace

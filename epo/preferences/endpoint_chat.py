@@ -48,8 +48,8 @@ class EndpointChat:
         if self._sent + len(questions) > self._volume.max_requests:
             raise EndpointError(
                 f"{self._sent + len(questions)} questions would have to be asked, llm_max_requests is "
-                f"{self._volume.max_requests}; nothing was sent for this split: raise it, ask for fewer llm_candidates, "
-                "or build fewer pairs"
+                f"{self._volume.max_requests}; nothing was sent for this split: raise it, ask for fewer "
+                "llm_candidates, or build fewer pairs"
             )
         failure: BaseException | None = None
         with ThreadPoolExecutor(self._volume.concurrency) as threads:

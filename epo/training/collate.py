@@ -101,8 +101,8 @@ class PromptBuilder:
     Attributes:
         processor: whose prompts they are.
         cache: of decoded clips.
-        hear: returns past turns with the emotions that are told of them at inference (`epo.model.heard_emotions`); None tells
-            those that the dialogues give, as in training.
+        hear: returns past turns with the emotions that are told of them at inference (`epo.model.heard_emotions`);
+            None tells those that the dialogues give, as in training.
     """
 
     processor: DialogueProcessor
