@@ -87,7 +87,7 @@ def test_accuracy_and_macro_f1_stand_beside_every_score(judge):
     told = "the judge by word: right on 0.500 of 2 texts (other texts), macro-F1 0.333; always the commonest label: 0.5"
     table, page = format_table(report), render_html(report)
     assert f"EmotionScore rests on {told}" in table and told in page and "judge 0.50, F1 0.33" in page
-    assert "Cosine" in table and "Appropriate" in page
+    assert "Cosine" in page and "Appropriate" in page
 
 
 def test_without_labels_words_alone_cannot_stand_in():
