@@ -10,7 +10,7 @@ from launch.keys.recipe_help import help_of
 from launch.recipe import ChosenBy, read_recipe
 
 STAGES = ("extractor", "compressor", "sft", "preferences", "epo", "evaluate")
-LINES, COLUMNS = 45, 100
+LINES, COLUMNS = 50, 100
 
 
 def shown(read, capsys):
