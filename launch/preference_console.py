@@ -19,6 +19,8 @@ def print_report(report: Mapping[str, Any], out: Path) -> None:
     for split, summary in report["splits"].items():
         _print_split(split, summary)
     print(describe_reader(report))
+    for note in report.get("judge", {}).get("notes", ()):
+        print(note)
     verdict = report["verdict"]
     print(f"verdict: {verdict['title']}")
     for reason in verdict["reasons"]:

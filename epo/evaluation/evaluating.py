@@ -222,7 +222,7 @@ def _summaries(task: Task, chosen: Chosen, first: "Contestant | None") -> dict[s
             summary = suite.summarise(task, first)
             if "basis" in summary:
                 bases[name] = summary.pop("basis")
-            notes += summary.pop("notes", [])
+            notes += [note for note in summary.pop("notes", []) if note not in notes]
             found |= summary
     return found | {"basis": bases, "notes": notes}
 

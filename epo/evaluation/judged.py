@@ -50,6 +50,7 @@ def summarise_judge(task: Task) -> dict[str, Any]:
         basis = {"text": opened.describe(), "short": opened.describe_shortly()}
     return {
         "judge": report,
+        "notes": report.get("notes", []),
         "judge_accuracy": None if quality is None else quality.accuracy,
         "judge_macro_f1": None if quality is None else quality.macro_f1,
         "judge_majority": None if quality is None else quality.majority,

@@ -17,8 +17,8 @@ from epo.judging.judge import Floats, accuracy_of, macro_f1_of
 from epo.judging.sentence_encoder import SentenceEncoder, Vectors
 from epo.judging.word_judge import learnable
 
-STRENGTHS = (0.1, 1.0, 10.0, 100.0)
-"""Inverse strengths C of the penalty that are tried: embeddings have length 1, so more than for raw features."""
+STRENGTHS = (0.03, 0.1, 1.0, 10.0)
+"""Inverse strengths C of the penalty that are tried: embeddings have length 1, so their features are small."""
 
 _FOLDS = 3
 _FORM = 1  # of a stored head; another number where the same texts would be fitted otherwise
@@ -82,7 +82,7 @@ def _cross_validate(vectors: Vectors, labels: np.ndarray, folds: np.ndarray, str
 def _fit(vectors: Vectors, labels: np.ndarray, strength: float) -> Head:
     from sklearn.linear_model import LogisticRegression
 
-    regression = LogisticRegression(C=strength, max_iter=300, tol=1e-3, class_weight="balanced")
+    regression = LogisticRegression(C=strength, max_iter=1000, tol=1e-5, class_weight="balanced")
     regression.fit(vectors.astype(np.float64), labels)
     weights, bias = regression.coef_, regression.intercept_
     if len(weights) == 1:  # of two classes only the second has weights of its own

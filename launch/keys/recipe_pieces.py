@@ -85,7 +85,7 @@ class JudgeKeys:
 
     emotion_judge: str = field(
         default="words",
-        metadata={"help": "words: learnt from training replies; embeddings; or a text-classification model"},
+        metadata={"help": "words (of training replies), embeddings, or a text classifier's name"},
     )
     judge_embeddings: str | None = field(default=None, metadata={"help": "sentence model of embeddings"})
     judge_data: list[str] = field(

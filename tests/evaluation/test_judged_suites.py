@@ -47,7 +47,7 @@ SAID = ["sorry too", "sorry again", "..."]
 def judge(monkeypatch):
     """Name the judge above in place of one that would be opened."""
     quality = rate_readings(["sad", "sad"], ["sad", "happy"], "ab", "other texts")
-    opened = OpenedJudge(ByWord(), {"other, train": 10}, (quality,))
+    opened = OpenedJudge(ByWord(), {"other, train": 10}, (quality,), ("Mind the judge.",))
     monkeypatch.setattr(judged, "open_judge", lambda settings, training, held_out: opened)
     return JudgeSettings("some/model")
 
@@ -83,10 +83,11 @@ def test_accuracy_and_macro_f1_stand_beside_every_score(judge):
     assert report["judge"]["name"] == "by word" and report["judge"]["qualities"][0]["num_texts"] == 2
     assert report["gold_read_by_judge"] == pytest.approx(2 / 3)
     json.dumps(report["judge"])
+    assert report["notes"].count("Mind the judge.") == 1
     told = "the judge by word: right on 0.500 of 2 texts (other texts), macro-F1 0.333; always the commonest label: 0.5"
     table, page = format_table(report), render_html(report)
     assert f"EmotionScore rests on {told}" in table and told in page and "judge 0.50, F1 0.33" in page
-    assert "Cosine" in table and "Appropriate" in page
+    assert "Cosine" in page and "Appropriate" in page
 
 
 def test_without_labels_words_alone_cannot_stand_in():

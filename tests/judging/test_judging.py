@@ -94,7 +94,7 @@ def test_a_head_of_two_emotions_is_that_of_scikit_learn():
     labels = np.array([HAPPY, SAD] * 30)
     vectors = vectors_of(labels)
     head = fit_head(vectors, [EMOTIONS[label] for label in labels], ["one"] * 60)  # one group: C is 1
-    model = LogisticRegression(C=1.0, max_iter=300, tol=1e-3, class_weight="balanced").fit(vectors, labels)
+    model = LogisticRegression(C=1.0, max_iter=1000, tol=1e-5, class_weight="balanced").fit(vectors, labels)
     assert head.strength == 1.0
     assert head.read(vectors)[:, [HAPPY, SAD]] == pytest.approx(model.predict_proba(vectors), abs=1e-4)
 

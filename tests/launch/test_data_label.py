@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from epo.data.dialogue import DataError, read_dialogues
+from epo.data.dialogue import read_dialogues
 from launch.data_verbs import labelling
 from launch.recipe import RecipeError
 
@@ -62,6 +62,31 @@ def test_the_corpus_and_a_test_split_on_demand(file):
     assert set(row["labelled"]) == {"test"} and "train, folds held out" in row["rating"]
 
 
+def sentences(folder, make_tokenizer):
+    """A sentence model of one layer; without modules.json it is pooled by the mean."""
+    from transformers import BertConfig, BertModel
+
+    tokenizer = make_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_judge_that_learnt_from_other_files_labels_replies(file, make_tokenizer, tmp_path, capsys):
+    model = sentences(tmp_path / "minis", make_tokenizer)
+    more = ("--judge_embeddings", model, "--judge_cache", str(tmp_path / "kept"), "--min_confidence", "0")
+    after, row = label(file, "embeddings", "replies", "--judge_data", str(file), *more)
+    assert {turn.labelled_by for dialogue in after for turn in dialogue.turns} == {None, "embeddings of minis"}
+    told = capsys.readouterr().out
+    assert "judge right on " in told and ", macro-F1 " in told and row["model"] == "embeddings"
+    again, _ = label(file, "embeddings", "replies", "--judge_data", str(file), *more)
+    assert again == after and list((tmp_path / "kept").glob("*.safetensors"))
+    label(file, "embeddings", "replies", *more)  # without files it learns from the corpus's own training replies
+
+
 def test_an_extractor_labels_clips(file, make_extractor, reader, tmp_path):
     make_extractor().save_pretrained(tmp_path / "extractor")
     reader.save(tmp_path / "extractor")
@@ -78,7 +103,16 @@ def test_mistakes_are_refused(file, tmp_path):
         ("corpus", "clips", [], "reads words; for clips name the folder of an extractor stage"),
         ("corpus", "words", ["--labels", "meld"], "only a text classifier has labels"),
         ("corpus", "words", ["--min_confidence", "2"], "want a probability"),
+        (
+            "corpus",
+            "words",
+            ["--judge_embeddings", "m"],
+            "--judge_embeddings: belongs to --model embeddings, and --mod",
+        ),
+        ("embeddings", "words", [], "embeddings needs a sentence model: set judge_embeddings"),
+        ("embeddings", "clips", [], "reads words; for clips name the folder"),
+        ("embeddings", "words", ["--labels", "meld"], "only a text classifier has labels"),
         (tmp_path, "clips", [], "want the folder that launch/extractor.py wrote"),
     ):
-        with pytest.raises((RecipeError, DataError), match=message):
+        with pytest.raises(ValueError, match=message):
             label(file, model, what, *more)

@@ -69,6 +69,14 @@ def test_the_reader_stands_wherever_emotion_divergence_does():
     assert "says little" not in better
 
 
+def test_every_rating_of_the_judge_stands_there():
+    rating = {"texts": "meld, test", "accuracy": 0.466, "accuracy_interval": [0.44, 0.49], "macro_f1": 0.363}
+    rating |= {"macro_f1_interval": None, "majority": 0.481, "num_texts": 2610}
+    page = text_of(render_page(report(judge={"name": "embeddings of <m>", "qualities": [rating]}), [pair(0)], seed=0))
+    assert "<th>judge embeddings of &lt;m&gt; on</th>" in page and "<td>meld, test</td>" in page
+    assert '<td class="number">0.363</td><td></td>' in page and "<td>0.44 to 0.49</td>" in page
+
+
 def test_a_score_that_is_the_same_in_all_pairs_is_not_drawn_over_a_range():
     pairs = [pair(i, similarity=0.5, length_ratio=i / 40) for i in range(40)]
     page = render_page(report(), pairs, seed=0)

@@ -116,6 +116,25 @@ def test_the_report_says_how_good_the_reader_is(tmp_path, data, capsys):
     assert "emotion_divergence says little" not in page
 
 
+def test_a_judge_fitted_to_other_text_reads_the_replies(tmp_path, data, make_tokenizer, capsys):
+    from transformers import BertConfig, BertModel
+
+    tokenizer, model = make_tokenizer(), tmp_path / "sentences"
+    BertModel(
+        BertConfig(
+            vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        )
+    ).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    keys = {"emotion_judge": "embeddings", "judge_embeddings": str(model), "judge_cache": str(tmp_path / "kept")}
+    out = run(tmp_path, data, splits=["test"], **keys)
+    report = json.loads((out / "report.json").read_text())
+    assert report["emotion_judge"] == "embeddings" and report["judge"]["name"] == "embeddings of sentences"
+    assert report["judge"]["fitted_on"] == {"its own training replies": 28}
+    assert "the judge embeddings of sentences is not rated here" in capsys.readouterr().out, "it knows all these words"
+    assert "judge_data" in (out / "recipe.yaml").read_text()
+
+
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
     """Train, 85 % of it neutral, in words that tell nothing of it; nine such dialogues to validate; one to test."""

@@ -46,6 +46,7 @@ _COSINE = Column(
     "reply scores 0; a degenerate gold reply is passed over. Two texts that the judge is unsure of are alike too, so "
     "read differences, not levels.",
     has_interval=True,
+    in_console=False,
 )
 _COSINE_SAMPLED = Column(
     "emotion_cosine_sampled",
