@@ -69,7 +69,7 @@ class Candidate:
             emotion_shift, the second less the first, in [-1, 1]; embedding_similarity, cosine of the two texts, in
             [-1, 1]; names_kept and names_added, of names and numbers (`compare_mentions`).
         """
-        found = {}
+        found: dict[str, float] = {}
         if self.emotion_shift is not None:
             chosen, rejected = self.counter_probabilities
             found |= {"counter_in_chosen": chosen, "counter_in_rejected": rejected, "emotion_shift": rejected - chosen}

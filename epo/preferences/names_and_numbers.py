@@ -89,7 +89,8 @@ def mentions_of(text: str, language: str) -> Mentions:
     numbers = {_plain_number(found) for found in _NUMBER.findall(plain)}
     if language == "en":
         numbers |= {_VALUES[word] for word in _words(plain) if word in _VALUES}
-    names, shouted = set(), set()
+    names: set[str] = set()
+    shouted: set[str] = set()
     if language not in _NOUNS_IN_CAPITALS:
         for found in _WORD.finditer(plain):
             word = found.group()

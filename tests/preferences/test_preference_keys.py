@@ -50,16 +50,22 @@ class Elsewhere:
     test: str
 
 
+_VERIFICATION = "tests/preferences/test_verification.py::"
+_VERIFICATION_STAGE = "tests/preferences/test_verification_stage.py::"
+_ANYTHING_GOES = {
+    "min_emotion_shift": -1.0, "min_rewrite_similarity": 0.0, "min_names_kept": 0.0, "max_names_added": 999,
+    "refuse_task_talk": False, "max_copied": 1.0, "refuse_cut_off": False, "refuse_loops": False,
+    "refuse_other_language": False, "max_length_ratio": 99.0, "min_script_share": 0.0,
+}  # fmt: skip
 _STAGE = "tests/preferences/test_preferences_stage.py::"
 _HERE_TESTED = "tests/preferences/test_preference_keys.py::test_the_patience_of_a_recipe_is_that_of_the_client"
 _ASKED = {"source": "llm", "llm_model": "m", "llm_base_url": "@stub", "max_similarity": 1.0, "splits": ["validation"]}
-_LOADED = {"source": "llm", "llm_model": "@lm", "splits": ["validation"], "llm_max_tokens": 6, "max_length_ratio": 99.0}
+_LOADED = {"source": "llm", "llm_model": "@lm", "splits": ["validation"], "llm_max_tokens": 6} | _ANYTHING_GOES
 _POLICY = {
     "data": "@corpus", "source": "policy", "policy_model": "@model", "policy_max_new_tokens": 8,
-    "policy_batch_size": 5, "max_length_ratio": 99.0, "min_script_share": 0.0, "counter_emotion": "random",
-    "max_dropped_share": 0.0, "replies": "last",
-}  # fmt: skip
-SHARED = {
+    "policy_batch_size": 5, "counter_emotion": "random", "max_dropped_share": 0.0, "replies": "last",
+} | _ANYTHING_GOES  # fmt: skip
+SHARED: dict[str, Any] = {
     "run": Elsewhere("tests/launch/test_run_names.py::test_a_flag_renames_the_run"),
     "pipeline": Changed("other", "tracked"),
     "experiment": Changed("other", "tracked"),
@@ -78,6 +84,8 @@ SHARED = {
     "judge_embeddings": Refused("gone", "gone: neither a folder nor", {"emotion_judge": "embeddings"}),
     "judge_data": Refused(["gone.jsonl"], "gone.jsonl: no such file"),
     "judge_cache": Refused("cache", "judge_cache would do nothing: emotion_judge is words"),
+    "embedding_model": Refused("gone", "gone"),
+    "strict": Elsewhere(_VERIFICATION_STAGE + "test_strict_ends_with_two_after_everything_is_written"),
     "coherence_model": Refused("gone", "gone: neither a folder nor a reachable hub name holds this part"),
     "coherence_dtype": Changed("bfloat16", "coherence", {"coherence_model": "@lm", "splits": ["validation"]}),
     "seed": Changed(1),
@@ -87,12 +95,22 @@ SHARED = {
     "max_similarity": Changed(0.4),
     "max_length_ratio": Changed(1.1),
     "min_script_share": Changed(0.0),
-}
+    "min_emotion_shift": Changed(-1.0, beside={"source": "opposite_random"}),
+    "min_embedding_similarity": Elsewhere(
+        _VERIFICATION + "test_content_is_compared_by_embeddings_where_a_model_is_named"
+    ),
+    **dict.fromkeys(
+        (
+            "min_rewrite_similarity", "min_names_kept", "max_names_added", "refuse_task_talk", "max_copied",
+            "refuse_cut_off", "refuse_loops", "refuse_other_language",
+        ),
+        Elsewhere(_VERIFICATION + "test_each_check_drops_and_its_key_switches_it_off"),
+    ),
+}  # fmt: skip
 OF_SOURCES: dict[str, dict[str, Any]] = {
     "rewrite": {},
     "opposite_random": {},
     "retrieve": {
-        "embedding_model": Elsewhere("tests/preferences/test_sources.py::test_what_would_stop_a_source_here"),
         "context_turns": Changed(1),
     },
     "llm": {

@@ -85,7 +85,8 @@ def test_stage_writes_pairs_report_and_page_once(tmp_path, data, capsys):
         assert set(summary["probes"]) == {"words", "topic", "length"} == set(summary["opposite_random"]["probes"])
     assert "<h1>Preference pairs" in (out / "pairs.html").read_text()
     assert set(pairs[0].scores) == {
-        "emotion_distance", "emotion_divergence", "similarity", "length_ratio", "script_share",
+        "emotion_distance", "emotion_divergence", "similarity", "length_ratio", "script_share", "counter_in_chosen",
+        "counter_in_rejected", "emotion_shift", "names_kept", "names_added",
     }  # fmt: skip
     assert "told apart by" in capsys.readouterr().out
     before = (out / "pairs.jsonl").stat().st_mtime_ns
@@ -158,16 +159,15 @@ def test_a_mostly_neutral_corpus_with_small_splits(tmp_path, noise, capsys):
     out = run(tmp_path, noise, counter_emotion="random")
     splits = json.loads((out / "report.json").read_text())["splits"]
     train, validation, test = (splits[name] for name in ("train", "validation", "test"))
-    assert 112 <= train["pairs"] <= 116 and train["left_out_for_equal"] > 80
+    assert 112 <= train["asked"] <= 116 and train["left_out_for_equal"] > 80
     left_out = "left out to bring chosen and rejected emotions together"
-    assert train["dropped"] == {left_out: 160 - train["pairs"]}
-    assert 0.3 < train["total_variation"] < 0.7
-    assert validation["pairs"] >= 6 and test["pairs"] == 0 and test["probes"] == {}
+    assert train["dropped"][left_out] == 160 - train["asked"]
+    assert validation["asked"] >= 6 and test["pairs"] == 0 and test["probes"] == {}
     assert test["dropped"] == {"the source has no reply in another emotion": 1}
     said = capsys.readouterr().out
     assert "verdict: not fit to train on" in said and "  ! train: the emotions of chosen and rejected replies" in said
     assert "test: no pairs; test: the source has no reply in another emotion 1 times" in said
-    assert f"  {160 - train['pairs']} replies without a pair: {left_out}" in said
+    assert f"  {160 - train['asked']} replies without a pair: {left_out}" in said
     page = " ".join((out / "pairs.html").read_text().split())
     assert "Verdict: not fit to train on" in page and "equal marginals would leave out" in page
 
@@ -243,7 +243,11 @@ def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
         ({"llm_model": "m"}, "key llm_model belongs to source llm; this recipe's source is retrieve, which ignores it"),
         ({"policy_dtype": "bfloat16", "source": "rewrite"}, "key policy_dtype belongs to source policy; .* is rewrite"),
         ({"cache_dir": "c"}, "key cache_dir belongs to source policy"),
-        ({"embedding_model": "e", "source": "llm", "llm_model": "m"}, "key embedding_model belongs to source retrieve"),
+        (
+            {"min_embedding_similarity": 0.6},
+            "key min_embedding_similarity belongs to embedding_model, and none is named",
+        ),
+        ({"embedding_model": "e", "min_rewrite_similarity": 0.5}, "key min_rewrite_similarity is for content compared"),
         ({"context_turns": 3, "source": "rewrite"}, "key context_turns belongs to source llm and retrieve; this"),
         ({"source": "llm", "llm_model": "m", "llm_tries": 2}, "key llm_tries belongs to an endpoint, and llm_base_url"),
         (
@@ -289,6 +293,8 @@ def test_policy_source_with_a_real_model(tmp_path, corpus, make_model, capsys):
     keys = {
         "source": "policy", "policy_model": str(tmp_path / "sft"), "policy_max_new_tokens": 8, "policy_batch_size": 5,
         "max_length_ratio": 20.0, "min_script_share": 0.0, "counter_emotion": "random", "max_dropped_share": 0.0,
+        "min_emotion_shift": -1.0, "refuse_task_talk": False, "refuse_cut_off": False, "refuse_loops": False,
+        "refuse_other_language": False, "max_copied": 1.0,
         "splits": ["train"], "replies": "last",
     }  # fmt: skip
     out = run(tmp_path, corpus / "dialogues.jsonl", **keys)

@@ -1,6 +1,5 @@
 """Retrieval: BM25 by hand, near contexts first, no reply from the same dialogue, each used about once."""
 
-import importlib.util
 import math
 from collections import Counter
 
@@ -9,10 +8,9 @@ import pytest
 
 from epo.data.dialogue import Dialogue, Turn
 from epo.emotions import EMOTIONS
-from epo.extras import MissingExtraError
 from epo.preferences.bm25 import Bm25Index
 from epo.preferences.classifier import CorpusReader
-from epo.preferences.embedding import EmbeddingIndex, SentenceEncoder
+from epo.preferences.embedding import EmbeddingIndex
 from epo.preferences.gold import collect_gold
 from epo.preferences.sources.opposite_random import OppositeRandomSource
 from epo.preferences.sources.retrieve import RetrieveSettings, RetrieveSource, context_text
@@ -119,23 +117,22 @@ def test_context_is_the_last_turns_before_the_reply():
     assert context_text(reply, 99) == "t0\nt1\nt2\nt3\nt4"
 
 
-def test_embedding_without_its_library_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
-    with pytest.raises(
-        MissingExtraError,
-        match="embedding_model .m. needs sentence_transformers, .* pip install .epo-trainer.embeddings",
-    ):
-        SentenceEncoder("m")
+class _Counts:
+    """Embeds a text as how often two words occur in it; rows are not of length 1."""
+
+    def encode(self, texts):
+        return np.array([[2.0 * text.count("trains"), text.count("cheese")] for text in texts], dtype=np.float32)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("sentence_transformers") is None, reason="sentence-transformers is not installed"
-)
-def test_embedding_with_a_model_in_a_folder(tmp_path):
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import BoW
+def test_contexts_are_compared_by_the_cosine_of_their_embeddings():
+    index = EmbeddingIndex(["trains", "neither"], ["cheese", "trains trains", "trains cheese"], _Counts())
+    # (2, 0) against (0, 1), (4, 0) and (2, 1): 0, 1 and 2 / sqrt(5). A text without either is near to nothing.
+    scores = index.similarity(np.array([0, 1]), np.arange(3))
+    assert scores[0].tolist() == pytest.approx([0.0, 1.0, 2 / 5**0.5]) and scores[1].tolist() == [0.0, 0.0, 0.0]
 
-    SentenceTransformer(modules=[BoW(["trains", "cheese"])]).save_pretrained(str(tmp_path))
-    encoder = SentenceEncoder(str(tmp_path))
-    scores = EmbeddingIndex(["trains"], ["cheese", "trains"], encoder).similarity(np.array([0]), np.arange(2))
-    assert scores[0].tolist() == pytest.approx([0.0, 1.0])
+
+def test_a_named_encoder_chooses_the_nearest_context():
+    gold = gold_replies(copies=1)[:4]  # two about trains, two about cheese
+    source = RetrieveSource(RetrieveSettings(), Examiner(Thresholds(), CorpusReader(gold)), _Counts())
+    found = source.propose(gold, other(gold))
+    assert [texts[0].split()[-1] for texts in found] == [reply.text.split()[-1] for reply in gold]

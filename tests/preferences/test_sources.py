@@ -118,7 +118,7 @@ def test_a_source_is_one_file_that_says_all_about_it():
 
 
 def test_a_recipe_sets_the_keys_of_a_source_from_outside(parrot, recipe, tmp_path, capsys):
-    argv = recipe(source="parrot", parrot_words="I say it is", max_length_ratio=9.0)
+    argv = recipe(source="parrot", parrot_words="I say it is", max_length_ratio=9.0, min_emotion_shift=-1.0)
     stage.run(argv)
     rows = [json.loads(line) for line in (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()]
     assert len(rows) > 15 and {row["source"] for row in rows} == {"parrot"}
@@ -212,7 +212,7 @@ def test_a_role_that_is_none_is_refused():
     with pytest.raises(RecipeError, match="Misspelt.colour: its role is 'cosmtic', want one of matters, file, part"):
         own_roles([Misspelt])
     roles: dict[str, Role] = own_roles([LlmSettings, PolicySettings, RetrieveSettings])
-    assert roles["llm_model"] == roles["policy_model"] == roles["embedding_model"] == "part"
+    assert roles["llm_model"] == roles["policy_model"] == "part"
     assert roles["policy_batch_size"] == "layout" and roles["llm_tries"] == roles["cache_dir"] == "cosmetic"
     assert not roles.keys() & {"llm_temperature", "context_turns", "policy_dtype", "llm_base_url", "llm_dtype"}
 
@@ -232,12 +232,7 @@ def test_settings_refuse_what_cannot_be_wherever_they_are_made(settings, keys, m
         settings(**keys)
 
 
-def test_what_would_stop_a_source_here_is_refused_before_time_is_spent(monkeypatch, recipe, tmp_path):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    message = r"embedding_model 'e' needs sentence_transformers, .*: pip install 'epo-trainer\[embeddings\]'"
-    for run in (stage.run, lambda argv: get_source("retrieve").check(RetrieveSettings(embedding_model="e"))):
-        with pytest.raises(MissingExtraError, match=message):
-            run(recipe(embedding_model="e", data="gone.jsonl"))
+def test_what_would_stop_a_source_here_is_refused_before_time_is_spent(recipe):
     with pytest.raises(EndpointError, match="llm_base_url is 'host', want such as http"):
         stage.run(recipe(source="llm", llm_model="m", llm_base_url="host", data="gone.jsonl"))
 
