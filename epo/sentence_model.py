@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from epo.extras import missing_extra
-from epo.part_names import find_part, not_found
+from epo.part_names import find_part, read_part
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -24,13 +24,9 @@ def load_sentence_model(model: str, key: str) -> "SentenceTransformer":
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise missing_extra(f"{key} {model!r}", "sentence_transformers") from None
-    place = find_part(model)
-    try:
-        return SentenceTransformer(
-            place.source, **place.settings, trust_remote_code=False, model_kwargs={"use_safetensors": True}
-        )
-    except (OSError, ValueError) as error:
-        raise not_found(place, str(error).strip().splitlines()[0]) from error
+    return read_part(
+        SentenceTransformer, find_part(model), trust_remote_code=False, model_kwargs={"use_safetensors": True}
+    )
 
 
 __all__ = ["load_sentence_model"]

@@ -126,7 +126,8 @@ def _words_labeller(model: str, labels: str | None) -> "Labeller":
     from transformers import AutoModelForSequenceClassification
 
     from epo.evaluation.labellers import WordsModel
-    from epo.model.parts import load_tokenizer, load_weights
+    from epo.model.checkpoints import load_weights
+    from epo.model.parts import load_tokenizer
 
     loaded = load_weights(AutoModelForSequenceClassification, model)
     tokenizer = load_tokenizer(model, ())
@@ -139,9 +140,9 @@ def _clip_labeller(folder: str) -> "Labeller":
 
     from epo.data.cache import ClipCache
     from epo.evaluation.labellers import ClipModel
+    from epo.model.checkpoints import load_weights
     from epo.model.clip_reader import ClipReader
     from epo.model.extractor import EmotionExtractor
-    from epo.model.parts import load_weights
 
     if not (Path(folder) / "clip_reader.json").is_file():
         raise RecipeError(
