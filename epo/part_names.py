@@ -10,6 +10,7 @@ language model in one file. Where a folder of parts is said (`parts_root` in a r
     FOLDER/name in small letters without the `all-` that sentence-transformers puts before its general models
 """
 
+import importlib.util
 import os
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from epo.extras import missing_extra
 from epo.hub_reach import hub_answers
 
 Found = TypeVar("Found")
@@ -54,11 +56,12 @@ class PartPlace:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Further arguments of `from_pretrained` where the hub is asked: the revision, and not to wait for nothing."""
+        """Further arguments of `from_pretrained`: the file, and for the hub its revision and whether to ask it at all."""
+        found: dict[str, Any] = {} if self.file is None else {"gguf_file": self.file}
         if self.is_local:
-            return {}
-        reach = {} if hub_answers() else {"local_files_only": True}
-        return reach if self.revision is None else reach | {"revision": self.revision}
+            return found
+        found |= {} if self.revision is None else {"revision": self.revision}
+        return found if hub_answers() else found | {"local_files_only": True}
 
 
 def find_part(part: str, root: str | None = None) -> PartPlace:
@@ -101,7 +104,10 @@ def read_part(read: Callable[..., Found], place: PartPlace, **settings: Any) -> 
 
     Raises:
         PartError: the part is not there.
+        MissingExtraError: it is a `.gguf` file, and the package that reads those is not installed.
     """
+    if place.file is not None and importlib.util.find_spec("gguf") is None:
+        raise missing_extra(place.said, "gguf")
     try:
         return read(place.source, **place.settings, **settings)
     except (OSError, ValueError) as error:

@@ -44,9 +44,6 @@ def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = F
     place = find_part(part)
     settings |= {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True}
     settings["ignore_mismatched_sizes"] = True  # told below, in one line
-    if place.file is not None:
-        settings = {key: value for key, value in settings.items() if key != "use_safetensors"}
-        settings["gguf_file"] = place.file
     try:
         with nullcontext() if _is_saved_in(place, dtype) else weights_read_at_once():
             model, found = read_part(auto.from_pretrained, place, **settings)
