@@ -56,7 +56,7 @@ class PartPlace:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Further arguments of `from_pretrained`: the file, and for the hub its revision and whether to ask it at all."""
+        """Further arguments of `from_pretrained`: the file, and for the hub its revision and whether to ask at all."""
         found: dict[str, Any] = {} if self.file is None else {"gguf_file": self.file}
         if self.is_local:
             return found
