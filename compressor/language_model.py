@@ -101,13 +101,18 @@ def text_part(model: PreTrainedModel) -> PreTrainedModel:
     Raises:
         LanguageModelError: transformers has no causal language model of that configuration, or the weights differ.
     """
+    from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
     family, config = model.config.model_type, model.config.get_text_config()
     try:
-        llm = cast_weights(AutoModelForCausalLM.from_config(config), model.dtype)
-        llm.get_decoder().load_state_dict(model.get_decoder().state_dict())
-        llm.get_output_embeddings().load_state_dict(model.get_output_embeddings().state_dict())
+        with init_empty_weights(include_buffers=False):  # the weights are taken over, not copied
+            llm = cast_weights(AutoModelForCausalLM.from_config(config), model.dtype)
+        llm.get_decoder().load_state_dict(model.get_decoder().state_dict(keep_vars=True), assign=True)
+        llm.get_output_embeddings().load_state_dict(
+            model.get_output_embeddings().state_dict(keep_vars=True), assign=True
+        )
+        llm.tie_weights()
     except (ValueError, RuntimeError, AttributeError) as error:
         raise _unsupported(family, f"its text part cannot be taken out: {error}") from error
     return llm.eval()

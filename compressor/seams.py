@@ -109,10 +109,14 @@ SEAMS = {
     "whisper_encoder": Seam(
         "transformers",
         "WhisperEncoder is conv1, conv2, embed_positions, dropout, layers(hidden, mask), layer_norm",
-        "epo.model.extractor",
+        "epo.model.hearing",
     ),
-    "tower_patches": Seam(
-        "transformers", "CLIP and SigLIP towers give the patches last, row by row", "epo.model.extractor"
+    "tower_patches": Seam("transformers", "vision towers give the patches last, row by row", "epo.model.seeing"),
+    "waveform_encoders": Seam(
+        "transformers",
+        "wav2vec 2.0, HuBERT and WavLM are feature_extractor.conv_layers, feature_projection and encoder(hidden, "
+        "attention_mask), and a norm of the first over time is an nn.GroupNorm named layer_norm",
+        "epo.model.hearing",
     ),
     "tower_weights": Seam(
         "transformers",
@@ -134,7 +138,11 @@ SEAMS = {
         "transformers",
         "CLIPImageProcessorPil and SiglipImageProcessorPil need no torchvision and save a type that begins with CLIP "
         "or Siglip",
-        "epo.model.clip_reader",
+        "epo.model.seeing",
+    ),
+    "safe_open": Seam(
+        "transformers",
+        "modeling_utils.safe_open opens each file of weights, and takes backend='pread' as safetensors does",
     ),
     # transformers: Trainer
     "compute_loss": Seam(
@@ -206,6 +214,27 @@ SEAMS = {
         "deepspeed", "ops.__compatible_ops__['deepspeed_shm_comm'] = False keeps it from compiling an operator"
     ),
 }
+
+
+@contextlib.contextmanager
+def weights_read_at_once() -> Iterator[None]:
+    """Let transformers read weights instead of mapping their files while the block runs.
+
+    It keeps every file mapped until the last weight is there. Where weights change their dtype, that is the whole
+    checkpoint in memory beside the model.
+    """
+    from transformers import modeling_utils
+
+    mapped = modeling_utils.safe_open
+
+    def read(*args: Any, **settings: Any) -> Any:
+        return mapped(*args, **(settings | {"backend": "pread"}))
+
+    modeling_utils.safe_open = read
+    try:
+        yield
+    finally:
+        modeling_utils.safe_open = mapped
 
 
 def cache_name(model: "nn.Module") -> str:

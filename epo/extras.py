@@ -5,6 +5,7 @@ _EXTRAS = {
     "bert_score": "metrics",
     "sentence_transformers": "embeddings",
     "cv2": "faces",
+    "gguf": "gguf",
     "mamba_ssm": "cuda",
     "causal_conv1d": "cuda",
 }

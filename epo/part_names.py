@@ -10,11 +10,18 @@ language model in one file. Where a folder of parts is said (`parts_root` in a r
     FOLDER/name in small letters without the `all-` that sentence-transformers puts before its general models
 """
 
+import importlib.util
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from epo.extras import missing_extra
+from epo.hub_reach import hub_answers
+
+Found = TypeVar("Found")
 
 PARTS_ROOT = "EPO_PARTS_ROOT"
 """Environment variable that names the folder of parts."""
@@ -49,8 +56,12 @@ class PartPlace:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Further arguments of `from_pretrained`: the revision, where the hub is asked."""
-        return {} if self.is_local or self.revision is None else {"revision": self.revision}
+        """Further arguments of `from_pretrained`: the file, and for the hub its revision and whether to ask at all."""
+        found: dict[str, Any] = {} if self.file is None else {"gguf_file": self.file}
+        if self.is_local:
+            return found
+        found |= {} if self.revision is None else {"revision": self.revision}
+        return found if hub_answers() else found | {"local_files_only": True}
 
 
 def find_part(part: str, root: str | None = None) -> PartPlace:
@@ -83,6 +94,26 @@ def find_part(part: str, root: str | None = None) -> PartPlace:
     return PartPlace(part, name, revision, file, is_local=False, looked_at=looked_at)
 
 
+def read_part(read: Callable[..., Found], place: PartPlace, **settings: Any) -> Found:
+    """Return what a library reads of a part, or one line that says why it is not there.
+
+    Args:
+        read: such as `AutoConfig.from_pretrained`.
+        place: of `find_part`.
+        settings: further arguments of `read`.
+
+    Raises:
+        PartError: the part is not there.
+        MissingExtraError: it is a `.gguf` file, and the package that reads those is not installed.
+    """
+    if place.file is not None and importlib.util.find_spec("gguf") is None:
+        raise missing_extra(place.said, "gguf")
+    try:
+        return read(place.source, **place.settings, **settings)
+    except (OSError, ValueError) as error:
+        raise not_found(place, str(error).strip().splitlines()[0]) from error
+
+
 def parts_root(root: str | None = None) -> Path | None:
     """Return the folder of parts that was said, None where none was.
 
@@ -105,6 +136,8 @@ def not_found(place: PartPlace, reason: str) -> PartError:
         place: of the part.
         reason: of the library that was to read it, in one line.
     """
+    if place.is_local and Path(place.source).is_dir():
+        return PartError(f"{place.said}: this folder does not hold the part as asked for ({reason})")
     if place.is_local:
         return PartError(f"{place.said}: neither a folder nor a reachable hub name holds this part ({reason})")
     tried = f" Looked at {', '.join(place.looked_at)} and the hub." if place.looked_at else ""
@@ -134,4 +167,4 @@ def _refuse_revision(place: str) -> None:
         raise PartError(f"{place}: {folder} is a folder, which has no revision; leave @{revision} out")
 
 
-__all__ = ["PARTS_ROOT", "PartError", "PartPlace", "find_part", "not_found", "parts_root"]
+__all__ = ["PARTS_ROOT", "PartError", "PartPlace", "find_part", "not_found", "parts_root", "read_part"]

@@ -19,6 +19,7 @@ from typing import Any
 import launch  # noqa: F401
 from launch.folder.folder_lock import hold
 from launch.folder.stage_state import stage_state
+from launch.keys.parts_folder import receive_parts_root
 from launch.keys.recipe_file import RecipeError
 from launch.planning.pipeline_recipe import Pipeline, Stage, read_pipeline
 from launch.planning.preflight import check_pipeline, format_briefly, format_checks, refuse
@@ -45,6 +46,7 @@ class StageRecord:
 def run(argv: Sequence[str] | None = None) -> None:
     """Run a pipeline; exit with the code of the first stage that fails."""
     arguments = _parse(argv)
+    receive_parts_root(arguments)
     pipeline = read_pipeline(Path(arguments.config), arguments.run, arguments.parts_root)
     chosen = _choose(pipeline, arguments.first, arguments.only)
     start_s = time.monotonic()

@@ -1,8 +1,13 @@
 """Parts by name: what stands in for the hub, what a revision belongs to, what is said of a name found nowhere."""
 
+import socket
+import time
+
 import pytest
 
-from epo.part_names import PARTS_ROOT, PartError, find_part, not_found
+from epo import hub_reach, part_names
+from epo.hub_reach import hub_answers
+from epo.part_names import PARTS_ROOT, PartError, find_part, not_found, read_part
 
 
 @pytest.fixture
@@ -41,7 +46,8 @@ def test_the_nearest_name_comes_first(root):
     assert found == ["st/All-MiniLM", "All-MiniLM", "all-minilm", "minilm"]
 
 
-def test_without_such_a_folder_the_hub_is_asked_for_the_revision(root):
+def test_without_such_a_folder_the_hub_is_asked_for_the_revision(root, monkeypatch):
+    monkeypatch.setattr(part_names, "hub_answers", lambda: True)
     place = find_part("owner/name@0123abcd", str(root))
     assert (place.source, place.settings, place.is_local) == ("owner/name", {"revision": "0123abcd"}, False)
     assert find_part("owner/name").settings == {}
@@ -101,3 +107,41 @@ def test_a_name_found_nowhere_names_every_place_and_the_remedy(root):
     bare = str(not_found(find_part("Owner/Name"), "offline"))
     assert bare.endswith("hf download Owner/Name --local-dir Name and name that folder, or one with all your parts as "
                          "parts_root or EPO_PARTS_ROOT")  # fmt: skip
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Let another address be the hub's."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_reach, "getproxies", dict)
+    monkeypatch.setattr(hub_reach, "_PAUSES_S", (0.0, 0.1))
+    return lambda address: monkeypatch.setattr(constants, "ENDPOINT", address)
+
+
+def test_a_hub_that_cannot_be_reached_is_not_waited_for(root, hub):
+    """Its client would try the first file six times, 24 s in all."""
+    from transformers import AutoConfig
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        hub(f"http://127.0.0.1:{port}")
+        assert hub_answers() and find_part("owner/name").settings == {}
+    hub(f"http://localhost:{port}")  # now closed
+    start_s = time.monotonic()
+    assert not hub_answers() and find_part("owner/name@v1").settings == {"local_files_only": True, "revision": "v1"}
+    with pytest.raises(PartError, match="owner/name: neither a folder nor a reachable hub name .* hf download owner"):
+        read_part(AutoConfig.from_pretrained, find_part("owner/name"))
+    assert time.monotonic() - start_s < 5
+
+
+def test_a_proxy_is_left_to_the_hubs_client(hub, monkeypatch):
+    hub("https://hub.invalid")
+    assert not hub_answers()
+    monkeypatch.setattr(hub_reach, "getproxies", lambda: {"https": "http://proxy:3128"})
+    assert hub_answers()
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert not hub_answers()

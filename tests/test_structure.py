@@ -24,6 +24,7 @@ FLOORS = {
     "epo.emotions": 1,
     "epo.extras": 1,
     "epo.files": 1,
+    "epo.hub_reach": 1,
     "epo.part_names": 1,
     "epo.ranks": 1,
     "epo.registry": 1,

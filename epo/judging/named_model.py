@@ -78,7 +78,8 @@ class NamedModel:
         import torch
         from transformers import AutoModelForSequenceClassification
 
-        from epo.model.parts import load_tokenizer, load_weights
+        from epo.model.checkpoints import load_weights
+        from epo.model.parts import load_tokenizer
 
         loaded = load_weights(AutoModelForSequenceClassification, model)
         device = "cuda" if torch.cuda.is_available() else "cpu"

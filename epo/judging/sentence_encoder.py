@@ -71,7 +71,8 @@ class SentenceEncoder:
         import torch
         from transformers import AutoModel
 
-        from epo.model.parts import load_tokenizer, load_weights
+        from epo.model.checkpoints import load_weights
+        from epo.model.parts import load_tokenizer
 
         model = load_weights(AutoModel, name)
         pooling = _read_pooling(name)

@@ -65,7 +65,7 @@ class Hearing(Protocol):
         """
 
 
-class LogMel:
+class LogMel(Hearing):
     """Whisper: log-mel features, 100 steps a second."""
 
     name = "log-mel"
@@ -75,7 +75,7 @@ class LogMel:
 
     def build(self, config: Any) -> nn.Module:
         """See `Hearing`."""
-        encoder = WhisperEncoder(config)
+        encoder: nn.Module = WhisperEncoder(config)
         encoder.embed_positions.requires_grad_(False)  # fixed sinusoids in Whisper
         return encoder
 
@@ -130,7 +130,7 @@ class LogMel:
         return encoder.layer_norm(hidden) * mask.unsqueeze(-1), mask
 
 
-class Waveform:
+class Waveform(Hearing):
     """wav2vec 2.0, HuBERT and WavLM: the waveform itself, 16,000 steps a second, through seven convolutions.
 
     Convolutions of another size are refused: all published encoders have these, and the processor counts by them.
@@ -159,11 +159,12 @@ class Waveform:
                 raise PartError(
                     f"audio encoder of family {config.model_type!r}: {key} is not supported; name another checkpoint"
                 )
-        encoder = AutoModel.from_config(config)
+        model: Any = AutoModel.from_config(config)
         # Whole layers are never left out: a step would differ between ranks. What SpecAugment puts in is not used.
-        encoder.config.layerdrop = 0.0
-        if hasattr(encoder, "masked_spec_embed"):
-            encoder.masked_spec_embed.requires_grad_(False)
+        model.config.layerdrop = 0.0
+        if hasattr(model, "masked_spec_embed"):
+            model.masked_spec_embed.requires_grad_(False)
+        encoder: nn.Module = model
         return encoder
 
     def inside(self, model: Any) -> nn.Module:

@@ -12,11 +12,12 @@ from transformers import AutoModel, AutoTokenizer
 from compressor.chat import chat_format
 from compressor.language_model import require_supported
 from compressor.modeling import MambaCompressor
+from epo.model.checkpoints import load_weights
 from epo.model.clip_reader import ClipReader
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
-from epo.model.parts import embedding_fingerprint, load_llm, load_tokenizer, load_weights
+from epo.model.parts import embedding_fingerprint, load_llm, load_tokenizer
 from epo.model.processing import EpoProcessor
 from epo.part_names import PartError, find_part
 from epo.prompts.layout import LAYOUT, LayoutError

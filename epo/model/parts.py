@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
@@ -25,17 +25,13 @@ from compressor.configuration import MambaCompressorConfig, forget_dtype
 from compressor.language_model import embedding_std, require_supported, text_part
 from compressor.modeling import MambaCompressor
 from compressor.precision import cast_weights
+from epo.model.checkpoints import DTYPES, copy_weights, load_weights
 from epo.model.configuration import ExtractorConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.hearing import hearing_of
 from epo.model.seeing import seeing_of, tower_config
 from epo.model.tokenizer import train_tokenizer
-from epo.part_names import PartError, find_part, not_found
-
-_RESIZED, _MISSING, _LEFT_OVER = "is of another size", "is missing", "has no place in it"
-
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from epo.part_names import PartError, find_part, read_part
 
 
 def load_llm(part: str, dtype: str) -> PreTrainedModel:
@@ -50,6 +46,7 @@ def load_llm(part: str, dtype: str) -> PreTrainedModel:
         LanguageModelError: its family cannot read memories and clips.
     """
     config = _config(part)
+    _require_causal(config, part)
     if is_config_file(part):
         llm = cast_weights(AutoModelForCausalLM.from_config(config), DTYPES[dtype])
     elif config.get_text_config() is not config:
@@ -93,10 +90,10 @@ def build_extractor(audio: str, vision: str, sizes: dict[str, Any]) -> tuple[Emo
     )
     extractor = EmotionExtractor(ExtractorConfig(audio_config=audio_config, vision_config=vision_config, **sizes))
     if not is_config_file(audio):
-        _copy_weights(hearing.inside(load_weights(AutoModel, audio)), extractor.audio_encoder, audio)
+        copy_weights(hearing.inside(load_weights(AutoModel, audio)), extractor.audio_encoder, audio)
     if not is_config_file(vision):
         tower = load_weights(AutoModel, vision, **dict(seeing.settings))
-        _copy_weights(getattr(tower, "vision_model", tower), extractor.vision_tower, vision)
+        copy_weights(getattr(tower, "vision_model", tower), extractor.vision_tower, vision)
     return extractor, feature_extractor, image_processor
 
 
@@ -132,53 +129,9 @@ def embedding_fingerprint(llm: PreTrainedModel) -> str:
     return hashlib.sha256(rows.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
-def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = False, **settings: Any) -> Any:
-    """Return a model with all of its weights, read from safetensors.
-
-    Args:
-        auto: `AutoModel`, or another class with `from_pretrained`.
-        part: hub name or folder.
-        dtype: of the weights, whatever they were saved in; float32 for parts that train.
-        is_ours: whether a stage of this project wrote it, so that nothing may be left over; files of others hold heads
-            and decoders that are not used here.
-        settings: further arguments of the class.
-
-    Raises:
-        PartError: the part cannot be found or is damaged, or has weights missing, resized, or as pickles only.
-    """
-    settings |= {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True}
-    settings["ignore_mismatched_sizes"] = True  # told below, in one line
-    try:
-        model, found = _pretrained(auto, part, **settings)
-    except PartError as error:
-        if "safetensors" not in str(error):
-            raise
-        raise PartError(
-            f"{part}: has no .safetensors, and pickles are not read; save it anew as safetensors"
-        ) from error
-    except SafetensorError as error:
-        raise PartError(f"{part}: its safetensors are damaged ({error}); get it anew") from error
-    resized = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
-    missing, left_over = found["missing_keys"], found["unexpected_keys"] if is_ours else ()
-    _require_all(part, {_RESIZED: resized, _MISSING: missing, _LEFT_OVER: left_over})
-    return model
-
-
 def is_config_file(part: str) -> bool:
     """Tell whether a part is a config to start from nothing."""
     return part.endswith(".json")
-
-
-def _copy_weights(source: nn.Module, target: nn.Module, part: str) -> None:
-    """Copy all weights of a part into the module that was made for it."""
-    found = target.load_state_dict(source.state_dict(), strict=False)
-    _require_all(part, {_MISSING: found.missing_keys, _LEFT_OVER: found.unexpected_keys})
-
-
-def _require_all(part: str, faults: dict[str, Iterable[str]]) -> None:
-    for fault, names in ((fault, sorted(names)) for fault, names in faults.items()):
-        if names:
-            raise PartError(f"{part}: {len(names)} weights are not as its config says: {names[0]} {fault}; get it anew")
 
 
 def _config(part: str) -> Any:
@@ -192,12 +145,24 @@ def _config(part: str) -> Any:
         raise PartError(f"{part}: not the config of a part ({error!r}); see recipes/quickstart/parts") from error
 
 
-def _pretrained(auto: Any, part: str, **kwargs: Any) -> Any:
-    place = find_part(part)
-    try:
-        return auto.from_pretrained(place.source, **place.settings, **kwargs)
-    except (OSError, ValueError) as error:
-        raise not_found(place, str(error).strip().splitlines()[0]) from error
+def _pretrained(auto: Any, part: str, **settings: Any) -> Any:
+    return read_part(auto.from_pretrained, find_part(part), **settings)
+
+
+def _require_causal(config: Any, part: str) -> None:
+    """Refuse a configuration whose model does not score the next token, before its weights are read.
+
+    Raises:
+        PartError: names its family.
+    """
+    kinds = {type(config), type(config.get_text_config())}
+    is_causal = any(kind in MODEL_FOR_CAUSAL_LM_MAPPING for kind in kinds)
+    is_masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if not is_causal or is_masked or config.is_encoder_decoder:
+        raise PartError(
+            f"{part}: is of family {config.model_type!r}, which is no causal language model; name one of those in "
+            "docs/families.md"
+        )
 
 
 def _kind(find: Any, config: Any, part: str) -> Any:

@@ -180,9 +180,9 @@ def _clip_labeller(folder: str) -> "Labeller":
 
     from epo.data.cache import ClipCache
     from epo.evaluation.labellers import ClipModel
+    from epo.model.checkpoints import load_weights
     from epo.model.clip_reader import ClipReader
     from epo.model.extractor import EmotionExtractor
-    from epo.model.parts import load_weights
 
     if not (Path(folder) / "clip_reader.json").is_file():
         raise RecipeError(

@@ -1,5 +1,6 @@
 """What files hold, as SHA-256: of one file, of the clips a dialogues file names, of a trained part, of a corpus."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from epo.hub_reach import hub_answers
 from epo.part_names import find_part
 from launch.processes.credentials import redact
 
@@ -175,12 +177,21 @@ def _part_files(folder: Path) -> Iterator[Path]:
 
 
 def _hub_revision(name: str, revision: str) -> str:
-    """Return the commit of a branch or tag as this machine's hub cache holds it; "" where it holds none."""
+    """Return the commit of a branch or tag as this machine's hub cache holds it; "" where it holds none.
+
+    Of a model that was never fetched the configuration is, so that its commit is known before a stage starts, and not
+    only to the stage's next start, which would take it for another model.
+    """
+    import huggingface_hub
     from huggingface_hub.constants import HF_HUB_CACHE
 
     if _COMMIT.fullmatch(revision):
         return revision
+    ref = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "refs", revision)
+    with contextlib.suppress(OSError, ValueError):
+        if "/" in name and not ref.is_file() and hub_answers():
+            huggingface_hub.hf_hub_download(name, "config.json", revision=revision)
     try:
-        return Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "refs", revision).read_text().strip()
+        return ref.read_text().strip()
     except (OSError, ValueError):
         return ""

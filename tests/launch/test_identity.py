@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.folder import digests
 from launch.folder.digests import KeptDigests, clips_digest, corpus_digest, part_record
 from launch.folder.identity import Identity, changes, identify, layout_changes
 
@@ -159,7 +160,10 @@ def test_a_part_by_name_is_its_name_and_cached_revision(tmp_path, monkeypatch):
     refs.mkdir(parents=True)
     (refs / "main").write_text("abc123")
     assert part_record("org/model") == {"content": "org/model@abc123", "revision": "abc123"}
-    (refs / "v1").write_text("def456")
+    monkeypatch.setattr(digests, "hub_answers", lambda: True)
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download", lambda name, file, revision: (refs / revision).write_text("def456")
+    )
     assert part_record("org/model@v1")["content"] == "org/model@def456"
     commit = "0123456789" * 4
     assert part_record(f"org/model@{commit}") == {"content": f"org/model@{commit}", "revision": commit}

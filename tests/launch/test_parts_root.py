@@ -68,6 +68,14 @@ def test_a_pipeline_tells_every_stage_that_names_parts(root):
     assert "data.py" not in told
 
 
+def test_a_pipeline_refuses_a_folder_of_parts_that_is_none(root):
+    from launch import pipeline
+
+    recipe = str(ROOT / "recipes" / "quickstart" / "pipeline.yaml")
+    with pytest.raises(PartError, match="parts_root: gone is no folder"):
+        pipeline.run(["--config", recipe, "--check", "--parts_root", "gone"])
+
+
 def test_the_check_before_a_pipeline_looks_there_too(root):
     files = StageFiles()
     with pytest.raises(RecipeError, match=r"owner/name: models/name holds no model \(no config.json\); get it anew"):

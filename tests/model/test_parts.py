@@ -1,19 +1,23 @@
 """Parts by name: all of their weights, in the dtype asked for, from safetensors, or a line that says why not."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, WhisperConfig, WhisperModel
+from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperModel
 
 from epo.evaluation.generate import generate_replies
 from epo.evaluation.recognition import recognise
 from epo.evaluation.rewards import pair_logps
 from epo.model import parts
+from epo.model.checkpoints import load_weights
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.loading import load_adapter, load_model
-from epo.model.parts import build_compressor, build_extractor, load_llm, load_weights
+from epo.model.parts import build_compressor, build_extractor, load_llm
 from epo.part_names import PartError
 from epo.training.collate import PromptBuilder
 from epo.training.lora import lora_config
@@ -149,6 +153,14 @@ def test_missing_weights_are_named(saved, llm_folder):
     change(saved, lambda weights: weights.update({lost: torch.zeros(7, 16), "model.strange": torch.zeros(2)}))
     with pytest.raises(PartError, match="model.strange has no place in it"):
         load_model(str(saved), "bfloat16")
+    change(llm_folder, lambda weights: weights.update({"model.layers.7.strange": torch.zeros(2)}))
+    with pytest.raises(PartError, match="llm: 1 weights are not .*: model.layers.7.strange has no place in it; get it"):
+        load_llm(str(llm_folder), "float32")
+    change(llm_folder, _drop("model.layers.7.strange"))
+    change(llm_folder, lambda weights: weights.update({"strange": torch.zeros(2)}))
+    with pytest.raises(PartError, match="strange has no place in it"):
+        load_llm(str(llm_folder), "float32")
+    change(llm_folder, _drop("strange"))
     change(llm_folder, _drop("model.norm.weight"))
     with pytest.raises(PartError, match=r"model.norm.weight is missing"):
         load_llm(str(llm_folder), "float32")
@@ -166,6 +178,49 @@ def test_encoders_must_fit(encoders, which, edit, message):
     change(encoders[which], edit)
     with pytest.raises(PartError, match=message):
         build_extractor(*map(str, encoders), SIZES)
+
+
+def test_heads_of_other_trainings_are_left(llm_folder):
+    """A reward model's head, and frequencies that transformers saved once."""
+    extra = {name: torch.zeros(2) for name in ("v_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq")}
+    change(llm_folder, lambda weights: weights.update(extra))
+    assert load_llm(str(llm_folder), "float32").config.model_type == "qwen3"
+
+
+@pytest.mark.parametrize("family", ["bert", "whisper", "siglip_vision_model", "t5"])
+def test_a_part_that_is_no_language_model_is_told_before_its_weights_are_read(tmp_path, family):
+    AutoConfig.for_model(family).save_pretrained(tmp_path / "part")
+    with pytest.raises(PartError, match=f"part: is of family '{family}', which is no causal language model; name one"):
+        load_llm(str(tmp_path / "part"), "float32")
+
+
+_LOAD = """
+import resource, sys
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from epo.model.parts import load_llm
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+load_llm(sys.argv[2], "float32")  # all that a first load imports
+before = peak()
+llm = load_llm(sys.argv[1], sys.argv[3])
+print(sum(p.numel() * p.element_size() for p in llm.parameters()) / 2**20, peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_a_large_language_model_is_never_held_twice(tmp_path):
+    """The shape of an 8B Llama with fewer layers and an eighth of the width: peak memory against its weights."""
+    sizes = {"hidden_size": 512, "intermediate_size": 1792, "num_attention_heads": 4, "num_key_value_heads": 1}
+    config = LlamaConfig(**sizes, num_hidden_layers=24, vocab_size=16000, tie_word_embeddings=False)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "large", max_shard_size="60MB")
+    assert (tmp_path / "large" / "model.safetensors.index.json").is_file()
+    small = LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
+    LlamaForCausalLM(small).save_pretrained(tmp_path / "small")
+    for dtype in ("bfloat16", "float32"):
+        command = [sys.executable, "-c", _LOAD, str(tmp_path / "large"), str(tmp_path / "small"), dtype]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        weights_mib, peak_mib = map(float, done.stdout.split())
+        assert weights_mib > 150 and peak_mib < 1.3 * weights_mib, dtype
 
 
 def test_an_adapter_is_read_whole_or_not_at_all(make_model, tmp_path):

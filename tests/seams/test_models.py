@@ -15,7 +15,7 @@ from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging as their_logging
 
-from compressor.seams import cache_name
+from compressor.seams import cache_name, weights_read_at_once
 from epo.model.configuration import ExtractorConfig
 from epo.model.hearing import LogMel
 from epo.model.modeling import EpoForConditionalGeneration
@@ -178,7 +178,7 @@ def test_our_way_through_the_whisper_encoder_is_its_own_on_thirty_seconds():
 
 @pytest.mark.seam("tower_patches")
 def test_a_changed_patch_changes_its_own_state_most():
-    for model_type in ("clip_vision_model", "siglip_vision_model"):
+    for model_type in ("clip_vision_model", "siglip_vision_model", "vit", "dinov2", "dinov2_with_registers"):
         tower = model_of(model_type, image_size=24, patch_size=8, **SMALL)
         plain = torch.zeros(1, 3, 24, 24)
         changed = plain.clone()
@@ -186,6 +186,36 @@ def test_a_changed_patch_changes_its_own_state_most():
         with torch.no_grad():
             states = [tower(pixel_values=pixels).last_hidden_state[0, -9:] for pixels in (plain, changed)]
         assert (states[1] - states[0]).norm(dim=-1).argmax().item() == 1 * 3 + 2, model_type
+
+
+@pytest.mark.seam("waveform_encoders")
+def test_encoders_of_waveforms_have_the_parts_that_we_run():
+    voice = SMALL | {"conv_dim": [8] * 7, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    for model_type in ("wav2vec2", "hubert", "wavlm"):
+        encoder = model_of(model_type, **voice)
+        first, second = encoder.feature_extractor.conv_layers[:2]
+        assert isinstance(first.layer_norm, torch.nn.GroupNorm) and not hasattr(second, "layer_norm"), model_type
+        with torch.no_grad():
+            hidden = encoder.feature_projection(encoder.feature_extractor(torch.ones(1, 800)).transpose(1, 2))
+            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+            states = encoder.encoder(hidden, attention_mask=torch.ones(1, 2, dtype=torch.bool)).last_hidden_state
+        assert states.shape == (1, 2, 16), model_type
+
+
+@pytest.mark.seam("safe_open")
+def test_files_of_weights_are_opened_where_we_say_how(tmp_path, monkeypatch):
+    from transformers import modeling_utils
+
+    opened = []
+    whole = modeling_utils.safe_open
+    monkeypatch.setattr(modeling_utils, "safe_open", lambda *a, **k: opened.append(k["backend"]) or whole(*a, **k))
+    before = modeling_utils.safe_open
+    model = model_of("mamba", **MAMBA)
+    model.save_pretrained(tmp_path)
+    with weights_read_at_once():
+        again = AutoModel.from_pretrained(tmp_path)
+    assert opened == ["pread"] and modeling_utils.safe_open is before
+    torch.testing.assert_close(again.state_dict(), model.state_dict())
 
 
 @pytest.mark.seam("tower_weights")
@@ -200,11 +230,12 @@ def test_the_tower_of_a_whole_model_fits_the_tower_alone():
 
 @pytest.mark.seam("pil_processors")
 def test_image_processors_need_no_torchvision_and_say_their_family(tmp_path):
-    from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
+    from transformers import BitImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil
 
     size = {"height": 16, "width": 16}
-    for kind, family in ((CLIPImageProcessorPil, "CLIP"), (SiglipImageProcessorPil, "Siglip")):
-        kind(size=size, crop_size=size).save_pretrained(tmp_path / family)
+    kinds = {"CLIP": CLIPImageProcessorPil, "Siglip": SiglipImageProcessorPil, "Bit": BitImageProcessorPil}
+    for family, kind in (kinds | {"ViT": ViTImageProcessorPil}).items():
+        kind(size=size).save_pretrained(tmp_path / family)
         saved = json.loads((tmp_path / family / "preprocessor_config.json").read_text())
         assert saved["image_processor_type"].startswith(family)
     assert "torchvision" not in sys.modules

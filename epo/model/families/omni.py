@@ -5,12 +5,12 @@ from typing import Any
 from torch import nn
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
+from epo.model.checkpoints import load_weights
 from epo.model.dropout import switch_dropout_off
 from epo.model.family import DialogueProcessor, Family
 from epo.model.linears import linears_below
 from epo.model.omni.processing import OmniProcessor
 from epo.model.omni.reply_scores import CLIP_KEYS, encode_clips, language_model, prepare_scoring
-from epo.model.parts import load_weights
 from epo.model.shared_prompt import prove_sharing
 from epo.part_names import PartError
 

@@ -11,7 +11,7 @@ from epo.preferences.answer_cache import AnswerCache, question_key
 from epo.preferences.endpoint import ChatClient, Endpoint
 from epo.preferences.endpoint_chat import EndpointChat, Volume
 from epo.preferences.questions import Chat, Question
-from epo.preferences.rewriting import read_rewriting, rewriting_question
+from epo.preferences.rewriting import read_rewriting, rewriting_question, worked_examples
 from epo.preferences.source import PairSource, SourceContext, SourceError, keys_of_parts
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class LlmSource:
             context_turns: turns before the reply that the question shows.
             seed: sent along; an endpoint may ignore it, the cache makes a second run the same all the same.
         """
+        self.examples = worked_examples()
         self._chat = chat
         self._cache = cache
         self._num_candidates = num_candidates
