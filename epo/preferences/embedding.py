@@ -57,5 +57,6 @@ class EmbeddingIndex:
 def _unit_rows(vectors_NH: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return each row divided by its length; one of length 0 stays as it is, near to nothing."""
     lengths_N1 = np.sqrt((vectors_NH**2).sum(axis=1, keepdims=True))
-    rows: NDArray[np.float32] = vectors_NH / np.where(lengths_N1 > 0, lengths_N1, np.float32(1))
+    lengths_N1[lengths_N1 == 0] = 1
+    rows: NDArray[np.float32] = (vectors_NH / lengths_N1).astype(np.float32)
     return rows
