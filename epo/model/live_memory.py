@@ -1,7 +1,8 @@
 """How much memory a computation holds at its fullest, found without doing it: its tensors have shapes and no storage.
 
-A step of training is run on torch's fake tensors: every operation of the real classes happens, on shapes alone. What an operation allocates is counted when its result appears and taken off when nothing holds it any
-more, so that what the backward pass needs, what recomputing saves and what is held for a moment are all in it.
+A step of training is run on torch's fake tensors: every operation of the real classes happens, on shapes alone. What an
+operation allocates is counted when its result appears and taken off when nothing holds it any more, so that what the
+backward pass needs, what recomputing saves and what is held for a moment are all in it.
 """
 
 import contextlib
@@ -85,7 +86,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._known: dict[int, int] = {}
 

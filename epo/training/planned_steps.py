@@ -1,7 +1,7 @@
 """The steps of every training stage on tensors of given sizes: what is held while they run, before there is any data.
 
-Each does what its trainer does to a micro-batch, by the same models and losses, on rows that are all of one length; only
-where placeholders are looked for, which needs values, are vectors and words put side by side instead.
+Each does what its trainer does to a micro-batch, by the same models and losses, on rows that are all of one length.
+Only where placeholders are looked for, which needs values, are vectors and words put side by side instead.
 """
 
 from dataclasses import dataclass

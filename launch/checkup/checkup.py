@@ -23,6 +23,7 @@ from launch.checkup.surroundings import (
     device_of_ranks,
     free_bytes,
     is_writable,
+    missing_media,
     tracking_state,
 )
 from launch.folder.space import bytes_to_write, size_text
@@ -30,8 +31,10 @@ from launch.planning.stage_counts import part_keys
 from launch.tracking import tracking_uri
 
 _TRAINED = ("extractor.py", "compressor.py", "sft.py", "epo.py")
-_SLACK = 1.1
-"""What Python, torch and the allocator take besides, as a share: an estimate this near to the limit is a warning."""
+_LIMITS = ("max_audio_seconds", "max_frames", "max_prompt_tokens", "system_prompt")
+"""Keys of the stages that made a model which say how much it reads."""
+_SLACK = {True: 1.1, False: 1.5}
+"""What Python, torch and the allocator take besides, on a GPU and on a CPU: nearer to the limit is a warning."""
 
 
 @dataclass
@@ -91,15 +94,14 @@ def examine(planned: PlannedStage, root: str | None = None) -> Checkup:
     if planned.script in (*_TRAINED, "evaluate.py") and parts is not None:
         _weigh(found, planned, parts, finder, dialogues)
     _count(found, planned)
-    is_local = dialogues is not None and Path(str(getattr(recipe, "data", ""))).is_file()
-    _look_around(found, planned, dialogues if is_local and recipe_reads_clips(planned.script, recipe) else None)
+    _look_around(found, planned, dialogues)
     live, missing = kernel_lines(parts or Parts(), found.device.is_cuda)
     found.kernels += live
     found.warnings += missing
     return found
 
 
-def recipe_reads_clips(script: str, recipe: Any) -> bool:
+def _reads_clips(script: str, recipe: Any) -> bool:
     """Tell whether a stage hears and sees: the compressor and text tuning do not."""
     return script in ("extractor.py", "epo.py", "evaluate.py") or (script == "sft.py" and recipe.input != "text")
 
@@ -188,7 +190,7 @@ def _compare(found: Checkup, planned: PlannedStage) -> None:
         return
     if wanted > there:
         found.problems.append(f"{text}; {', or '.join(hints)}")
-    elif _SLACK * wanted > there:
+    elif _SLACK[found.device.is_cuda] * wanted > there:
         found.warnings.append(f"{text}, which may be too tight; {', or '.join(hints)}")
 
 
@@ -226,16 +228,16 @@ def _lengths(planned: PlannedStage, parts: Parts, finder: PartFinder, dialogues:
 
 
 def _with_limits(planned: PlannedStage) -> Any:
-    """Return a stage's recipe with what is read of a clip, as its extractor was or will be made to."""
+    """Return a stage's recipe with how much its model reads, as the stages that make it say."""
     recipe, known = planned.recipe, dict[str, Any]()
     for name in _chain(planned, "extractor"):
         for file in (Path(name, "clip_reader.json"), Path(name, "processor_config.json")):
             if file.is_file():
                 known = json.loads(file.read_text(encoding="utf-8")) | known
         writer = planned.files.writer(name)
-        if writer is not None and writer.script == "extractor.py" and writer.recipe is not None:
+        if writer is not None and writer.recipe is not None:
             known = vars(writer.recipe) | known
-    limits = {key: known[key] for key in ("max_audio_seconds", "max_frames") if key in known}
+    limits = {key: known[key] for key in _LIMITS if key in known}
     return SimpleNamespace(**(limits | vars(recipe)))
 
 
@@ -253,12 +255,13 @@ def _replies(planned: PlannedStage, dialogues: list[Dialogue]) -> Sequence[Reply
 
 def _readers(planned: PlannedStage, finder: PartFinder, dialogues: list[Dialogue] | None) -> Readers:
     """Return the tokenizers of a stage: of its own parts, or of those that its parts will be made from."""
-    places = {}
+    places: list[str | None] = []
     for key in ("llm", "backbone"):
         name = _origin(planned, key)
         folder = None if name is None else local_folder(name, finder.root)
-        places[key] = name if folder is None and name is not None and name.endswith(".json") else folder
-    return readers_of(*(None if place is None else str(place) for place in places.values()), dialogues)
+        is_config = folder is None and name is not None and name.endswith(".json")
+        places.append(name if is_config else None if folder is None else str(folder))
+    return readers_of(places[0], places[1], dialogues)
 
 
 def _origin(planned: PlannedStage, wanted: str) -> str | None:
@@ -308,7 +311,15 @@ def _look_around(found: Checkup, planned: PlannedStage, dialogues: list[Dialogue
     state, wrong = tracking_state(tracking_uri(out))
     found.around.append(f"MLflow: {state}")
     found.warnings += [] if wrong is None else [wrong]
-    if dialogues is not None:
+    data = Path(str(getattr(planned.recipe, "data", "")))
+    if not data.is_file() or not _reads_clips(planned.script, planned.recipe):
+        return
+    missing = missing_media(data)
+    if missing:
+        found.problems.append(
+            f"clips: {len(missing):,} media files of {data} are missing, such as {missing[0]}; import the corpus anew"
+        )
+    if dialogues is not None and not missing:
         state, problems = clip_state(dialogues)
         found.around.append(state)
         found.problems += problems

@@ -5,7 +5,7 @@ reads.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from epo.data.dialogue import Clip, Dialogue
@@ -83,14 +83,13 @@ def measure_replies(
     measure = _measurer(recipe, parts, readers, kind, mel, frames)
     longest = [measure(reply) for reply in by_length[:_MOST_ENCODED]]
     spread = [measure(reply) for reply in replies[:: -(-len(replies) // _MOST_ENCODED)]]
-    tallest = StepSizes(
-        rows, *(max(getattr(one, name) for one in longest) for name in _SUMMED), mel_frames=mel, video_frames=frames
-    )
+    highest = {name: max(getattr(one, name) for one in longest) for name in _OF_WORDS}
+    tallest = replace(StepSizes(rows, mel_frames=mel, video_frames=frames, tokens=0, reply=0), **highest)
     mean = sum(one.tokens for one in spread) / len(spread)
     return Lengths(tallest, mean, "the data" if readers.llm is not None else "the data, 4 bytes a token")
 
 
-_SUMMED = ("tokens", "reply", "history", "memories", "text", "turn")
+_OF_WORDS = ("tokens", "reply", "history", "memories", "text", "turn")
 
 
 def _measurer(
@@ -101,22 +100,23 @@ def _measurer(
     heard = 0 if parts.extractor is None or mel == 0 else parts.extractor.num_audio_tokens(mel)
     limit = getattr(recipe, "max_prompt_tokens", 4096)
     count, count_history = _counter(readers.llm), _counter(readers.backbone)
+    around = _around_a_turn(readers.llm)
 
     def measure(reply: Reply) -> StepSizes:
         """Count by the layout of the prompts where there is a tokenizer, by bytes otherwise."""
-        turns = [count(turn.text) + _AROUND_A_TURN for turn in reply.history]
+        turns = [count(turn.text) + around for turn in reply.history]
         has_clip = kind == "whole" and reply.current.clip is not None
-        said = count(reply.text) + _AROUND_A_TURN
-        whole = sum(turns) + count(reply.current.text) + 2 * _AROUND_A_TURN
+        said = count(reply.text) + around
+        whole = sum(turns) + count(reply.current.text) + 2 * around
         clip = (heard + frames + 1) if has_clip else 0
-        short = min(k * len(turns) + clip + count(reply.current.text) + 2 * _AROUND_A_TURN, limit)
+        short = min(k * len(turns) + clip + count(reply.current.text) + 2 * around, limit)
         system = count(getattr(recipe, "system_prompt", ""))
         history = sum(count_history(f"{turn.speaker}: {turn.text}") for turn in reply.history) + k * len(turns)
         longest_turn = max((count(turn.text) for turn in reply.history), default=0)
         prompt = min(whole, limit) if kind == "text" else short
         return StepSizes(
             1, prompt + said + system, said, history, k * len(turns), min(whole, limit) + said + system,
-            longest_turn + k + 2 * _AROUND_A_TURN,
+            longest_turn + k + 2 * around,
         )  # fmt: skip
 
     return measure
@@ -145,6 +145,18 @@ def readers_of(llm: Any, backbone: Any, dialogues: Sequence[Dialogue] | None) ->
     return Readers(*found)
 
 
+def _around_a_turn(tokenizer: Any) -> int:
+    """Return what the chat template puts around a turn, counted on two turns more."""
+    one = {"role": "user", "content": "a"}
+    try:
+        more = [one, {"role": "assistant", "content": "a"}] * 2 + [one]
+        texts = [tokenizer.apply_chat_template(said, tokenize=False) for said in ([one], more)]
+        lengths = [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+    except Exception:  # no tokenizer, no template, or one that refuses: the stage says so
+        return _AROUND_A_TURN
+    return max((lengths[1] - lengths[0]) // 4 - 1, 0)
+
+
 def _counter(tokenizer: Any) -> Callable[[str], int]:
     if tokenizer is None:
         return lambda text: -(-len(text.encode()) // _BYTES_A_TOKEN)
@@ -168,7 +180,9 @@ def _clip_sizes(recipe: Any, parts: Parts, clips: Sequence[Clip]) -> tuple[int, 
     known = [seconds for seconds in lengths if seconds is not None]
     seconds = min(max(known), most) if known else most
     frames = int(getattr(recipe, "max_frames", parts.extractor.max_frames))
-    return max(int(100 * seconds), 2), frames
+    is_heard = not clips or any(clip.audio is not None for clip in clips)
+    is_seen = not clips or any(clip.video is not None for clip in clips)
+    return max(int(100 * seconds), 2) if is_heard else 0, frames if is_seen else 0
 
 
 def _seconds(clip: Clip) -> float | None:

@@ -99,7 +99,8 @@ def logits_bytes(script: str, parts: Parts, sizes: StepSizes) -> int:
     """Return the bytes of the scores over the vocabulary, float32, once."""
     if parts.llm is None:
         return 0
-    scored = {"sft.py": sizes.reply or sizes.tokens, "epo.py": 2 * sizes.reply, "evaluate.py": 1}
+    is_text = parts.compressor is None  # all of a row is learnt
+    scored = {"sft.py": sizes.tokens if is_text else sizes.reply, "epo.py": 2 * sizes.reply, "evaluate.py": 1}
     return 4 * sizes.rows * scored.get(script, sizes.reply) * int(parts.llm.vocab_size)
 
 

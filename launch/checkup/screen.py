@@ -42,7 +42,7 @@ def format_pipeline(found: Sequence[Checkup]) -> str:
     around = next((one.around for one in reversed(found) if one.around), [])
     for number, entry in enumerate(around[-2:] if len(around) > 1 else around):
         lines += _wrapped(entry, "around" if number == 0 else "", width)
-    num = sum(bool(one.problems) for one in found)
+    num = len([one for one in found if one.problems])
     lines.append(f"{num} of {len(found)} stages cannot run" if num else f"all {len(found)} stages can run")
     return "\n".join(lines)
 

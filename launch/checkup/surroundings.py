@@ -2,12 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from epo.data.dialogue import SPLITS, Clip, Dialogue
 from epo.data.media import MediaError, MediaLimits, decode_clip
+from launch.folder.digests import clip_names
 
 _WAIT_S = 3.0
 _LIMITS = MediaLimits(sample_rate_hz=16_000, max_audio_seconds=2.0, video_fps=1.0, max_frames=1)
@@ -103,41 +104,23 @@ def tracking_state(uri: str) -> tuple[str, str | None]:
         )
 
 
+def missing_media(dialogues: Path) -> list[str]:
+    """Return the media files that a dialogues file names and that are not there, whatever else is wrong with it."""
+    return sorted({name for name in clip_names(dialogues) if not (dialogues.parent / name).exists()})
+
+
 def clip_state(dialogues: Iterable[Dialogue]) -> tuple[str, list[str]]:
     """Return how many clips there are and whether the first of each split can be read; and what is wrong."""
     clips: dict[str, list[Clip]] = {split: [] for split in SPLITS}
     for dialogue in dialogues:
         found = [turn.clip for turn in dialogue.turns if turn.clip is not None]
         clips.setdefault(dialogue.split or "no split", []).extend(found)
-    every = [clip for found in clips.values() for clip in found]
-    missing = [path for path in _paths(every) if not os.path.exists(path)]
-    problems = []
-    if missing:
-        problems.append(f"clips: {len(missing):,} files are missing, such as {missing[0]}; import the corpus anew")
-    num_read = 0
-    for found in (found for found in clips.values() if found):
-        first = next((clip for clip in found if all(os.path.exists(path) for path in _paths([clip]))), None)
-        if first is None:
-            continue
+    problems, num_read = [], 0
+    for first in (found[0] for found in clips.values() if found):
         try:
             decode_clip(first, _LIMITS)
             num_read += 1
         except MediaError as error:
             problems.append(f"clips: {error}; `python launch/data.py check` lists all that cannot be read")
-    return f"{len(every):,} clips, the first of {num_read} splits decoded", problems
-
-
-def _paths(clips: Sequence[Clip]) -> list[str]:
-    return list(dict.fromkeys(str(path) for clip in clips for path in (clip.audio, clip.video) if path is not None))
-
-
-__all__ = [
-    "Device",
-    "clip_state",
-    "device_of_ranks",
-    "existing",
-    "free_bytes",
-    "is_writable",
-    "machine_memory",
-    "tracking_state",
-]
+    total = sum(len(found) for found in clips.values())
+    return f"clips: {total:,}, the first of {num_read} splits decoded", problems
