@@ -20,7 +20,7 @@ With a corpus of your own or a published one:
   epo pipeline --config recipes/mine/pipeline.yaml [--check] [--only STAGE] [--run FOLDER]
                               every stage in order; the same command goes on where it stopped
   epo doctor --config recipes/mine/sft.yaml [--accelerate_config FILE]
-                              what a stage, or a pipeline.yaml, finds and needs here, and what is missing
+                              what a stage, or a pipeline.yaml, finds and needs, and what is missing
 
 One stage, where a pipeline is not what you want:
   epo run STAGE --config recipes/mine/STAGE.yaml [--accelerate FILE] [--KEY VALUE ...]
@@ -59,7 +59,9 @@ def main() -> None:
 
 
 def _dispatch(command: str, rest: Sequence[str]) -> None:
-    if command in ("quickstart", "smoke", "data", "pipeline") and "--dry_run" in rest:
+    from launch import stage
+
+    if command in ("quickstart", "smoke", "data", "pipeline") and stage.DRY_RUN in rest:
         from launch import doctor
 
         is_named = command in ("data", "pipeline")

@@ -147,14 +147,18 @@ def readers_of(llm: Any, backbone: Any, dialogues: Sequence[Dialogue] | None) ->
 
 def _around_a_turn(tokenizer: Any) -> int:
     """Return what the chat template puts around a turn, counted on two turns more."""
-    one = {"role": "user", "content": "a"}
-    try:
-        more = [one, {"role": "assistant", "content": "a"}] * 2 + [one]
-        texts = [tokenizer.apply_chat_template(said, tokenize=False) for said in ([one], more)]
-        lengths = [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
-    except Exception:  # no tokenizer, no template, or one that refuses: the stage says so
+    if tokenizer is None:
         return _AROUND_A_TURN
-    return max((lengths[1] - lengths[0]) // 4 - 1, 0)
+    from compressor.chat import chat_format
+    from compressor.fitting import FixedParts, text_prompt
+
+    past = [{"role": role, "content": "a"} for role in ("user", "assistant")] * 2
+    try:
+        chat = chat_format(tokenizer)
+        bare, longer = (len(text_prompt(chat, FixedParts(after="a"), turns, None)[1]) for turns in ([], past))
+    except ValueError:  # no template, or one that does not fit: the stage says so
+        return _AROUND_A_TURN
+    return max((longer - bare) // len(past) - 1, 0)
 
 
 def _counter(tokenizer: Any) -> Callable[[str], int]:

@@ -57,12 +57,11 @@ def _part(part: PartFound) -> str:
 def _parameters(found: Checkup) -> list[str]:
     if not found.parameters:
         return []
-    rows = [(name, *counts) for name, counts in found.parameters.items()]
-    trained, frozen = (sum(row[column] for row in rows) for column in (1, 2))
-    width = max(len(name) for name, *_ in rows)
+    counts = found.parameters
+    everything = {**counts, "all": (sum(pair[0] for pair in counts.values()), sum(pair[1] for pair in counts.values()))}
+    width = max(len(name) for name in everything)
     lines = [f"{'':{width}} {'trained':>15} {'frozen':>15}"]
-    lines += [f"{name:{width}} {trains:>15,} {stays:>15,}" for name, trains, stays in (*rows, ("all", trained, frozen))]
-    return lines
+    return [*lines, *(f"{name:{width}} {pair[0]:>15,} {pair[1]:>15,}" for name, pair in everything.items())]
 
 
 def _memory(found: Checkup) -> list[str]:
