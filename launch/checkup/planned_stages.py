@@ -123,7 +123,10 @@ def start_of_this_job() -> Start | None:
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
         zero = int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", str(count)))
-    return Start(count, here, zero, os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true", "as launched")
+    import torch
+
+    wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true" or not torch.cuda.is_available()
+    return Start(count, here, zero, wants_cpu, "as launched")
 
 
 def _plan(stages: Sequence[Stage], start: Start | None) -> list[PlannedStage]:
