@@ -24,7 +24,7 @@ from epo.evaluation.feeling_recall import feeling_recall
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.model.hearing import HistoryHearing
-from epo.model.parts import load_weights
+from epo.model.checkpoints import load_weights
 
 
 def probe(folder: str, train: Sequence[Dialogue], test: Sequence[Dialogue], hear: Any = None) -> dict[str, Any]:

@@ -19,6 +19,8 @@ With a corpus of your own or a published one:
                               also: describe, show, label, labels, import-pairs; epo data --help
   epo pipeline --config recipes/mine/pipeline.yaml [--check] [--only STAGE] [--run FOLDER]
                               every stage in order; the same command goes on where it stopped
+  epo doctor --config recipes/mine/sft.yaml [--accelerate_config FILE]
+                              what a stage, or a pipeline.yaml, finds and needs, and what is missing
 
 One stage, where a pipeline is not what you want:
   epo run STAGE --config recipes/mine/STAGE.yaml [--accelerate FILE] [--KEY VALUE ...]
@@ -38,7 +40,7 @@ epo run STAGE --help shows the keys of its recipe."""
 
 _BY_ACCELERATE = ("extractor", "compressor", "sft", "epo", "evaluate")
 _STAGES = (*_BY_ACCELERATE, "preferences")
-_COMMANDS = ("quickstart", "smoke", "new", "data", "pipeline", "run")
+_COMMANDS = ("quickstart", "smoke", "new", "data", "pipeline", "run", "doctor")
 
 
 def main() -> None:
@@ -53,11 +55,23 @@ def main() -> None:
     else:
         from launch import stage
 
-        stage.main(lambda: _dispatch(argv[0], argv[1:]))
+        stage.main(lambda: _dispatch(argv[0], argv[1:]), is_stage=False)
 
 
 def _dispatch(command: str, rest: Sequence[str]) -> None:
-    if command in ("quickstart", "smoke"):
+    from launch import stage
+
+    if command in ("quickstart", "smoke", "data", "pipeline") and stage.DRY_RUN in rest:
+        from launch import doctor
+
+        is_named = command in ("data", "pipeline")
+        config = [] if is_named else ["--config", f"recipes/{command}/pipeline.yaml"]
+        doctor.dry_run(command if is_named else "pipeline", [*config, *rest])
+    elif command == "doctor":
+        from launch import doctor
+
+        doctor.run(rest)
+    elif command in ("quickstart", "smoke"):
         from launch import pipeline
 
         pipeline.run(["--config", f"recipes/{command}/pipeline.yaml", *rest])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments, set_seed
 
@@ -83,15 +84,9 @@ def _train(
     out = folder.path
     set_seed(args.seed)
     load_models_whole()
-    sizes = {
-        "hidden_size": recipe.hidden_size,
-        "num_heads": recipe.num_heads,
-        "patch_grid": recipe.patch_grid,
-        "dropout": recipe.dropout,
-        "augmentation": recipe.augmentation,
-        "max_frames": recipe.max_frames,
-    }
-    extractor, feature_extractor, image_processor = build_extractor(recipe.audio_encoder, recipe.vision_tower, sizes)
+    extractor, feature_extractor, image_processor = build_extractor(
+        recipe.audio_encoder, recipe.vision_tower, sizes_of(recipe)
+    )
     reader = ClipReader(
         feature_extractor,
         image_processor,
@@ -121,6 +116,12 @@ def _train(
                 results |= named("validation", recognise(extractor, clips, emotions, reader, cache))
                 tracked.log_metrics(results)
                 folder.finish(results)
+
+
+def sizes_of(recipe: Any) -> dict[str, Any]:
+    """Return the fields of `ExtractorConfig` that a recipe says."""
+    names = ("hidden_size", "num_heads", "patch_grid", "dropout", "augmentation", "max_frames")
+    return {name: getattr(recipe, name) for name in names}
 
 
 def _check_length(recipe: ExtractorRecipe, extractor: EmotionExtractor) -> None:

@@ -26,7 +26,7 @@ from launch.planning.preflight import check_pipeline, format_briefly, format_che
 from launch.processes.ends import MISTAKE
 from launch.processes.orphan import DRIVER_PID
 from launch.processes.process_tree import MEMORY_MEASURE, PeakMemory, kill_tree
-from launch.stage import main
+from launch.stage import DRY_RUN, main
 from launch.tracked_run import TrackedRun
 from launch.tracking import PIPELINE_RUN_ID, open_pipeline, tracking_uri
 
@@ -227,6 +227,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder of models that stands in for the hub, in every stage that names some",
     )
     parser.add_argument("--check", action="store_true", help="show what each stage would have, and start none")
+    parser.add_argument(DRY_RUN, action="store_true", help="show what each stage would find and need, and start none")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="STAGE", help="leave out the stages before this one")
     which.add_argument("--only", metavar="STAGE", help="run this stage alone")

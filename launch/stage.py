@@ -1,7 +1,9 @@
 """What every stage shares: its place among the ranks, how it starts and how it ends."""
 
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from compressor import seams
 from launch.processes import ends
@@ -16,15 +18,29 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def main(run: Callable[[], None]) -> None:
-    """Run a stage; print a user's mistake as one line and exit 2, anything else with its traceback and exit 1."""
+DRY_RUN = "--dry_run"
+"""Flag of every stage: show what it would find and need, and do nothing else."""
+
+
+def main(run: Callable[[], None], is_stage: bool = True) -> None:
+    """Run a stage; print a user's mistake as one line and exit 2, anything else with its traceback and exit 1.
+
+    Args:
+        run: reads the command line and does the work.
+        is_stage: whether this is a script of launch/, whose name says what `--dry_run` is about.
+    """
     guard_streams()
     warn_untested()
     settle_console()
     seams.skip_unused_operator()
     end_with_launcher()
     try:
-        run()
+        if is_stage and DRY_RUN in sys.argv[1:]:
+            from launch.doctor import dry_run
+
+            dry_run(Path(sys.argv[0]).stem, sys.argv[1:])
+        else:
+            run()
     except Exception as error:
         ends.leave(ends.report(error, rank()))
 

@@ -17,7 +17,7 @@ from epo.preferences.pair import PreferencePair, read_pairs
 from epo.prompts.layout import Layout
 from epo.prompts.marks import refuse_tokens, special_tokens
 from epo.prompts.part import Asked
-from launch.folder.space import require_space
+from launch.folder.space import bytes_to_write, require_space
 from launch.recipe import RecipeError, accumulation_steps, require_max_steps
 from launch.training_progress import show_own_progress
 
@@ -63,16 +63,9 @@ def named(split: str, numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 def _bytes_to_write(trainer: Trainer) -> int:
-    """Return about how much a run writes: its weights, and checkpoints of them with AdamW's state, one more than kept.
-
-    A weight that trains takes its two moments and, where weights are bfloat16 or sharded, a float32 copy: 12 bytes.
-    """
-    args = trainer.args
     weights: int = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
     trained: int = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    num_saves = args.max_steps // max(int(args.save_steps), 1) if args.save_strategy == "steps" else 1
-    num_kept: int = min(num_saves, (args.save_total_limit or num_saves) + 1)
-    return num_kept * (weights + 12 * trained) + weights
+    return bytes_to_write(trainer.args, weights, trained)
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:

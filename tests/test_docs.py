@@ -57,7 +57,8 @@ def test_python_scripts_are_named_with_recipes_that_fit_them(page):
     """A command of a page that names a script and a recipe names the recipe's own script."""
     text = _text(page).replace("\\\n", " ")
     for script, recipe in re.findall(r"(launch/\w+\.py)[^\n`]*--config (recipes/[\w./-]+)", text):
-        assert script in (ROOT / recipe).read_text(), f"{recipe} is not a recipe of {script}"
+        if script != "launch/doctor.py":  # which looks at the recipe of any
+            assert script in (ROOT / recipe).read_text(), f"{recipe} is not a recipe of {script}"
 
 
 @pytest.mark.parametrize("page", PAGES, **IDS)

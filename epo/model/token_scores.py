@@ -35,17 +35,28 @@ def token_scores(logits: Tensor, targets: Tensor, places: Tensor) -> TokenScores
         targets: int64 (N,).
         places: (B, T - 1), true where the N tokens stand, row by row.
     """
-    normaliser = logits.logsumexp(dim=-1)
-    log_probs = logits.gather(1, targets.unsqueeze(1)).squeeze(1) - normaliser
-    with torch.no_grad():
-        entropy = normaliser - ((logits - normaliser.unsqueeze(1)).exp() * logits).sum(dim=-1)
-        mean, is_top1 = logits.mean(dim=-1), logits.argmax(dim=-1) == targets
+    scores = score_rows(logits, targets)
     where = places.nonzero(as_tuple=True)
 
     def table(values: Tensor) -> Tensor:
         return values.new_zeros(places.shape).index_put(where, values)
 
-    return TokenScores(table(log_probs), table(entropy), table(mean), table(is_top1))
+    return TokenScores(*(table(values) for values in scores))
+
+
+def score_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return log-probability, entropy, mean score and whether it is the likeliest, (N,) each, of tokens one by one.
+
+    Args:
+        logits: float32 (N, V).
+        targets: int64 (N,).
+    """
+    normaliser = logits.logsumexp(dim=-1)
+    log_probs = logits.gather(1, targets.unsqueeze(1)).squeeze(1) - normaliser
+    with torch.no_grad():
+        entropy = normaliser - ((logits - normaliser.unsqueeze(1)).exp() * logits).sum(dim=-1)
+        mean, is_top1 = logits.mean(dim=-1), logits.argmax(dim=-1) == targets
+    return log_probs, entropy, mean, is_top1
 
 
 def sequence_logps(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def clips_digest(dialogues: Path) -> str:
     A file that is missing, or not below the folder, counts as absent: the reader of dialogues says what is wrong.
     """
     folder = dialogues.parent
-    names = sorted(set(_clip_names(dialogues)))
+    names = sorted(set(clip_names(dialogues)))
     return _joined(names, KeptDigests(folder).of([folder / name for name in names]))
 
 
@@ -151,7 +151,8 @@ def _joined(names: list[str], digests: list[str]) -> str:
     return hashlib.sha256(json.dumps([names, digests]).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _clip_names(dialogues: Path) -> Iterator[str]:
+def clip_names(dialogues: Path) -> Iterator[str]:
+    """Yield the media files that a dialogues file names, relative to its folder, whatever else is wrong with it."""
     with dialogues.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:

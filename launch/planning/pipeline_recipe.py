@@ -42,7 +42,7 @@ class Stage:
     @property
     def options(self) -> list[str]:
         """The recipe and what overrides it, as the script reads them."""
-        return ["--config", self.config, *self.args]
+        return [*([] if self.config == "" else ["--config", self.config]), *self.args]
 
 
 @dataclass(frozen=True)

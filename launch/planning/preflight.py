@@ -25,7 +25,7 @@ def check_pipeline(stages: Sequence["Stage"]) -> list[StageCheck]:
     `launch/data.py` with a verb that is no stage.
     """
     files = StageFiles()
-    return [_check(stage, files) for stage in stages]
+    return [look_at(stage, files)[0] for stage in stages]
 
 
 def refuse(checks: Iterable[StageCheck]) -> None:
@@ -69,18 +69,25 @@ def format_briefly(checks: Sequence[StageCheck]) -> str:
     return "\n".join([*lines, *_warnings(checks)])
 
 
-def _check(stage: "Stage", files: StageFiles) -> StageCheck:
+def look_at(stage: "Stage", files: StageFiles, num_ranks: int | None = None) -> tuple[StageCheck, Any]:
+    """Return the check of a stage and its recipe, None where that cannot be used; note what it writes.
+
+    Args:
+        stage: to check.
+        files: of the stages before it; this one is added.
+        num_ranks: processes that it is started in; None for what it says itself.
+    """
     check, script = StageCheck(stage.name), Path(stage.script)
     if not reads_recipe(stage.script, stage.verb) or recipe_types(stage.script, stage.verb) is None:
-        return check
-    args = ["--output_dir" + arg[5:] if arg.split("=")[0] == "--out" else arg for arg in stage.args]
+        return check, None
+    args = ["--output_dir" + arg[5:] if arg.split("=")[0] == "--out" else arg for arg in stage.options]
     recipe = check.attempt(_read, stage, args)
     if recipe is None:  # what it writes is noted all the same, so that the stages after it are not blamed
-        files.add(Writer(stage.name, script.name, None), said_output_dir(["--config", stage.config, *args]))
-        return check
+        files.add(Writer(stage.name, script.name, None), said_output_dir(args))
+        return check, None
     files.add(Writer(stage.name, script.name, recipe), recipe.output_dir)
-    check_stage(check, script.name, recipe, _num_ranks(stage), files, stage.verb)
-    return check
+    check_stage(check, script.name, recipe, _num_ranks(stage) if num_ranks is None else num_ranks, files, stage.verb)
+    return check, recipe
 
 
 def _read(stage: "Stage", args: Sequence[str]) -> Any:
@@ -89,7 +96,7 @@ def _read(stage: "Stage", args: Sequence[str]) -> Any:
     Raises:
         RecipeError: it cannot be used as written.
     """
-    values, defaults = declared(recipe_types(stage.script, stage.verb) or [], ["--config", stage.config, *args])
+    values, defaults = declared(recipe_types(stage.script, stage.verb) or [], args)
     if values.get("output_dir") is None:
         raise RecipeError(f"{stage.config}: output_dir is missing; say where the results go")
     return SimpleNamespace(**(defaults | values))
@@ -139,4 +146,12 @@ def _warnings(checks: Iterable[StageCheck]) -> list[str]:
     return [f"warning: stage {check.stage}: {warning}" for check in checks for warning in check.warnings]
 
 
-__all__ = ["PreflightError", "StageCheck", "check_pipeline", "format_briefly", "format_checks", "refuse"]
+__all__ = [
+    "PreflightError",
+    "StageCheck",
+    "check_pipeline",
+    "format_briefly",
+    "format_checks",
+    "look_at",
+    "refuse",
+]

@@ -98,7 +98,7 @@ def check_stage(
             check.attempt(accumulation_steps, *batch)
     if script == "sft.py":
         check.attempt(require_parts_named, recipe)
-    for key in _part_keys(script, recipe):
+    for key in part_keys(script, recipe):
         parts = getattr(recipe, key)
         for part in parts if isinstance(parts, list) else [] if parts is None else [parts]:
             check.attempt(files.require_part, part, getattr(recipe, "parts_root", None), key=key)
@@ -118,7 +118,7 @@ def check_stage(
         )
 
 
-def _part_keys(script: str, recipe: Any) -> Sequence[str]:
+def part_keys(script: str, recipe: Any) -> Sequence[str]:
     """Return the keys under which a recipe names the models that it uses."""
     if script == "sft.py":
         if recipe.input == "text":
@@ -363,4 +363,4 @@ _COUNTS: dict[str, Callable[[StageCheck, Any, StageFiles], None]] = {
     "evaluate.py": _count_evaluate,
 }
 
-__all__ = ["StageCheck", "check_stage"]
+__all__ = ["StageCheck", "check_stage", "part_keys"]
