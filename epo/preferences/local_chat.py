@@ -170,7 +170,7 @@ class _LineEnds(StoppingCriteria):
         return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)
 
 
-def _common_start(rows: Sequence[Sequence[int]]) -> list[int]:
+def _common_start(rows: Sequence[list[int]]) -> list[int]:
     """Return the ids that all rows begin with; each row keeps one of its own at least."""
     first, last = min(rows), max(rows)
     length = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))

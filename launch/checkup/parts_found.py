@@ -7,7 +7,7 @@ from typing import Any
 
 from compressor.configuration import MambaCompressorConfig
 from epo.model.configuration import EpoConfig, ExtractorConfig
-from epo.model.parts import PartError
+from epo.part_names import PartError
 from launch.checkup import hub
 from launch.planning.pipeline_files import StageFiles, Writer
 
