@@ -131,7 +131,7 @@ def _run_flags(stage: Stage, names: Names) -> tuple[str, ...]:
 
 def _with_parts_root(stage: Stage, parts_root: str) -> Stage:
     """Return a stage that is told the folder of parts, if it is one that names parts; what it says of it gives way."""
-    types = recipe_types(stage.script) if reads_recipe(stage.script, stage.verb) else None
+    types = recipe_types(stage.script, stage.verb) if reads_recipe(stage.script, stage.verb) else None
     if not any(isinstance(type_, type) and issubclass(type_, PartsKeys) for type_ in types or ()):
         return stage
     return dataclasses.replace(stage, args=(*stage.args, "--parts_root", parts_root))
