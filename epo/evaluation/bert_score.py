@@ -37,6 +37,11 @@ class BertEncoder:
             from bert_score.utils import model2layers
 
             place = find_part(model)
+            if not place.is_local and place.revision is not None:
+                raise BertScoreError(
+                    f"bert_score_model {model!r}: the package reads the newest revision only; fetch this one into a "
+                    f"folder (hf download {place.source} --revision {place.revision} --local-dir FOLDER) and name that"
+                )
             known = model2layers.get(model.partition("@")[0]) if layer is None else layer
             self._scorer = BERTScorer(model_type=place.source, num_layers=known)
         except (OSError, KeyError, AssertionError) as error:

@@ -62,6 +62,11 @@ def test_a_tokenizer_that_names_no_length_is_cut_at_the_models(make_encoder, mod
     assert score == pytest.approx(1.0, abs=1e-5)
 
 
+def test_a_revision_is_refused_which_the_package_would_ignore():
+    with pytest.raises(BertScoreError, match="reads the newest revision only; .*hf download o/m --revision v1 "):
+        BertEncoder("o/m@v1", 2)
+
+
 def test_an_unknown_model_is_named(tmp_path):
     with pytest.raises(BertScoreError, match="bert_score_model '.*nothing', bert_score_layer 2"):
         BertEncoder(str(tmp_path / "nothing"), 2)

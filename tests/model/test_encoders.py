@@ -1,6 +1,8 @@
 """Every family of audio encoders and vision towers, tiny: states as stock, deaf to neighbours, whole after a reload."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -310,3 +312,18 @@ def test_a_whole_model_with_another_voice_and_tower(
     assert audio == [7, 4, 7, 0]  # 49 and 29 states, eight a token; dialogue 3 has no voice
     replies = generate_replies(loaded.eval(), processor, prompts, 2, 3)
     assert len(replies) == 4
+
+
+@pytest.mark.slow
+def test_a_published_whisper_is_read_by_its_name(tmp_path):
+    root = os.environ.get("EPO_PARTS_ROOT", "")
+    if not (Path(root) / "whisper-tiny.en").is_dir():
+        pytest.skip("EPO_PARTS_ROOT names no folder with whisper-tiny.en, which no test downloads")
+    (tmp_path / "vision.json").write_text(json.dumps(TOWERS["siglip"]))
+    extractor, sounds, _ = build_extractor("openai/whisper-tiny.en", str(tmp_path / "vision.json"), SIZES)
+    features = LogMel().features(sounds, np.sin(np.arange(16000) / 20).astype(np.float32))
+    with torch.no_grad():
+        states, mask = LogMel().encode(
+            extractor.eval().audio_encoder, torch.from_numpy(features)[None], torch.tensor([100])
+        )
+    assert states.shape == (1, 50, 384) and mask.all() and states.isfinite().all()
