@@ -222,5 +222,5 @@ def test_every_recipe_can_be_looked_at_before_anything_is_trained(name, capsys, 
     out, code = screen(capsys, f"recipes/{name}/pipeline.yaml", "--run", str(tmp_path / "run"))
     assert code == (0 if name in ("quickstart", "smoke") else 2), out
     assert "cannot be told" not in out and "cannot be built" not in out
-    assert max(map(len, out.splitlines())) <= 100
+    assert all(len(line) <= 100 or len(line.split()) == 1 for line in out.splitlines())  # a long path stays whole
     assert list(tmp_path.iterdir()) == []
