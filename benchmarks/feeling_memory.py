@@ -21,10 +21,10 @@ from compressor.modeling import MambaCompressor
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue, Turn, read_dialogues
 from epo.evaluation.feeling_recall import feeling_recall
+from epo.model.checkpoints import load_weights
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
-from epo.model.hearing import HistoryHearing
-from epo.model.checkpoints import load_weights
+from epo.model.heard_emotions import HeardEmotions
 
 
 def probe(folder: str, train: Sequence[Dialogue], test: Sequence[Dialogue], hear: Any = None) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def main() -> None:
     if given.extractor is not None:
         extractor = load_weights(EmotionExtractor, given.extractor, is_ours=True)
         reading = SimpleNamespace(clips=ClipReader.load(Path(given.extractor)))
-        hear = HistoryHearing(SimpleNamespace(extractor=extractor), reading, ClipCache(None))
+        hear = HeardEmotions(SimpleNamespace(extractor=extractor), reading, ClipCache(None))
     for folder in given.compressors:
         print(json.dumps(probe(folder, train, test, hear)), flush=True)
 

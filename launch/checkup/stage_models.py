@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from compressor.modeling import MambaCompressor
 from compressor.precision import cast_weights, keep_trained_in_float32
+from epo.model.checkpoints import DTYPES
 from epo.model.extractor import EmotionExtractor
 from epo.model.live_memory import skeleton
 from epo.model.modeling import EpoForConditionalGeneration
-from epo.model.checkpoints import DTYPES
 from epo.training.lora import lora_config, prepare_for_tuning
 from epo.training.planned_steps import (
     StepSizes,
