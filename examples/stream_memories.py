@@ -5,12 +5,12 @@ import time
 
 import epo
 from epo.data.cache import ClipCache
-from epo.model.hearing import hearing_of
+from epo.model.heard_emotions import heard_emotions_of
 
 model, processor = epo.load_model(sys.argv[1])
 stream = epo.MemoryStream(model.compressor.eval())
 dialogue = next(iter(epo.read_dialogues(sys.argv[2])))
-hear = hearing_of(model, processor, ClipCache(None))  # where memories carry emotions: those that the model hears
+hear = heard_emotions_of(model, processor, ClipCache(None))  # where memories carry emotions: those that the model hears
 for turn in dialogue.turns:
     ids = processor.encode_history([turn] if hear is None else hear([turn]))
     began = time.perf_counter()

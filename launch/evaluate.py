@@ -107,6 +107,7 @@ def run() -> None:
     """Answer the held-out dialogues with each model, score what came, and write the report."""
     (recipe,) = read_recipe(RECIPES)
     systems = systems_of(recipe)
+    recipe.require_judge_data()
     dialogues = open_corpus(recipe.data)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     pairs = [] if recipe.pairs is None else open_pairs(recipe.pairs, by_id)

@@ -139,6 +139,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     chosen = get_source(recipe.source)
     chosen.check(settings)
     _check_content_keys(recipe, limits)
+    recipe.require_judge_data()
     out, data = Path(recipe.output_dir), Path(recipe.data)
     dialogues = list(read_dialogues(data))
     gold_of = gold_of_splits(dialogues, recipe.splits, recipe.replies, recipe.require_clip, recipe.data)

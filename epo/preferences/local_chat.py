@@ -9,8 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers import (
+    DynamicCache,
+    LogitsProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 
 from compressor.chat import chat_format
 from compressor.decoding import plain_decoding
@@ -90,8 +95,9 @@ class LocalChat:
         if not ids:
             return None
         cache = self._model(torch.tensor([ids], device=self._model.device), use_cache=True).get("past_key_values")
-        is_plain = type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
-        return cache if is_plain else None
+        # A window or a recurrent state is not cut and copied as keys and values are.
+        kinds = {type(layer).__name__ for layer in cache.layers} if type(cache) is DynamicCache else set()
+        return cache if kinds == {"DynamicLayer"} else None
 
     @torch.no_grad()
     def _write(

@@ -57,7 +57,7 @@ def read_rewriting(answer: str) -> str:
     """Return the line that an answer holds: the first that is not blank, without quotation marks around all of it."""
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
     line = lines[0] if lines else ""
-    for opening, closing in ('""', "“”", "''", "‘’", "«»", "「」"):
+    for opening, closing in ('""', "“”", "‘’", "«»", "「」"):
         is_quoted = len(line) > 2 and line[0] == opening and line[-1] == closing
         if is_quoted and opening not in line[1:-1] and closing not in line[1:-1]:
             return line[1:-1].strip()

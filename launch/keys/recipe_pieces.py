@@ -5,9 +5,11 @@ where pieces of one heading stand together.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from epo.data.replies import ReplyChoice
+from epo.judging.judge import JudgeError
 from epo.judging.opened_judge import JudgeSettings
 
 
@@ -101,6 +103,16 @@ class JudgeKeys:
             JudgeError: they lack one another, or one would do nothing.
         """
         return judge_settings(self)
+
+    def require_judge_data(self) -> None:
+        """Refuse files to fit a judge on that are not there, before anything is read.
+
+        Raises:
+            JudgeError: names the first.
+        """
+        for file in self.judge_data:
+            if not Path(file).is_file():
+                raise JudgeError(f"judge_data: {file}: no such file; want a dialogues.jsonl with labelled turns")
 
 
 def judge_settings(recipe: Any) -> JudgeSettings:

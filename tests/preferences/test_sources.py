@@ -221,7 +221,9 @@ def test_a_role_that_is_none_is_refused():
     ("settings", "keys", "message"),
     [
         (LlmSettings, {}, "source llm wants llm_model, and llm_base_url unless the model is to be loaded here"),
-        (LlmSettings, {"llm_model": "m", "context_turns": 0}, "context_turns is 0, want 1 or more"),
+        (LlmSettings, {"llm_model": "m", "context_turns": -1}, "context_turns is -1, want 0"),
+        (LlmSettings, {"llm_model": "m", "llm_candidates": 0}, "llm_candidates is 0, want 1 to"),
+        (LlmSettings, {"llm_model": "m", "llm_temperature": 0.0}, "llm_candidates is 4, but all are the same at"),
         (LlmSettings, {"llm_model": "m", "llm_key_variable": "K"}, "key llm_key_variable belongs to an endpoint, and"),
         (PolicySettings, {}, "source policy wants policy_model, a folder written by launch/sft.py"),
         (RetrieveSettings, {"context_turns": -1}, "context_turns is -1, want 1 or more"),
