@@ -69,7 +69,7 @@ def test_epo_trains_in_bfloat16(model_and_processor, pairs, clip_cache, tmp_path
 def test_a_shared_prompt_scores_as_two_rows(model_and_processor, pairs, clip_cache):
     model, processor = model_and_processor
     model = copy.deepcopy(model).cuda()
-    batch = PairCollator(pairs, PromptBuilder(processor, clip_cache))(list(range(4)))
+    batch = PairCollator(pairs, PromptBuilder(processor, clip_cache))([{"index": i} for i in range(4)])
     batch = {key: value.cuda() if torch.is_tensor(value) else value for key, value in batch.items()}
     with torch.no_grad():
         shared = sequence_logps(model(**batch))

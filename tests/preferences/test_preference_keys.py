@@ -95,7 +95,7 @@ SHARED: dict[str, Any] = {
     "max_similarity": Changed(0.4),
     "max_length_ratio": Changed(1.1),
     "min_script_share": Changed(0.0),
-    "min_emotion_shift": Changed(-1.0, beside={"source": "opposite_random"}),
+    "min_emotion_shift": Refused(0.95, "the counter emotion is hardly likelier in it", {"source": "opposite_random"}),
     "min_embedding_similarity": Elsewhere(
         _VERIFICATION + "test_content_is_compared_by_embeddings_where_a_model_is_named"
     ),
