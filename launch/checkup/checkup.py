@@ -79,7 +79,8 @@ def examine(planned: PlannedStage, root: str | None = None) -> Checkup:
     """
     stage, recipe, start = planned.stage, planned.recipe, planned.start
     by = "python" if start.settings is None else f"{start.settings}, {start.num_ranks} processes"
-    found = Checkup(stage.name, f"{stage.name}: {stage.script} --config {stage.config} ({by})")
+    script = stage.script if stage.verb is None else f"{stage.script} {stage.verb}"
+    found = Checkup(stage.name, f"{stage.name}: {script} --config {stage.config} ({by})")
     found.problems += planned.check.errors
     found.warnings += planned.check.warnings
     if recipe is None:
@@ -107,7 +108,7 @@ def _reads_clips(script: str, recipe: Any) -> bool:
 
 
 def _look_for_parts(found: Checkup, planned: PlannedStage, finder: PartFinder) -> None:
-    for key in part_keys(planned.script, planned.recipe):
+    for key in part_keys(planned.script, planned.recipe, planned.stage.verb):
         names = getattr(planned.recipe, key)
         for name in names if isinstance(names, list) else [] if names is None else [names]:
             part = finder.find(key, name)
