@@ -74,7 +74,7 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, JudgeKeys, SeedKeys, OutputKe
     replies: ReplyChoice = "all"
     splits: list[str] = field(default_factory=lambda: list(SPLITS), metadata={"help": "of which dialogues"})
     max_replies: int | None = field(
-        default=None, metadata={"help": "pairs are built on that many, a seeded part of each split; none: on all"}
+        default=None, metadata={"help": "build on so many at most, a seeded part of each split"}
     )
     embedding_model: str | None = field(
         default=None, metadata={"help": "a sentence model to compare contents; none: by words", "role": "part"}
