@@ -134,6 +134,7 @@ def test_mistakes_are_refused(file, tmp_path):
     for model, what, more, message in (
         ("corpus", "words", ["--splits", "train", "dev"], "want some of train, validation, test"),
         ("my/model", "words", ["--labels", "mine"], "mine: no such file"),
+        ("embeddings", "words", ["--judge_embeddings", "m", "--judge_data", "gone.jsonl"], "gone.jsonl: no such file"),
         ("corpus", "clips", [], "reads words; for clips name the folder of an extractor stage"),
         ("corpus", "words", ["--labels", "meld"], "only a text classifier has labels"),
         ("corpus", "words", ["--min_confidence", "2"], "want a probability"),
