@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import launch  # noqa: F401
 from launch import stage
-from launch.data_verbs import lending
+from launch.data_verbs import labelling, lending
 from launch.data_verbs.importing import RECIPES, ImportRecipe
 from launch.recipe import RecipeError
 
@@ -45,7 +45,7 @@ _VERBS = {
     "show": "launch.data_verbs.showing",
 }
 
-RECIPES_OF_VERBS = {"import": RECIPES, "lend-clips": lending.RECIPES}
+RECIPES_OF_VERBS = {"import": RECIPES, "lend-clips": lending.RECIPES, "label": labelling.RECIPES}
 """The verbs that are stages, and the keys of their recipes."""
 
 

@@ -50,19 +50,29 @@ def dry_run(script: str, argv: Sequence[str]) -> None:
     """
     if stage.rank() != 0:
         return
+    from launch.data_verbs.derived_corpus import with_output_dir
+    from launch.data_verbs.labelling import as_flags
+    from launch.folder.stage_state import DATA_STAGES
+
     words = [part for word in argv if word != "--dry_run" for part in _split(word)]
+    verb, config = None, None
     if script == "data":
-        words = ["--output_dir" if word == "--out" else word for word in words if word != "import"]
-    config = None
+        verb = words.pop(0) if words[:1] and words[0] in DATA_STAGES else "import"
+        words = as_flags(words) if verb == "label" else with_output_dir(words)
     if "--config" in words[:-1]:
         place = words.index("--config")
         config = words[place + 1]
         del words[place : place + 2]
-    _show(config, words, script, None, None)
+    _show(config, words, script, None, None, verb)
 
 
 def _show(
-    config: str | None, argv: Sequence[str], script: str | None, settings: str | None, num_processes: int | None
+    config: str | None,
+    argv: Sequence[str],
+    script: str | None,
+    settings: str | None,
+    num_processes: int | None,
+    verb: str | None = None,
 ) -> None:
     from launch.checkup.checkup import examine
     from launch.checkup.planned_stages import plan_pipeline, plan_stage, read_start, start_of_this_job
@@ -81,7 +91,7 @@ def _show(
         found = [examine(planned, root) for planned in plan_pipeline(config, folder, start)]
         print(format_pipeline(found))
     else:
-        found = [examine(plan_stage("" if config is None else config, argv, script, start), root)]
+        found = [examine(plan_stage("" if config is None else config, argv, script, start, verb), root)]
         print(format_stage(found[0]))
     if any(one.problems for one in found):
         sys.stdout.flush()

@@ -18,6 +18,8 @@ def print_report(report: Mapping[str, Any], out: Path) -> None:
     """
     for split, summary in report["splits"].items():
         _print_split(split, summary)
+    if "not_drawn" in report:
+        print("not drawn: " + ", ".join(f"{count} {split} replies" for split, count in report["not_drawn"].items()))
     print(describe_reader(report))
     for note in report.get("judge", {}).get("notes", ()):
         print(note)

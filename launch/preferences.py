@@ -26,7 +26,7 @@ from epo.preferences.classifier import (
 )
 from epo.preferences.coherence import CoherenceReader
 from epo.preferences.counter import Choice, Marginals, Strategy
-from epo.preferences.gold import gold_of_splits
+from epo.preferences.gold import draw_gold, gold_of_splits
 from epo.preferences.page import render_page
 from epo.preferences.pair import write_pairs
 from epo.preferences.readings import EmotionReader
@@ -73,6 +73,9 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, JudgeKeys, SeedKeys, OutputKe
     )
     replies: ReplyChoice = "all"
     splits: list[str] = field(default_factory=lambda: list(SPLITS), metadata={"help": "of which dialogues"})
+    max_replies: int | None = field(
+        default=None, metadata={"help": "build on so many at most, a seeded part of each split"}
+    )
     embedding_model: str | None = field(
         default=None, metadata={"help": "a sentence model to compare contents; none: by words", "role": "part"}
     )
@@ -94,6 +97,8 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, JudgeKeys, SeedKeys, OutputKe
         unknown = [split for split in self.splits if split not in SPLITS]
         if unknown or not self.splits:
             raise RecipeError(f"splits is {self.splits}, want some of {', '.join(SPLITS)}")
+        if self.max_replies is not None and self.max_replies < 1:
+            raise RecipeError(f"max_replies is {self.max_replies}, want 1 or more; leave it out to build on all")
         _ = self.judge  # refuses keys of a judge that lack one another
         if not 0 <= self.max_dropped_share <= 1:
             raise RecipeError(f"max_dropped_share is {self.max_dropped_share}, want a share of the replies, 0 to 1")
@@ -142,16 +147,19 @@ def run(argv: Sequence[str] | None = None) -> None:
     recipe.require_judge_data()
     out, data = Path(recipe.output_dir), Path(recipe.data)
     dialogues = list(read_dialogues(data))
-    gold_of = gold_of_splits(dialogues, recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
+    whole = gold_of_splits(dialogues, recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
+    gold_of = draw_gold(whole, recipe.max_replies, recipe.seed)
     with open_folder(out, [recipe, limits, settings], argv, rewritten=["pairs.jsonl"]) as folder:
         if not folder.is_done:
             from launch.tracking import open_run
 
-            work = _prepare(recipe, limits, chosen, settings, dialogues, gold_of)
+            work = _prepare(recipe, limits, chosen, settings, dialogues, whole, gold_of)
             with open_run("preferences", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
                 found = _build(recipe, gold_of, work)
                 pairs = [pair for split in found.values() for pair in split.pairs]
                 report = _report(recipe, found, gold_of, work)
+                if recipe.max_replies is not None:
+                    report["not_drawn"] = {split: len(whole[split]) - len(gold_of[split]) for split in whole}
                 write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
                 write_whole(out / "pairs.html", render_page(report, pairs, recipe.seed, _measured(found)))
                 require_pairs(report, recipe.data, out)
@@ -194,11 +202,15 @@ def _prepare(
     chosen: PairSource[Any],
     settings: Any,
     dialogues: Sequence[Dialogue],
+    whole: Mapping[Split, Sequence[Reply]],
     gold_of: Mapping[Split, Sequence[Reply]],
 ) -> _Work:
-    """Load everything that pairs are built with, the quickest to be refused first."""
+    """Load everything that pairs are built with, the quickest to be refused first.
+
+    A reader of words learns from the `whole` corpus, also where pairs are built on a part of it.
+    """
     gold = [reply for found in gold_of.values() for reply in found]
-    reader, judge = _emotion_reader(recipe, dialogues, gold)
+    reader, judge = _emotion_reader(recipe, dialogues, [r for found in whole.values() for r in found], gold)
     quality = rate_reader(gold, reader)
     _require_reader(recipe, limits, quality)
     encoder = None if recipe.embedding_model is None else SentenceEncoder.load(recipe.embedding_model)
@@ -280,16 +292,16 @@ def _measured(found: Mapping[Split, PairSet]) -> list[dict[str, float]]:
 
 
 def _emotion_reader(
-    recipe: PreferencesRecipe, dialogues: Sequence[Dialogue], gold: Sequence[Reply]
+    recipe: PreferencesRecipe, dialogues: Sequence[Dialogue], whole: Sequence[Reply], gold: Sequence[Reply]
 ) -> tuple[EmotionReader, dict[str, Any]]:
     """Return what reads emotions from words, and what the report says of it.
 
     The words of the corpus itself are read cross-fitted; any other judge is opened once for all replies.
     """
     if recipe.judge.is_own_words:
-        reader = CorpusReader(gold)
-        quality = rate_cross_fitted(gold, reader)
-        own = {"name": WORDS_JUDGE, "fitted_on": {quality.texts: len(gold)}, "notes": []}
+        reader = CorpusReader(whole)
+        quality = rate_cross_fitted(whole, reader)
+        own = {"name": WORDS_JUDGE, "fitted_on": {quality.texts: len(whole)}, "notes": []}
         return reader, own | {"qualities": [quality.report()]}
     inside, outside = (
         replies_of((d for d in dialogues if (d.split == "train") is is_train), recipe.replies)

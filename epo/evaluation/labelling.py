@@ -4,13 +4,15 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from epo.data.chance import chance_levels, is_hardly_better
 from epo.data.dialogue import Dialogue, Turn
 from epo.emotions import EMOTIONS, Emotion
-from epo.evaluation.labellers import Labeller
-from epo.preferences.marginals import Floats
+from epo.judging.judge import Floats
+
+if TYPE_CHECKING:
+    from epo.evaluation.labellers import Labeller
 
 What = Literal["replies", "words", "clips"]
 """Turns of the assistant by their words, turns of both by their words, turns with a clip by their clip."""
@@ -77,7 +79,7 @@ class LabelCounts:
 
 def label_dialogues(
     dialogues: Iterable[Dialogue],
-    labeller: Labeller,
+    labeller: "Labeller",
     what: What,
     splits: Sequence[str],
     min_confidence: float,
@@ -123,7 +125,7 @@ def label_dialogues(
             )
 
 
-def read_all(labeller: Labeller, items: Sequence[Any]) -> list[Floats | None]:
+def read_all(labeller: "Labeller", items: Sequence[Any]) -> list[Floats | None]:
     """Let a labeller read any number of items, a batch at a time."""
     return [row for start in range(0, len(items), _BATCH) for row in labeller.read(items[start : start + _BATCH])]
 

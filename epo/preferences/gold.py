@@ -1,8 +1,9 @@
 """Gold: the replies of a corpus that a preference pair can be built on, each the chosen one as it stands."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split
+from epo.data.proportional_draw import draw_by_dialogue, share_out_most
 from epo.data.replies import Reply, ReplyChoice, replies_of
 from epo.emotions import Emotion, fitting_emotion
 
@@ -51,3 +52,20 @@ def gold_of_splits(
             + (" with a clip, as require_clip asks" if require_clip else "")
         )
     return found
+
+
+def draw_gold(gold_of: Mapping[Split, list[Reply]], max_replies: int | None, seed: int) -> dict[Split, list[Reply]]:
+    """Return at most so many replies of all splits together, a part of each in proportion, drawn by dialogue id.
+
+    Args:
+        gold_of: the replies of each split.
+        max_replies: of all together; None keeps all.
+        seed: another one gives another draw.
+    """
+    if max_replies is None:
+        return dict(gold_of)
+    counts = share_out_most({split: len(gold) for split, gold in gold_of.items()}, max_replies)
+    return {
+        split: draw_by_dialogue(gold, lambda reply: reply.dialogue_id, counts[split], seed)
+        for split, gold in gold_of.items()
+    }

@@ -75,11 +75,12 @@ def examine(planned: PlannedStage, root: str | None = None) -> Checkup:
 
     Args:
         planned: the stage and what comes before it.
-        root: folder of parts; None for what the environment says.
+        root: folder of parts; None for what the recipe or the environment says.
     """
     stage, recipe, start = planned.stage, planned.recipe, planned.start
     by = "python" if start.settings is None else f"{start.settings}, {start.num_ranks} processes"
-    found = Checkup(stage.name, f"{stage.name}: {stage.script} --config {stage.config} ({by})")
+    script = stage.script if stage.verb is None else f"{stage.script} {stage.verb}"
+    found = Checkup(stage.name, f"{stage.name}: {script} --config {stage.config} ({by})")
     found.problems += planned.check.errors
     found.warnings += planned.check.warnings
     if recipe is None:
@@ -87,7 +88,7 @@ def examine(planned: PlannedStage, root: str | None = None) -> Checkup:
     found.device = device_of_ranks(start.ranks_here, start.wants_cpu)
     if not start.wants_cpu and not found.device.is_cuda and start.settings is not None:
         found.warnings.append(f"{start.settings} wants GPUs, and there is none here: memory is told as for a CPU")
-    finder = PartFinder(planned.files, root)
+    finder = PartFinder(planned.files, getattr(recipe, "parts_root", None) if root is None else root)
     _look_for_parts(found, planned, finder)
     dialogues = _quietly(planned.files.dialogues, getattr(recipe, "data", None))
     parts = _parts(planned.script, recipe, found.parts)
@@ -107,7 +108,7 @@ def _reads_clips(script: str, recipe: Any) -> bool:
 
 
 def _look_for_parts(found: Checkup, planned: PlannedStage, finder: PartFinder) -> None:
-    for key in part_keys(planned.script, planned.recipe):
+    for key in part_keys(planned.script, planned.recipe, planned.stage.verb):
         names = getattr(planned.recipe, key)
         for name in names if isinstance(names, list) else [] if names is None else [names]:
             part = finder.find(key, name)

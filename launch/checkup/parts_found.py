@@ -7,7 +7,7 @@ from typing import Any
 
 from compressor.configuration import MambaCompressorConfig
 from epo.model.configuration import EpoConfig, ExtractorConfig
-from epo.part_names import PartError
+from epo.part_names import PartError, find_part
 from launch.checkup import hub
 from launch.planning.pipeline_files import StageFiles, Writer
 
@@ -141,19 +141,12 @@ def text_config(config: Any) -> Any:
 
 def local_folder(name: str, root: str | None) -> Path | None:
     """Return the folder that a name stands for: itself, one of the folder of parts, or one of the hub's cache."""
-    if Path(name).is_dir():
-        return Path(name)
-    if not _is_hub_name(name):
-        return None
+    place = find_part(name, root)
+    if place.is_local:
+        return Path(place.source) if Path(place.source).is_dir() else None
     from huggingface_hub import try_to_load_from_cache
 
-    plain, _, revision = name.partition("@")
-    root = os.environ.get("EPO_PARTS_ROOT") if root is None else root
-    tail = plain.rpartition("/")[2]
-    for folder in [] if not root else [Path(root, plain), Path(root, tail), Path(root, tail.lower())]:
-        if folder.is_dir():
-            return folder
-    cached = try_to_load_from_cache(plain, "config.json", revision=revision or None)
+    cached = try_to_load_from_cache(place.source, "config.json", revision=place.revision)
     return Path(cached).parent if isinstance(cached, str) else None
 
 

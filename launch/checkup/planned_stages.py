@@ -68,7 +68,9 @@ def plan_pipeline(config: str, run: str | None, start: Start | None) -> list[Pla
     return _plan(read_pipeline(Path(config), run).stages, start)
 
 
-def plan_stage(config: str, argv: Sequence[str], script: str | None, start: Start | None) -> PlannedStage:
+def plan_stage(
+    config: str, argv: Sequence[str], script: str | None, start: Start | None, verb: str | None = None
+) -> PlannedStage:
     """Plan the stage of one recipe, after those that come before it in the pipeline in its folder, if any.
 
     Args:
@@ -76,6 +78,7 @@ def plan_stage(config: str, argv: Sequence[str], script: str | None, start: Star
         argv: what overrides it.
         script: name of its script; None finds it out.
         start: how it is started; None for what the pipeline says, or one process.
+        verb: of the script, where it has several that are stages.
 
     Raises:
         RecipeError: it is not told whose recipe this is, or a file is missing.
@@ -83,10 +86,9 @@ def plan_stage(config: str, argv: Sequence[str], script: str | None, start: Star
     path = Path(find_shipped(config))
     pipeline, place = _pipeline_of(path, argv, script) if config else (None, None)
     if pipeline is None or place is None:
-        name = script or _script_of(path)
-        stage = Stage(name, find_shipped(f"launch/{name}.py"), str(path) if config else "", "python", args=tuple(argv))
-        verb = "import" if name == "data" else None
-        return _plan([dataclasses.replace(stage, verb=verb)], start)[-1]
+        name, verb = _script_of(path) if script is None else (script, verb)
+        file = find_shipped(f"launch/{name}.py")
+        return _plan([Stage(name, file, str(path) if config else "", "python", None, verb, tuple(argv))], start)[-1]
     own = pipeline.stages[place]
     stages = [*pipeline.stages[:place], dataclasses.replace(own, args=(*own.args, *argv))]
     return _plan(stages, start)[-1]
@@ -155,19 +157,22 @@ def _pipeline_of(path: Path, argv: Sequence[str], script: str | None) -> tuple[P
     return pipeline, None
 
 
-def _script_of(path: Path) -> str:
-    """Return whose recipe a file is: that of the script of its name, else of the one that knows all its keys."""
-    if path.stem in SCRIPTS:
-        return path.stem
-    from launch.folder.stage_state import recipe_types
+def _script_of(path: Path) -> tuple[str, str | None]:
+    """Return whose recipe a file is, script and verb: by its name, else those of the one that knows all its keys."""
+    from launch.folder.stage_state import DATA_STAGES, recipe_types
     from launch.recipe import declared
 
-    for script in SCRIPTS:
-        try:
-            declared(recipe_types(find_shipped(f"launch/{script}.py")) or [], ["--config", str(path)])
-        except ValueError:
-            continue
-        return script
+    if path.stem in SCRIPTS and path.stem != "data":
+        return path.stem, None
+    for script in ("data",) if path.stem == "data" else SCRIPTS:
+        for verb in DATA_STAGES if script == "data" else (None,):
+            try:
+                declared(recipe_types(find_shipped(f"launch/{script}.py"), verb) or [], ["--config", str(path)])
+            except ValueError:
+                continue
+            return script, verb
+    if path.stem == "data":
+        return "data", "import"  # which says what is wrong with it
     raise RecipeError(
         f"{path}: is no stage's recipe as it stands; give it to its script with --dry_run, which says why"
     )

@@ -14,6 +14,7 @@ from epo.data.corpora.import_report import ImportReport, OnError
 from epo.data.corpora.importing import import_corpus, missing_splits
 from epo.data.corpora.listing import corpora
 from epo.data.splits import SplitBy, SplitShares
+from launch.data_verbs.derived_corpus import with_output_dir
 from launch.folder.stage_folder import open_folder
 from launch.keys.recipe_pieces import OutputKeys, SeedKeys, StageRecipe
 from launch.recipe import ChosenBy, RecipeError, flag_value, read_recipe
@@ -36,6 +37,9 @@ class ImportRecipe(SeedKeys, OutputKeys, StageRecipe):
     test_share: float = field(default=0.1, metadata={"help": "held out where the corpus has no splits"})
     split_by: SplitBy = field(default="group", metadata={"help": "what is never torn apart (a group: speaker, show)"})
     min_split: int = field(default=1, metadata={"help": "dialogues that validation and test have at least"})
+    max_dialogues: int | None = field(
+        default=None, metadata={"help": "of all splits, a seeded part of each; none: all; not for builtin"}
+    )
     decode: bool = field(default=True, metadata={"help": "read each clip to find broken ones; no: only open them"})
     workers: int = field(default=2, metadata={"help": "processes that write or read clips"})
 
@@ -77,7 +81,7 @@ RECIPES = [ImportRecipe, ChosenBy("corpus", "builtin", _options_of, _names)]
 
 def run(argv: Sequence[str]) -> None:
     """Write the corpus that a recipe names, unless this very recipe was finished before."""
-    argv = ["--output_dir" + argument[5:] if argument.split("=")[0] == "--out" else argument for argument in argv]
+    argv = with_output_dir(argv)
     is_asked = any(argument in ("-h", "--help", "--help-all") for argument in argv)
     if is_asked and flag_value(argv, "--corpus") is None:  # a screen of which there are; with one, of its options
         print(_listing())
@@ -114,7 +118,11 @@ def check_recipe(keys: Any) -> None:
     Raises:
         RecipeError, DataError: with the remedy.
     """
+    if keys.max_dialogues is not None and keys.max_dialogues < 1:
+        raise RecipeError(f"max_dialogues is {keys.max_dialogues}, want 1 or more; leave it out to keep all")
     if keys.corpus == "builtin":
+        if keys.max_dialogues is not None:
+            raise RecipeError("max_dialogues: the built-in corpus has sizes of its own: set num_train and the like")
         if keys.root is not None:
             raise RecipeError("root: the built-in corpus is generated, not read; leave root out or name a corpus")
         return
@@ -158,9 +166,12 @@ def _import(recipe: ImportRecipe, options: Any, out: Path) -> dict[str, Any]:
         {"corpus": recipe.corpus, "licence": corpus.licence},
         decode=recipe.decode,
         workers=recipe.workers,
+        max_dialogues=recipe.max_dialogues,
     )
     print(*report.summary(), sep="\n")
     for kind in ("dialogues", "turns"):
         print(f"{kind}: " + ", ".join(f"{count} {split}" for split, count in card[kind].items()))
+    if "not_drawn" in card:
+        print("not drawn: " + ", ".join(f"{count} {split}" for split, count in card["not_drawn"].items()))
     print(*card["splits"], *missing_splits(card, shares), sep="\n")
     return card

@@ -1,150 +1,223 @@
 """`data label`: let a model give emotions to turns that have none, marked as such, and say how far to trust it."""
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from compressor.progress import show_progress
+from epo.data.checking import dialogues_file
 from epo.data.corpora.import_report import ImportReport
+from epo.data.corpora.importing import Card
 from epo.data.corpora.listing import label_maps
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Turn, read_dialogues, write_dialogues
 from epo.data.label_sets import WORDS
 from epo.data.labels import LabelMap, read_label_file
+from epo.evaluation.labelling import LabelCounts, What, human_labels, item_of, label_dialogues, rate, read_all
 from epo.files import write_whole
-from launch.keys.parts_folder import receive_parts_root
-from launch.recipe import RecipeError
+from epo.judging.named_model import short_name
+from epo.judging.opened_judge import EMBEDDINGS_JUDGE, JudgeSettings, open_judge
+from launch.data_verbs.derived_corpus import licences_of, refuse_same_folder, with_media, with_output_dir
+from launch.folder.stage_folder import open_folder
+from launch.keys.recipe_pieces import DataKeys, FittedJudgeKeys, OutputKeys, PartsKeys, StageRecipe
+from launch.recipe import RecipeError, read_recipe
+from launch.tracking import open_run
 
 if TYPE_CHECKING:
     from epo.evaluation.labellers import Labeller
     from epo.evaluation.labelling import Rating
-    from epo.judging.opened_judge import JudgeSettings
+
+CORPUS = "corpus"
+"""The model that is fitted on people's labels of the corpus itself."""
 
 _MAX_RATED = 2000  # turns a split that the labeller is rated on
+_LISTS = ("--splits", "--judge_data")
 
 Ratings = dict[str, "Rating"]
 
 
-def run(argv: Sequence[str]) -> None:
-    """Label turns without emotion by a named model, into a new folder; people's labels are kept as they are."""
-    from epo.data.checking import dialogues_file
-    from epo.evaluation.labelling import LabelCounts, label_dialogues
+@dataclass(kw_only=True)
+class LabelRecipe(FittedJudgeKeys, PartsKeys, OutputKeys, DataKeys, StageRecipe):
+    """Let a model give emotions to turns that have none, marked as its own; people's labels stay."""
 
-    given = _parse(argv)
-    receive_parts_root(given)
-    file = dialogues_file(given.file)
-    if given.out.resolve() == file.parent.resolve():
-        raise RecipeError(f"--out {given.out}: is the folder of {file}, which is never written over; name another")
-    if not 0 <= given.min_confidence <= 1:
-        raise RecipeError(f"--min_confidence {given.min_confidence}: want a probability, 0 to 1")
-    labeller, ratings = _make_labeller(given, file)
-    for split, rating in ratings.items():
-        print(_format_rating(split, rating, given.min_confidence))
-    counts = LabelCounts()
-    name = _labelled_by(given)
-    dialogues = label_dialogues(
-        _with_media(file, given.out), labeller, given.what, given.splits, given.min_confidence, name, counts
+    model: str = field(
+        metadata={"help": "text classifier (hub name or folder), corpus, embeddings, or an extractor stage's folder"}
     )
-    if write_dialogues(given.out / "dialogues.jsonl", show_progress(dialogues, "label", "dialogues")) == 0:
+    what: What = field(metadata={"help": "turns of the assistant or of both by their words, or turns by their clip"})
+    labels: str | None = field(
+        default=None, metadata={"help": "map of the text classifier's labels: a name or a file, as for import"}
+    )
+    min_confidence: float = field(default=0.5, metadata={"help": "least probability of a label"})
+    splits: list[str] = field(
+        default_factory=lambda: ["train", "validation"], metadata={"help": "whose turns are labelled"}
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be, and keys that would do nothing beside others.
+
+        Raises:
+            RecipeError: names the key and the remedy.
+        """
+        if not 0 <= self.min_confidence <= 1:
+            raise RecipeError(f"min_confidence {self.min_confidence}: want a probability, 0 to 1")
+        if not self.splits or not set(self.splits) <= set(SPLITS):
+            raise RecipeError(f"splits is {self.splits}, want some of {', '.join(SPLITS)}")
+        is_fitted = self.model in (CORPUS, EMBEDDINGS_JUDGE)
+        if self.labels is not None and (self.what == "clips" or is_fitted):
+            raise RecipeError("labels: only a text classifier has labels of its own; leave it out")
+        if self.what == "clips" and is_fitted:
+            raise RecipeError(f"model {self.model}: reads words; for clips name the folder of an extractor stage")
+        for key in ("judge_embeddings", "judge_data", "judge_cache"):
+            if self.model != EMBEDDINGS_JUDGE and getattr(self, key):
+                raise RecipeError(
+                    f"{key}: belongs to model {EMBEDDINGS_JUDGE}, and this recipe's is {self.model}; leave it out"
+                )
+        if self.model == EMBEDDINGS_JUDGE and self.judge_embeddings is None:
+            raise RecipeError(
+                "model: embeddings needs a sentence model: set judge_embeddings to a folder or hub name, such as "
+                "sentence-transformers/all-MiniLM-L6-v2"
+            )
+
+
+RECIPES = [LabelRecipe]
+"""The keys of a labelling."""
+
+
+def run(argv: Sequence[str]) -> None:
+    """Write the dialogues with labels by a model, into a new folder, unless this very recipe was finished before."""
+    argv = as_flags(argv)
+    (recipe,) = read_recipe(RECIPES, argv)
+    check_recipe(recipe)
+    dialogues_file(Path(recipe.data))
+    out = Path(recipe.output_dir)
+    with open_folder(out, [recipe], argv, rewritten=["dialogues.jsonl"]) as folder:
+        if folder.is_done:
+            return
+        with open_run("label", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
+            row = _label(recipe, out)
+            tracked.log_metrics({f"labelled/{split}": sum(found.values()) for split, found in row["labelled"].items()})
+            tracked.log_artifact(out / "labels.json")
+        folder.finish(row)
+    print(*_summary(row), sep="\n")
+    print(f"wrote {out / 'dialogues.jsonl'}")
+
+
+def as_flags(argv: Sequence[str]) -> list[str]:
+    """Return a command line in keys alone: a file, or its folder, that stands there by itself is `--data`.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    flags: list[str] = []
+    for place, word in enumerate(argv):
+        before = next((other for other in reversed(argv[:place]) if other.startswith("--")), "")
+        is_value = before in _LISTS or (place > 0 and argv[place - 1] == before and "=" not in before)
+        if word.startswith("-") or is_value:
+            flags.append(word)
+        else:
+            flags += ["--data", str(dialogues_file(Path(word)))]
+    return with_output_dir(flags)
+
+
+def check_recipe(recipe: Any) -> None:
+    """Refuse a labelling that would write over what it reads, or with a map of labels that there is not.
+
+    Args:
+        recipe: has the keys of a `LabelRecipe` as attributes.
+
+    Raises:
+        RecipeError, DataError: with the remedy.
+    """
+    refuse_same_folder(recipe.output_dir, {"data": [recipe.data]})
+    _label_map(recipe.labels)
+
+
+def require_clip_reader(folder: str) -> None:
+    """Refuse a folder that no extractor stage wrote.
+
+    Raises:
+        RecipeError: with the remedy.
+    """
+    if not (Path(folder) / "clip_reader.json").is_file():
+        raise RecipeError(f"model {folder}: want the folder that launch/extractor.py wrote; it has no clip_reader.json")
+
+
+def _label(recipe: LabelRecipe, out: Path) -> dict[str, Any]:
+    """Write the dialogues, their media and the numbers, and return what `labels.json` holds."""
+    file = Path(recipe.data)
+    labeller, ratings = _make_labeller(recipe, file)
+    for split, rating in ratings.items():
+        print(_format_rating(split, rating, recipe.min_confidence))
+    counts, card = LabelCounts(), Card(0.0)
+    media = MediaFolder(out, file.parent, ImportReport())
+    placed = (with_media(d, media, f"{file}: dialogue {d.id!r}") for d in read_dialogues(file))
+    name = _labelled_by(recipe)
+    labelled = label_dialogues(placed, labeller, recipe.what, recipe.splits, recipe.min_confidence, name, counts)
+    if write_dialogues(out / "dialogues.jsonl", show_progress(_counted(labelled, card), "label", "dialogues")) == 0:
         raise DataError(f"{file}: no dialogue")
     row = {
-        "model": given.model,
-        "what": given.what,
-        "splits": given.splits,
-        "min_confidence": given.min_confidence,
+        "model": recipe.model,
+        "what": recipe.what,
+        "splits": recipe.splits,
+        "min_confidence": recipe.min_confidence,
         **counts.as_json(),
         "rating": {split: asdict(rating) for split, rating in ratings.items()},
     }
-    write_whole(given.out / "labels.json", json.dumps(row, indent=2, ensure_ascii=False) + "\n")
+    sizes = {key: value for key, value in card.as_json().items() if key != "hours"}
+    content = {"corpus": "labelled by a model", "licence": licences_of([recipe.data])[recipe.data], **sizes}
+    for written, found in (("labels.json", row), ("card.json", content)):
+        write_whole(out / written, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    return row
+
+
+def _counted(dialogues: Iterator[Dialogue], card: Card) -> Iterator[Dialogue]:
+    """Yield the dialogues, counting those that have a split."""
+    for dialogue in dialogues:
+        if dialogue.split is not None:
+            card.add(dialogue)
+        yield dialogue
+
+
+def _summary(row: dict[str, Any]) -> Iterator[str]:
+    """Yield what was labelled and what was not, a line each."""
     for split, found in row["labelled"].items():
-        print(f"{split}: labelled {sum(found.values())}: " + ", ".join(f"{n} {label}" for label, n in found.items()))
-    print(
-        f"kept: {counts.human} labels by people, {counts.machine} by a model before; left without: "
-        f"{counts.unsure} unsure, {counts.unreadable} unreadable, {counts.passed_over} of splits not asked for"
+        yield f"{split}: labelled {sum(found.values())}: " + ", ".join(f"{n} {label}" for label, n in found.items())
+    yield (
+        f"kept: {row['human']} labels by people, {row['machine']} by a model before; left without: "
+        f"{row['unsure']} unsure, {row['unreadable']} unreadable, {row['passed_over']} of splits not asked for"
     )
-    print(f"wrote {given.out / 'dialogues.jsonl'}")
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    from epo.evaluation.labelling import What
-
-    parser = argparse.ArgumentParser(prog="launch/data.py label", description=run.__doc__)
-    parser.add_argument("file", type=Path, help="a dialogues.jsonl, or its folder")
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="text classifier (hub name or folder), corpus, embeddings, or an extractor stage's folder",
-    )
-    parser.add_argument(
-        "--what",
-        required=True,
-        choices=get_args(What),
-        help="the assistant's turns by their words, all turns by their words, or turns by their clip",
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to write dialogues.jsonl, media/, labels.json to"
-    )
-    parser.add_argument("--parts_root", help="folder of models that stands in for the hub")
-    parser.add_argument("--labels", help="map of the text classifier's labels: a name or a file, as for import")
-    parser.add_argument("--judge_embeddings", help="sentence model of embeddings: a hub name or folder")
-    parser.add_argument(
-        "--judge_data", nargs="+", default=[], help="labelled dialogues.jsonl files that embeddings learns from"
-    )
-    parser.add_argument("--judge_cache", help="folder that keeps embeddings; none: embed anew")
-    parser.add_argument("--min_confidence", type=float, default=0.5, help="least probability of a label")
-    parser.add_argument(
-        "--splits", nargs="+", default=["train", "validation"], choices=SPLITS, help="whose turns are labelled"
-    )
-    return parser.parse_args(argv)
-
-
-def _labelled_by(given: argparse.Namespace) -> str:
+def _labelled_by(recipe: LabelRecipe) -> str:
     """Return what stands beside each label as who gave it."""
-    from epo.judging.named_model import short_name
-
-    if given.model == "embeddings":
-        return f"embeddings of {short_name(given.judge_embeddings)}"
-    return "corpus words" if given.model == "corpus" else short_name(given.model)
+    if recipe.judge_embeddings is not None:
+        return f"embeddings of {short_name(recipe.judge_embeddings)}"
+    return "corpus words" if recipe.model == CORPUS else short_name(recipe.model)
 
 
-def _make_labeller(given: argparse.Namespace, file: Path) -> tuple["Labeller", Ratings]:
+def _make_labeller(recipe: LabelRecipe, file: Path) -> tuple["Labeller", Ratings]:
     """Return the labeller, and how it does on people's labels by split."""
-    if given.labels is not None and (given.what == "clips" or given.model in ("corpus", "embeddings")):
-        raise RecipeError("--labels: only a text classifier has labels of its own; leave it out")
-    own = {
-        "--judge_embeddings": given.judge_embeddings,
-        "--judge_data": given.judge_data,
-        "--judge_cache": given.judge_cache,
-    }
-    idle = [flag for flag, value in own.items() if value]
-    if given.model != "embeddings" and idle:
-        raise RecipeError(f"{idle[0]}: belongs to --model embeddings, and --model is {given.model}; leave it out")
-    if given.model == "embeddings":
-        if given.what == "clips":
-            raise RecipeError("--model embeddings: reads words; for clips name the folder of an extractor stage")
-        return _judge_labeller(given, file)
-    if given.model == "corpus":
-        if given.what == "clips":
-            raise RecipeError("--model corpus: reads words; for clips name the folder of an extractor stage")
-        return _corpus_labeller(given, file)
-    labeller = _clip_labeller(given.model) if given.what == "clips" else _words_labeller(given.model, given.labels)
-    return labeller, _rate(labeller, given, file, SPLITS)
+    if recipe.model == EMBEDDINGS_JUDGE:
+        return _judge_labeller(recipe, file)
+    if recipe.model == CORPUS:
+        return _corpus_labeller(recipe, file)
+    is_clips = recipe.what == "clips"
+    labeller = _clip_labeller(recipe.model) if is_clips else _words_labeller(recipe.model, recipe.labels)
+    return labeller, _rate(labeller, recipe, file, SPLITS)
 
 
-def _corpus_labeller(given: argparse.Namespace, file: Path) -> tuple["Labeller", Ratings]:
+def _corpus_labeller(recipe: LabelRecipe, file: Path) -> tuple["Labeller", Ratings]:
     """Fit on people's labels of train; there it is rated on folds that it has not seen."""
     from epo.evaluation.labellers import CorpusWords
-    from epo.evaluation.labelling import human_labels, rate
 
-    found = list(human_labels(read_dialogues(file), given.what, lambda split: split == "train"))
+    found = list(human_labels(read_dialogues(file), recipe.what, lambda split: split == "train"))
     emotions = [emotion for _, _, emotion in found]
     groups = [dialogue.id if dialogue.group is None else dialogue.group for dialogue, _, _ in found]
     labeller = CorpusWords([turn.text for _, turn, _ in found], emotions, groups)
-    ratings = _rate(labeller, given, file, SPLITS[1:])
-    held_out = rate(labeller.held_out, emotions, given.min_confidence)
+    ratings = _rate(labeller, recipe, file, SPLITS[1:])
+    held_out = rate(labeller.held_out, emotions, recipe.min_confidence)
     assert held_out is not None  # it was fitted on something
     return labeller, {"train, folds held out": held_out} | ratings
 
@@ -155,24 +228,19 @@ def _words_labeller(model: str, labels: str | None) -> "Labeller":
     return WordsModel.load(model, _label_map(labels).read)
 
 
-def _judge_labeller(given: argparse.Namespace, file: Path) -> tuple["Labeller", Ratings]:
+def _judge_labeller(recipe: LabelRecipe, file: Path) -> tuple["Labeller", Ratings]:
     """Fit a judge on sentence embeddings, say how good it is on what was held out, and rate it on this corpus too."""
     from epo.data.replies import replies_of
     from epo.evaluation.labellers import JudgeLabeller
-    from epo.judging.opened_judge import open_judge
 
-    own = [] if given.judge_data else replies_of((d for d in read_dialogues(file) if d.split == "train"), "all")
-    opened = open_judge(_judge_settings(given), own)
+    own = [] if recipe.judge_data else replies_of((d for d in read_dialogues(file) if d.split == "train"), "all")
+    judge_data = tuple(recipe.judge_data)
+    settings = JudgeSettings(EMBEDDINGS_JUDGE, recipe.judge_embeddings, judge_data, recipe.judge_cache)
+    opened = open_judge(settings, own)
     for quality in opened.qualities:
         print(f"judge {quality.describe()}")
     print("\n".join(opened.notes), end="\n" if opened.notes else "")
-    return JudgeLabeller(opened.judge), _rate(JudgeLabeller(opened.judge), given, file, SPLITS[1:])
-
-
-def _judge_settings(given: argparse.Namespace) -> "JudgeSettings":
-    from epo.judging.opened_judge import EMBEDDINGS_JUDGE, JudgeSettings
-
-    return JudgeSettings(EMBEDDINGS_JUDGE, given.judge_embeddings, tuple(given.judge_data), given.judge_cache)
+    return JudgeLabeller(opened.judge), _rate(JudgeLabeller(opened.judge), recipe, file, SPLITS[1:])
 
 
 def _clip_labeller(folder: str) -> "Labeller":
@@ -184,10 +252,7 @@ def _clip_labeller(folder: str) -> "Labeller":
     from epo.model.clip_reader import ClipReader
     from epo.model.extractor import EmotionExtractor
 
-    if not (Path(folder) / "clip_reader.json").is_file():
-        raise RecipeError(
-            f"--model {folder}: want the folder that launch/extractor.py wrote; it has no clip_reader.json"
-        )
+    require_clip_reader(folder)
     extractor = load_weights(EmotionExtractor, folder, is_ours=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return ClipModel(extractor.to(device), ClipReader.load(Path(folder)), ClipCache(None))
@@ -201,18 +266,16 @@ def _label_map(labels: str | None) -> LabelMap:
     return maps[labels] if labels in maps else read_label_file(Path(labels))
 
 
-def _rate(labeller: "Labeller", given: argparse.Namespace, file: Path, splits: Sequence[str]) -> Ratings:
+def _rate(labeller: "Labeller", recipe: LabelRecipe, file: Path, splits: Sequence[str]) -> Ratings:
     """Rate a labeller on people's labels; on the first two thousand of a split, so that it stays quick."""
-    from epo.evaluation.labelling import human_labels, item_of, rate, read_all
-
     found: dict[str, list[tuple[Turn, Any]]] = {split: [] for split in splits}
-    for dialogue, turn, emotion in human_labels(read_dialogues(file), given.what, lambda split: split in splits):
+    for dialogue, turn, emotion in human_labels(read_dialogues(file), recipe.what, lambda split: split in splits):
         if len(found[str(dialogue.split)]) < _MAX_RATED:
             found[str(dialogue.split)].append((turn, emotion))
     ratings = {}
     for split, turns in found.items():
-        shares = read_all(labeller, [item_of(turn, given.what) for turn, _ in turns])
-        rating = rate(shares, [emotion for _, emotion in turns], given.min_confidence)
+        shares = read_all(labeller, [item_of(turn, recipe.what) for turn, _ in turns])
+        rating = rate(shares, [emotion for _, emotion in turns], recipe.min_confidence)
         if rating is not None:
             ratings[split] = rating
     return ratings
@@ -227,16 +290,4 @@ def _format_rating(split: str, rating: "Rating", min_confidence: float) -> str:
     )
 
 
-def _with_media(file: Path, out: Path) -> Iterator[Dialogue]:
-    """Yield the dialogues with their media brought below the new folder."""
-    media = MediaFolder(out, file.parent, ImportReport())
-    for dialogue in read_dialogues(file):
-        where = f"{file}: dialogue {dialogue.id!r}"
-        yield replace(dialogue, turns=tuple(_place(turn, media, where) for turn in dialogue.turns))
-
-
-def _place(turn: Turn, media: MediaFolder, where: str) -> Turn:
-    if turn.clip is None:
-        return turn
-    audio, video = (None if path is None else media.place(path, where) for path in (turn.clip.audio, turn.clip.video))
-    return replace(turn, clip=replace(turn.clip, audio=audio, video=video))
+__all__ = ["CORPUS", "RECIPES", "LabelRecipe", "as_flags", "check_recipe", "require_clip_reader", "run"]

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,13 @@ from epo.data.dialogue import SPLITS, Clip, DataError, Dialogue, read_dialogues,
 from epo.data.lending import ClipLender, LendingCounts, count_wanted, read_speakers, write_speakers
 from epo.data.voices import Voice, VoiceSplits, read_voices, share_out
 from epo.files import write_whole
+from launch.data_verbs.derived_corpus import (
+    licences_of,
+    place_clip,
+    refuse_same_folder,
+    with_media,
+    with_output_dir,
+)
 from launch.folder.stage_folder import open_folder
 from launch.keys.recipe_pieces import DataKeys, OutputKeys, SeedKeys, StageRecipe
 from launch.recipe import RecipeError, read_recipe
@@ -44,7 +51,7 @@ RECIPES = [LendRecipe]
 
 def run(argv: Sequence[str]) -> None:
     """Write the dialogues that a recipe names with clips lent to them, unless this very recipe was finished before."""
-    argv = ["--output_dir" + argument[5:] if argument.split("=")[0] == "--out" else argument for argument in argv]
+    argv = with_output_dir(argv)
     (recipe,) = read_recipe(RECIPES, argv)
     check_recipe(recipe)
     for file in (recipe.data, *recipe.voices):
@@ -73,13 +80,7 @@ def check_recipe(recipe: Any) -> None:
     """
     if not recipe.voices:
         raise RecipeError("voices: name the dialogues.jsonl of at least one corpus of labelled clips")
-    out = Path(recipe.output_dir).resolve()
-    for key, files in (("data", [recipe.data]), ("voices", recipe.voices)):
-        for file in map(Path, files):
-            if file.is_dir():
-                raise RecipeError(f"{key}: {file} is a folder; name the dialogues.jsonl in it")
-            if file.resolve().parent == out:
-                raise RecipeError(f"output_dir: {recipe.output_dir} is the folder of {file}; name another")
+    refuse_same_folder(recipe.output_dir, {"data": [recipe.data], "voices": recipe.voices})
     twice = [file for file, count in Counter(Path(file).resolve() for file in recipe.voices).items() if count > 1]
     if twice:
         raise RecipeError(f"voices: {twice[0]} is named twice; name each corpus once")
@@ -107,7 +108,7 @@ def _lend(recipe: LendRecipe, out: Path) -> dict[str, Any]:
     content = {
         "corpus": "lent clips",
         "about": _ABOUT,
-        "licence": _licences([recipe.data, *recipe.voices]),
+        "licence": licences_of([recipe.data, *recipe.voices]),
         **sizes,
         **counts.as_json(),
         "speakers": held,
@@ -124,11 +125,7 @@ def _lent(data: Path, out: Path, lender: ClipLender, card: Card) -> Iterator[Dia
     """Yield the dialogues as they are written: with the media that they had, and clips lent to them."""
     own = MediaFolder(out, data.parent, ImportReport(), below="own")
     for dialogue in read_dialogues(data):
-        where = f"{data}: dialogue {dialogue.id!r}"
-        turns = tuple(
-            turn if turn.clip is None else replace(turn, clip=_place(turn.clip, own, where)) for turn in dialogue.turns
-        )
-        dialogue = lender.lend(replace(dialogue, turns=turns))
+        dialogue = lender.lend(with_media(dialogue, own, f"{data}: dialogue {dialogue.id!r}"))
         if dialogue.split is not None:
             card.add(dialogue)
         yield dialogue
@@ -145,26 +142,9 @@ def _placing(files: Sequence[str], out: Path) -> Any:
         folders[file] = MediaFolder(out, file.parent, ImportReport(), below=below)
 
     def place(voice: Voice, clip: Clip) -> Clip:
-        return _place(clip, folders[voice.file], f"{voice.file}: {voice.name}")
+        return place_clip(clip, folders[voice.file], f"{voice.file}: {voice.name}")
 
     return place
-
-
-def _place(clip: Clip, media: MediaFolder, where: str) -> Clip:
-    audio, video = (None if path is None else media.place(path, where) for path in (clip.audio, clip.video))
-    return replace(clip, audio=audio, video=video)
-
-
-def _licences(files: Sequence[str]) -> dict[str, str]:
-    """Return what the cards beside dialogues files say of their terms."""
-    found = {}
-    for file in files:
-        try:
-            licence = json.loads(Path(file).with_name("card.json").read_bytes())["licence"]
-        except (OSError, ValueError, LookupError, TypeError):
-            licence = "not known: no card.json beside it says it"
-        found[file] = str(licence)
-    return found
 
 
 def _summary(card: dict[str, Any]) -> Iterator[str]:

@@ -82,7 +82,8 @@ def open_folder(
             change then needs no `--fresh`: other stages' folders may lie in this one, and little work is lost.
 
     Raises:
-        RecipeError: the folder holds the result, or checkpoints, of something else; says of what, and the remedy.
+        RecipeError: an input is missing; or the folder holds the result, or checkpoints, of something else; says of
+            what, and the remedy.
         FolderInUseError: another run writes there.
     """
     own, types = recipes[0], [type(recipe) for recipe in recipes]
@@ -90,7 +91,12 @@ def open_folder(
     with contextlib.ExitStack() as until_the_end:
 
         def decide() -> StageFolder:
-            identity = identify(values, defaults, num_ranks(), own.reads_clips, own_roles(types))
+            try:
+                identity = identify(values, defaults, num_ranks(), own.reads_clips, own_roles(types))
+            except FileNotFoundError as error:
+                raise RecipeError(
+                    f"{error.filename}: no such file; name one that is there, or run the stage that writes it"
+                ) from None
             path.mkdir(parents=True, exist_ok=True)
             until_the_end.enter_context(hold(path))
             state = state_of(path, identity)

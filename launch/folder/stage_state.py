@@ -13,7 +13,8 @@ from launch.keys.roles import own_roles
 from launch.recipe import declared
 
 _HERE = Path(__file__).resolve().parents[1]
-_DATA_STAGES = ("import", "lend-clips")  # verbs of launch/data.py that are stages; named there with their keys
+DATA_STAGES = ("import", "lend-clips", "label")
+"""Verbs of launch/data.py that are stages; named there with their keys."""
 
 
 def recipe_types(script: str, verb: str | None = None) -> list[Any] | None:
@@ -34,7 +35,7 @@ def recipe_types(script: str, verb: str | None = None) -> list[Any] | None:
 def reads_recipe(script: str, verb: str | None) -> bool:
     """Tell whether a command starts a stage of the project, which reads a recipe and knows `--run`."""
     path = Path(script).resolve()
-    return path.parent == _HERE and (verb in _DATA_STAGES if path.name == "data.py" else verb is None)
+    return path.parent == _HERE and (verb in DATA_STAGES if path.name == "data.py" else verb is None)
 
 
 def stage_state(script: str, options: Sequence[str], verb: str | None = None) -> State:

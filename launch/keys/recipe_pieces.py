@@ -82,18 +82,24 @@ class LoraKeys:
 
 
 @dataclass(kw_only=True)
-class JudgeKeys:
+class FittedJudgeKeys:
+    """Judge of emotions in words."""
+
+    judge_embeddings: str | None = field(default=None, metadata={"help": "sentence model of embeddings"})
+    judge_data: list[str] = field(
+        default_factory=list, metadata={"help": "labelled dialogues.jsonl files to fit and rate it on; none: data"}
+    )
+    judge_cache: str | None = field(default=None, metadata={"help": "folder for embeddings; none: embed anew"})
+
+
+@dataclass(kw_only=True)
+class JudgeKeys(FittedJudgeKeys):
     """Judge of emotions in words."""
 
     emotion_judge: str = field(
         default="words",
         metadata={"help": "words (of training replies), embeddings, or a text classifier's name"},
     )
-    judge_embeddings: str | None = field(default=None, metadata={"help": "sentence model of embeddings"})
-    judge_data: list[str] = field(
-        default_factory=list, metadata={"help": "labelled dialogues.jsonl files to fit and rate it on; none: data"}
-    )
-    judge_cache: str | None = field(default=None, metadata={"help": "folder for embeddings; none: embed anew"})
 
     @property
     def judge(self) -> JudgeSettings:
@@ -168,6 +174,7 @@ __all__ = [
     "BatchKeys",
     "ClipsKeys",
     "DataKeys",
+    "FittedJudgeKeys",
     "HistoryKeys",
     "JudgeKeys",
     "LoraKeys",

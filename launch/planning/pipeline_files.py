@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split, read_dialogues
 from epo.data.replies import Reply
 from epo.part_names import find_part
-from epo.preferences.gold import gold_of_splits
+from epo.preferences.gold import draw_gold, gold_of_splits
 from epo.preferences.pair import pairs_of_split, pairs_to_learn, read_pairs
 from launch.recipe import RecipeError
 
@@ -83,7 +83,8 @@ class StageFiles:
         dialogues = self.dialogues(recipe.data)
         if dialogues is None:
             return None
-        return gold_of_splits(dialogues, recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
+        whole = gold_of_splits(dialogues, recipe.splits, recipe.replies, recipe.require_clip, recipe.data)
+        return draw_gold(whole, recipe.max_replies, recipe.seed)
 
     def pairs(self, path: str, data: str, is_learnt: bool) -> Mapping[Split, list[Reply]] | None:
         """Return the example of each pair, by split; of pairs that have yet to be built, each that there can be.

@@ -98,7 +98,7 @@ def check_stage(
             check.attempt(accumulation_steps, *batch)
     if script == "sft.py":
         check.attempt(require_parts_named, recipe)
-    for key in part_keys(script, recipe):
+    for key in part_keys(script, recipe, verb):
         parts = getattr(recipe, key)
         for part in parts if isinstance(parts, list) else [] if parts is None else [parts]:
             check.attempt(files.require_part, part, getattr(recipe, "parts_root", None), key=key)
@@ -106,7 +106,7 @@ def check_stage(
         if files.writer(path) is None and not Path(path).is_file():
             check.errors.append(f"judge_data: {path}: no such file")
     num_errors = len(check.errors)
-    count = _count_lending if verb == "lend-clips" else _COUNTS[script]
+    count = _COUNTS_OF_VERBS.get(str(verb), _COUNTS[script])
     count(check, recipe, files)
     if check.is_provisional:  # what lies there may be replaced before the stage starts: no reason to stop
         check.warnings += check.errors[num_errors:]
@@ -118,8 +118,10 @@ def check_stage(
         )
 
 
-def part_keys(script: str, recipe: Any) -> Sequence[str]:
+def part_keys(script: str, recipe: Any, verb: str | None = None) -> Sequence[str]:
     """Return the keys under which a recipe names the models that it uses."""
+    if verb == "label":
+        return {"corpus": (), "embeddings": ("judge_embeddings",)}.get(recipe.model, ("model",))
     if script == "sft.py":
         if recipe.input == "text":
             return ("llm",)
@@ -198,6 +200,33 @@ def _count_lending(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     )
     if check.training + check.validation + check.test == 0:
         check.errors.append(f"data: no user turn of {recipe.data} has an emotion and lacks a clip: nothing to lend")
+
+
+def _count_labelling(check: StageCheck, recipe: Any, files: StageFiles) -> None:
+    """Count the turns that a model is to label; it need not be sure of all."""
+    from epo.evaluation.labelling import human_labels, is_wanted
+    from launch.data_verbs.labelling import CORPUS, check_recipe, require_clip_reader
+
+    check.unit = "turns to label"
+    check.attempt(check_recipe, recipe)
+    if recipe.what == "clips" and files.writer(recipe.model) is None:
+        check.attempt(require_clip_reader, recipe.model)
+    if check.errors:
+        return
+    dialogues = _dialogues(check, recipe.data, files)
+    if dialogues is None:
+        return
+    due = {split: 0 for split in SPLITS if split in recipe.splits}
+    for dialogue in dialogues:
+        if dialogue.split in due:
+            due[dialogue.split] += sum(is_wanted(turn, recipe.what) and turn.emotion is None for turn in dialogue.turns)
+    check.training, check.validation, check.test = (due.get(split) for split in SPLITS)
+    if not any(due.values()):
+        check.warnings.append(f"no turn of {recipe.data} is left to label: its splits {', '.join(due)} have none")
+    known = {emotion for *_, emotion in human_labels(dialogues, recipe.what, lambda split: split == "train")}
+    if recipe.model == CORPUS and len(known) < 2:
+        found = ", ".join(sorted(known)) or "none"
+        check.errors.append(f"model corpus: want two emotions or more among labelled turns of train, found {found}")
 
 
 def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
@@ -362,5 +391,7 @@ _COUNTS: dict[str, Callable[[StageCheck, Any, StageFiles], None]] = {
     "epo.py": _count_epo,
     "evaluate.py": _count_evaluate,
 }
+
+_COUNTS_OF_VERBS = {"lend-clips": _count_lending, "label": _count_labelling}
 
 __all__ = ["StageCheck", "check_stage", "part_keys"]

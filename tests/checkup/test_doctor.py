@@ -97,8 +97,11 @@ def test_a_part_of_a_folder_of_parts_is_found(recipe, parts, capsys, tmp_path):
     folder = tmp_path / "parts" / "owner" / "small"
     folder.mkdir(parents=True)
     shutil.copy(parts / "llm.json", folder / "config.json")
+    shutil.copytree(folder, tmp_path / "parts" / "small-v2")
     out, code = screen(capsys, recipe(llm="owner/small"), "--parts_root", str(tmp_path / "parts"))
     assert code == 0 and str(folder) in "".join(out.split()).replace("\n", "")
+    out, code = screen(capsys, recipe(llm="owner/all-Small-v2", parts_root=str(tmp_path / "parts")))
+    assert code == 0 and str(tmp_path / "parts" / "small-v2") in "".join(out.split())
 
 
 def test_an_unknown_key_is_a_problem_that_names_it(recipe, capsys):

@@ -45,6 +45,7 @@ CHANGES = {
     "test_share": 0.5,
     "split_by": "dialogue",
     "min_split": 4,
+    "max_dialogues": 12,
     "seed": 1,
     "decode": False,
     "workers": 1,

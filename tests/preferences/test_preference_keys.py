@@ -84,6 +84,7 @@ SHARED: dict[str, Any] = {
     "judge_embeddings": Refused("gone", "gone: neither a folder nor", {"emotion_judge": "embeddings"}),
     "judge_data": Refused(["gone.jsonl"], "gone.jsonl: no such file"),
     "judge_cache": Refused("cache", "judge_cache would do nothing: emotion_judge is words"),
+    "max_replies": Changed(40),
     "embedding_model": Refused("gone", "gone"),
     "strict": Elsewhere(_VERIFICATION_STAGE + "test_strict_ends_with_two_after_everything_is_written"),
     "coherence_model": Refused("gone", "gone: neither a folder nor a reachable hub name holds this part"),

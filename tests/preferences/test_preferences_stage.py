@@ -17,7 +17,7 @@ from epo.emotions import EMOTIONS, fitting_emotion
 from epo.model.tokenizer import train_tokenizer
 from epo.part_names import PartError
 from epo.preferences.answer_cache import AnswerCache
-from epo.preferences.gold import collect_gold
+from epo.preferences.gold import collect_gold, draw_gold, gold_of_splits
 from epo.preferences.pair import read_pairs
 from epo.preferences.sources.policy import PolicySource
 from launch.recipe import RecipeError
@@ -100,6 +100,24 @@ def test_a_recipe_as_it_is_kept_beside_a_result_can_be_used_again(tmp_path, data
     out = run(tmp_path, data, splits=["test"])
     stage.run(["--config", str(out / "recipe.yaml"), "--output_dir", str(tmp_path / "again")])
     assert (tmp_path / "again" / "pairs.jsonl").read_bytes() == (out / "pairs.jsonl").read_bytes()
+
+
+def test_pairs_of_a_drawn_part(tmp_path, data, capsys):
+    """14 of 28 and 28: the same dialogues whatever their order; the reader learns from all replies."""
+    out = run(tmp_path, data, splits=["train", "test"], max_replies=14, max_dropped_share=0.0)
+    report = json.loads((out / "report.json").read_text())
+    assert {split: summary["replies"] for split, summary in report["splits"].items()} == {"train": 7, "test": 7}
+    assert report["not_drawn"] == {"train": 21, "test": 21} and report["judge"]["fitted_on"].popitem()[1] == 56
+    assert "not drawn: 21 train replies, 21 test replies" in capsys.readouterr().out
+    lines = data.read_text().splitlines(keepends=True)
+    (data.parent / "turned.jsonl").write_text("".join(lines[::-1]))
+    turned = gold_of_splits([*read_dialogues(data.parent / "turned.jsonl")], ["train"], "all", False, "turned")
+    drawn = draw_gold(turned, 7, seed=0)["train"]
+    straight = draw_gold(gold_of_splits([*read_dialogues(data)], ["train"], "all", False, "data"), 7, seed=0)["train"]
+    assert drawn == straight[::-1] and draw_gold(turned, 7, seed=1)["train"] != drawn
+    assert draw_gold(turned, None, seed=0) == turned
+    with pytest.raises(RecipeError, match="max_replies is 0, want 1 or more"):
+        run(tmp_path, data, max_replies=0)
 
 
 def test_the_report_says_how_good_the_reader_is(tmp_path, data, capsys):

@@ -14,6 +14,7 @@ from epo.data.corpora.mending import mend_dialogues
 from epo.data.corpora.turns import Reader
 from epo.data.corpora.unusable import Unusable, find_unusable
 from epo.data.dialogue import SPLITS, DataError, Dialogue, read_dialogues, write_dialogues
+from epo.data.proportional_draw import draw_by_dialogue, share_out_most
 from epo.data.split_draw import SplitDraw
 from epo.data.splits import Splits, SplitShares, read_splits
 from epo.emotions import EMOTIONS
@@ -70,6 +71,7 @@ def import_corpus(
     *,
     decode: bool = True,
     workers: int = 1,
+    max_dialogues: int | None = None,
 ) -> dict[str, Any]:
     """Import a corpus folder into `out` and return its card.
 
@@ -85,6 +87,7 @@ def import_corpus(
         facts: what the card says besides counts, such as the licence.
         decode: read every clip as training does; False only opens the files.
         workers: processes that read clips.
+        max_dialogues: keep that many at most, a part of each split drawn by `shares.seed`; None keeps all.
 
     Raises:
         DataError: the folder is missing or not laid out as docs/data.md says, or holds no dialogue, or a fault
@@ -99,14 +102,16 @@ def import_corpus(
         dialogues = mend_dialogues(read(root, media, report), report)
         if write_dialogues(draft, _drawn(show_progress(dialogues, "import", "dialogues"), draw)) == 0:
             raise DataError(f"{root}: not one usable dialogue; " + "; ".join(report.summary()))
-        found = find_unusable(draft, media, report, decode=decode, workers=workers)
         splits = draw.decide()
+        not_drawn = _keep_at_most(max_dialogues, draft, splits)
+        found = find_unusable(draft, media, report, decode=decode, workers=workers)
         card = Card(found.seconds)
         splits.write(out / "splits.json")
         write_dialogues(out / "dialogues.jsonl", _finished(draft, found, splits, card))
     finally:
         draft.unlink(missing_ok=True)
-    content = {**facts, **card.as_json(), "splits": list(splits.notes), "irregularities": report.as_json()}
+    content = {**facts, **card.as_json(), **({} if max_dialogues is None else {"not_drawn": not_drawn})}
+    content |= {"splits": list(splits.notes), "irregularities": report.as_json()}
     write_whole(out / "card.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return content
 
@@ -134,6 +139,23 @@ def _drawn(dialogues: Iterable[Dialogue], draw: SplitDraw) -> Iterator[Dialogue]
     for dialogue in dialogues:
         draw.add(dialogue)
         yield dialogue
+
+
+def _keep_at_most(most: int | None, draft: Path, splits: Splits) -> dict[str, int]:
+    """Leave that many dialogues in the draft, in proportion to the splits; return how many of each are left out."""
+    if most is None:
+        return {}
+    ids: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for dialogue in read_dialogues(draft):
+        ids[splits.of(dialogue.id, dialogue.group, dialogue.split)].append(dialogue.id)
+    counts = share_out_most({split: len(names) for split, names in ids.items()}, most)
+    kept = {
+        name
+        for split, names in ids.items()
+        for name in draw_by_dialogue(names, lambda name: name, counts[split], splits.shares.seed)
+    }
+    write_dialogues(draft, (dialogue for dialogue in read_dialogues(draft) if dialogue.id in kept))
+    return {split: len(names) - counts[split] for split, names in ids.items()}
 
 
 def _finished(draft: Path, found: Unusable, splits: Splits, card: Card) -> Iterator[Dialogue]:

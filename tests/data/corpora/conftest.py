@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -72,9 +73,9 @@ class Imported:
 def import_from(tmp_path: Path) -> Callable[..., Imported]:
     """Import a folder and read the result back through the validating reader."""
 
-    def run(read: Reader, root: Path, on_error: OnError = "stop", out: str = "out", decode: bool = True) -> Imported:
+    def run(read: Reader, root: Path, on_error: OnError = "stop", out: str = "out", **settings: Any) -> Imported:
         report = ImportReport(on_error)
-        card = import_corpus(read, root, tmp_path / out, SplitShares(), report, {"corpus": "test"}, decode=decode)
+        card = import_corpus(read, root, tmp_path / out, SplitShares(), report, {"corpus": "test"}, **settings)
         return Imported(tmp_path / out, card, report)
 
     return run

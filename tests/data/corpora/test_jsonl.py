@@ -32,6 +32,26 @@ def test_splits_are_given_where_there_are_none(tmp_path, import_from):
     assert imported.dialogue("mine").split == "test"
 
 
+def test_a_part_of_a_large_corpus(tmp_path, import_from, make_wav):
+    """Whole: 80, 10 and 10; at most 30 of them, the same whatever the order; of the rest no clip is read."""
+    splits = ["train"] * 8 + ["validation", "test"]
+    rows = [line(f"d{i}", split=splits[i % 10]) for i in range(100)]
+    whole = import_from(read_own, write(tmp_path / "own", *rows), out="whole")
+    part = import_from(read_own, tmp_path / "own", max_dialogues=30)
+    kept = [dialogue.id for dialogue in part.dialogues]
+    assert part.card["dialogues"] == {"train": 24, "validation": 3, "test": 3}
+    assert part.card["not_drawn"] == {"train": 56, "validation": 7, "test": 7} and "not_drawn" not in whole.card
+    assert part.dialogues == [dialogue for dialogue in whole.dialogues if dialogue.id in kept]
+    turned = import_from(read_own, write(tmp_path / "turned", *rows[::-1]), out="again", max_dialogues=30)
+    assert {dialogue.id for dialogue in turned.dialogues} == set(kept)
+    make_wav(tmp_path / "own" / "broken.wav").write_bytes(b"RIFF")
+    lost = next(row for row in rows if row["id"] not in kept)
+    lost["turns"][0]["clip"] = {"audio": "broken.wav"}
+    again = import_from(read_own, write(tmp_path / "own", *rows), out="clips", max_dialogues=30)
+    assert [dialogue.id for dialogue in again.dialogues] == kept
+    assert {path.name for path in again.out.iterdir()} <= {"dialogues.jsonl", "card.json", "splits.json", "media"}
+
+
 def test_media_comes_along(tmp_path, import_from, make_wav):
     root = tmp_path / "own"
     make_wav(root / "sounds" / "a.wav", seconds=0.5)
