@@ -2,9 +2,9 @@
 
 import copy
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -27,10 +27,11 @@ _MAX_ROWS = {"cpu": 48, "cuda": 256}  # written together: a GPU has room for mor
 
 
 class LocalChat:
-    """Asks a loaded model, questions of one length together.
+    """Asks a loaded model many questions together.
 
-    Nothing is padded, so that any family of language models reads each question as it would alone; what all questions
-    begin with is read once, and a question with several answers once for all of them. Each answer is drawn from random
+    What all questions begin with is read once, and a question with several answers once for all of them. A family whose
+    memory of what it read cannot be copied so, recurrent ones and those with windows, is asked questions of one length
+    together, for it reads padding too. Each answer is drawn from random
     numbers of its own: which questions stand beside it changes nothing but the last bits of rounding.
     """
 
@@ -79,16 +80,12 @@ class LocalChat:
         """Yield the place of each question and its answer, None where the model said nothing, as they come."""
         rows = [self._chat.encode_prompt(question.messages) for question in questions]
         shared = self._read_shared(_common_start(rows)) if len(rows) > 1 else None
-        most = _MAX_ROWS.get(self._model.device.type, _MAX_ROWS["cpu"])
         places = sorted(range(len(rows)), key=lambda place: (len(rows[place]), rows[place]))
-        for _, group in groupby(places, key=lambda place: len(rows[place])):
-            alike = list(group)
-            for start in range(0, len(alike), most):
-                part = alike[start : start + most]
-                texts = self._write(
-                    [rows[place] for place in part], [_uniform(questions[place]) for place in part], shared
-                )
-                yield from zip(part, texts, strict=True)
+        most = _MAX_ROWS.get(self._model.device.type, _MAX_ROWS["cpu"])
+        for part in _batches(places, [len(row) for row in rows], most, may_pad=shared is not None):
+            drawn = [_uniform(questions[place]) for place in part]
+            texts = self._write([rows[place] for place in part], drawn, shared)
+            yield from zip(part, texts, strict=True)
 
     @torch.no_grad()
     def _read_shared(self, ids: list[int]) -> "DynamicCache | None":
@@ -104,14 +101,21 @@ class LocalChat:
     def _write(
         self, rows: list[list[int]], draws: list[torch.Generator], shared: "DynamicCache | None"
     ) -> list[str | None]:
-        """Return one answer for each of some rows of one length, those of one question standing together."""
-        ids_BT = torch.tensor(rows, device=self._model.device)
-        past = {} if shared is None else {"past_key_values": self._read_rest(ids_BT, shared)}
-        stops = [_LineEnds(self._tokenizer, ids_BT.size(1))] if self._is_one_line else []
+        """Return one answer for each of some rows, those of one question standing together.
+
+        Shorter rows are padded behind what is shared, where nothing looks.
+        """
+        begin = 0 if shared is None else shared.get_seq_length()
+        longest = max(map(len, rows))
+        padded = [[*row[:begin], *[PAD] * (longest - len(row)), *row[begin:]] for row in rows]
+        is_said = [[*[1] * begin, *[0] * (longest - len(row)), *[1] * (len(row) - begin)] for row in rows]
+        ids_BT, mask_BT = (torch.tensor(numbers, device=self._model.device) for numbers in (padded, is_said))
+        past = {} if shared is None else {"past_key_values": self._read_rest(ids_BT, mask_BT, shared)}
+        stops = [_LineEnds(self._tokenizer, longest)] if self._is_one_line else []
         with plain_decoding(self._model, 0.0) as greedy:
             written = self._model.generate(
                 input_ids=ids_BT,
-                attention_mask=torch.ones_like(ids_BT),
+                attention_mask=mask_BT,
                 **past,
                 **greedy,
                 logits_processor=[_Draw(draws, self._temperature)] if self._temperature > 0 else [],
@@ -120,17 +124,27 @@ class LocalChat:
                 eos_token_id=self._chat.stop_ids,
                 pad_token_id=PAD,
             )
-        texts = [self._chat.decode(row[ids_BT.size(1) :].tolist()).strip() for row in written]
+        texts = [self._chat.decode(row[longest:].tolist()).strip() for row in written]
         return [None if text == "" else self._first_line(text) for text in texts]
 
-    def _read_rest(self, ids_BT: Tensor, shared: DynamicCache) -> DynamicCache:
+    def _read_rest(self, ids_BT: Tensor, mask_BT: Tensor, shared: DynamicCache) -> DynamicCache:
         """Return what the model remembers of all ids but each row's last: each question is read once."""
-        questions_QT, place_of_B = torch.unique_consecutive(ids_BT, dim=0, return_inverse=True)
+        _, place_of_B = torch.unique_consecutive(ids_BT, dim=0, return_inverse=True)
+        first_Q = torch.cat([place_of_B.new_ones(1), place_of_B.diff()]).nonzero().squeeze(1)
         cache = copy.deepcopy(shared)
         begin = cache.get_seq_length()
-        cache.batch_repeat_interleave(len(questions_QT))
+        cache.batch_repeat_interleave(len(first_Q))
         if begin < ids_BT.size(1) - 1:
-            self._model(questions_QT[:, begin:-1], past_key_values=cache, use_cache=True)
+            mask_QT = mask_BT[first_Q, :-1]
+            positions_QT = (mask_QT.cumsum(dim=1) - 1).clamp(min=0)[:, begin:]
+            has_positions = "position_ids" in inspect.signature(self._model.forward).parameters
+            self._model(
+                ids_BT[first_Q, begin:-1],
+                attention_mask=mask_QT,
+                past_key_values=cache,
+                use_cache=True,
+                **({"position_ids": positions_QT} if has_positions else {}),
+            )
         cache.batch_select_indices(place_of_B)
         return cache
 
@@ -175,6 +189,18 @@ class _LineEnds(StoppingCriteria):
         """
         texts = self._tokenizer.batch_decode(input_ids[:, self._begin :], skip_special_tokens=True)
         return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)
+
+
+def _batches(places: Sequence[int], lengths: Sequence[int], most: int, may_pad: bool) -> Iterator[list[int]]:
+    """Yield places that are written together: of one length, unless padding does no harm."""
+    batch: list[int] = []
+    for place in places:
+        if batch and (len(batch) == most or not may_pad and lengths[place] != lengths[batch[0]]):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 def _common_start(rows: Sequence[list[int]]) -> list[int]:
