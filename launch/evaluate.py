@@ -13,7 +13,7 @@ from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.data.replies import replies_of
 from epo.data.selection import dialogues_of_split, labelled_clips, replies_of_split
-from epo.evaluation.answers import read_answers
+from epo.evaluation.answers import read_answers, write_replies
 from epo.evaluation.contestants import Contestant, Generation
 from epo.evaluation.evaluating import Chosen, choose_suites, compare, prepare
 from epo.evaluation.folders import base_folder, is_adapter, row_names
@@ -63,6 +63,7 @@ class EvaluateRecipe(
     )
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
+    variants: bool = field(default=True, metadata={"help": "test models with clips and memories changed, too"})
     max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
     batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
     bert_score_model: str | None = field(default=None, metadata={"help": "encoder for BERTScore; none leaves it out"})
@@ -194,8 +195,10 @@ def _evaluate(
     prepare(chosen, task)
     with open_run("evaluate", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         generation = Generation(recipe.batch_size, recipe.max_new_tokens)
-        report = compare(_entrants(recipe, systems, answers, device), task, chosen, generation)
+        kept: list[Answers] = []
+        report = compare(_entrants(recipe, systems, answers, device), task, chosen, generation, kept.append)
         if stage.rank() == 0:
+            write_replies(out / "replies", kept, task.gold)
             report |= {"notes": [*notes, *report["notes"]], "settings": _settings(recipe, task, chosen)}
             report["hardware"] = describe_hardware()
             write_report(out, report)
@@ -221,7 +224,7 @@ def _entrants(
         build = PromptBuilder(processor, cache, heard_emotions_of(model, processor, cache))
         contestant = Contestant(name=system.name, model=model, build=build, reference=reference, kind=system.kind)
         yield contestant
-        if system.kind == "main":
+        if system.kind == "main" and recipe.variants:
             yield from contestant.changed()
     yield from answers
 

@@ -1,6 +1,6 @@
 """Evaluation: contestants answer, suites score, and a report comes out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,11 @@ def prepare(chosen: Chosen, task: Task) -> None:
 
 
 def compare(
-    entrants: Iterable["Contestant | Answers"], task: Task, chosen: Chosen, generation: "Generation"
+    entrants: Iterable["Contestant | Answers"],
+    task: Task,
+    chosen: Chosen,
+    generation: "Generation",
+    keep: Callable[[Answers], None] | None = None,
 ) -> dict[str, Any]:
     """Let contestants answer one after the other, and score what they say. Every rank must call it.
 
@@ -86,6 +90,7 @@ def compare(
         task: what is answered.
         chosen: what is scored.
         generation: how replies are generated.
+        keep: called with what each entrant replied.
 
     Returns:
         What `write_report` takes: rows, columns, breakdowns, examples, notes, and what suites add beside the rows. On
@@ -107,6 +112,8 @@ def compare(
         if answers.name in {row["name"] for row in rows}:
             raise SuiteError(f"two rows would be called {answers.name!r}; give one another name")
         replies[answers.name] = answers
+        if keep is not None:
+            keep(answers)
         rows.append(_row(answers, task, chosen.suites))
         notes += _gaps(answers, rows[-1], chosen.suites)
     if not variants.can_vary(variants.clips_shuffled, task.gold) and task.has_model:

@@ -9,6 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from compressor.text import IGNORE
+from epo.data.replies import Reply
 from epo.model.family import bare, family_of
 from epo.preferences.pair import PreferencePair
 from epo.training.collate import PairCollator, PromptBuilder
@@ -42,6 +43,19 @@ def adapter_logps(
         with policy.disable_adapter():
             without.append(_logps(policy, shared, labels))
     return _joined(with_lora), _joined(without)
+
+
+@torch.no_grad()
+def reply_nll(model: Any, replies: Sequence[Reply], build: PromptBuilder, batch_size: int = 25) -> Tensor:
+    """Return the negative log-likelihood of replies under a model, float32 (N,), in nats a token, label included."""
+    model.eval()
+    found = []
+    pairs = [PreferencePair(reply, reply.text, reply.emotion) for reply in replies]  # the same reply on both sides
+    for inputs, labels in _batches(model, pairs, build, batch_size):
+        scores = model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1)
+        count = len(labels) // 2
+        found.append((-scores / (labels[:, 1:] != IGNORE).sum(dim=1))[:count].float().cpu())
+    return torch.cat(found) if found else torch.zeros(0)
 
 
 def _batches(

@@ -1,0 +1,234 @@
+"""What EPO changes on real conversations and voices, over several seeds: train, answer, judge, and compare.
+
+    python benchmarks/evidence.py --run runs/evidence --seeds 0 1 2 --parts_root FOLDER --out docs/results/evidence.json
+
+`--run` holds what the seeds share, as the stages of recipes/laptop leave it: corpus/, extractor/, compressor/,
+judge_text/, text/ and pairs_SOURCE/ for each source of pairs. Each seed trains SFT, SFT continued on the chosen
+replies, and EPO on the pairs of each source, for the same number of steps from the same SFT model, and answers the test
+dialogues. Every stage is one of launch/, so that what is done is not done again; `--train` and `--judge` split the work
+where training is done elsewhere. Intervals are bootstrapped over dialogues, and pair the systems of one seed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from launch import stage  # noqa: F401  (first: mends sys.path)
+from epo.data.dialogue import read_dialogues
+from epo.data.replies import Reply
+from epo.data.selection import dialogues_of_split, replies_of_split
+from epo.emotions import APPROPRIATENESS, EMOTIONS
+from epo.evaluation.answers import read_answers
+from epo.evaluation.degenerate import is_degenerate
+from epo.evaluation.report import describe_hardware
+from epo.judging.judge import EmotionJudge
+from epo.judging.opened_judge import EMBEDDINGS_JUDGE, JudgeSettings, open_judge
+from epo.prompts.emotion_label import split_reply
+
+SOURCES = ("llm", "retrieve", "opposite_random")
+ROOT = Path(__file__).parents[1]
+RECIPES = ROOT / "recipes" / "laptop"
+DRAWS = 2000
+
+
+def main() -> None:
+    options = parse()
+    for seed in options.seeds if options.train else ():
+        train(options, seed)
+    if options.judge:
+        write(options, judge(options))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder of what all seeds share")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--parts_root", help="folder of models that stands in for the hub")
+    parser.add_argument("--sft_steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=60, help="of EPO, and of SFT continued on the chosen replies")
+    parser.add_argument("--batch", type=int, default=4, help="examples at a time")
+    parser.add_argument("--answers", type=int, default=50, help="prompts at a time")
+    parser.add_argument("--test", type=int, default=10_000, help="most test dialogues that are answered")
+    parser.add_argument("--train", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "evidence.json")
+    return parser.parse_args()
+
+
+def train(options: argparse.Namespace, seed: int) -> None:
+    """Train the systems of one seed, and let them answer."""
+    run, out = options.run, options.run / f"seed{seed}"
+    corpus = ["--data", run / "corpus" / "dialogues.jsonl", "--cache_dir", run / "cache"]
+    fit = ["--seed", seed, "--per_device_train_batch_size", options.batch, "--save_strategy", "no"]
+    steps = [*fit, "--max_steps", options.steps]
+    parts = ["--extractor", run / "extractor", "--compressor", run / "compressor"]
+    start(options, "sft", *corpus, *parts, *fit, "--max_steps", options.sft_steps, "--output_dir", out / "sft")
+    tuned = ["--model", out / "sft"]
+    pairs = {source: ["--pairs", run / f"pairs_{source}" / "pairs.jsonl"] for source in SOURCES}
+    start(options, "sft_chosen", *corpus, *tuned, *pairs["llm"], *steps, "--output_dir", out / "sft_chosen")
+    for source in SOURCES:
+        start(options, "epo", *corpus, *tuned, *pairs[source], *steps, "--output_dir", out / f"epo_{source}")
+    asked = [*corpus, "--max_dialogues", options.test, "--batch_size", options.answers, "--seed", seed, *pairs["llm"]]
+    asked += ["--sft", out / "sft", "--emotion_judge", "embeddings", *judge_flags(run)]
+    main_rows = ["--control", out / "sft_chosen", "--epo", out / "epo_llm"]
+    start(options, "evaluate", *asked, *main_rows, "--output_dir", out / "report")
+    others = ["--models", *(out / f"epo_{source}" for source in SOURCES[1:]), "--variants", "false"]
+    start(options, "evaluate", *asked, *others, "--output_dir", out / "report_sources", without=("control", "epo"))
+
+
+def judge_flags(run: Path) -> list[Any]:
+    files = [run / "judge_text" / "dialogues.jsonl", run / "text" / "dialogues.jsonl"]
+    return ["--judge_data", *files, "--judge_cache", run / "judge"]
+
+
+def start(options: argparse.Namespace, name: str, *flags: Any, without: Sequence[str] = ()) -> None:
+    """Run a stage by its recipe, in one process; leave where it fails."""
+    script = {"sft_chosen": "sft"}.get(name, name)
+    recipe = RECIPES / f"{name}.yaml"
+    if without:  # a flag cannot take a key of the recipe away
+        lines = [line for line in recipe.read_text().splitlines() if line.partition(":")[0] not in without]
+        recipe = options.run / f"{name}_without.yaml"
+        recipe.write_text("\n".join(lines) + "\n")
+    command = [sys.executable, ROOT / "launch" / f"{script}.py", "--config", recipe, "--run", options.run, *flags]
+    if options.parts_root is not None:
+        command += ["--parts_root", options.parts_root]
+    subprocess.run([str(word) for word in command], cwd=ROOT, check=True)
+
+
+def judge(options: argparse.Namespace) -> dict[str, Any]:
+    """Return all rows: numbers of the seeds' reports, and what the judge reads in every reply, seeds together."""
+    run = options.run
+    path = run / "corpus" / "dialogues.jsonl"
+    dialogues = list(read_dialogues(path))
+    held_out = dialogues_of_split(dialogues, "test", str(path))[: options.test]
+    gold = replies_of_split(held_out, "test", str(path), "last")
+    by_id = {dialogue.id: dialogue for dialogue in dialogues}
+    settings = JudgeSettings(
+        EMBEDDINGS_JUDGE, "sentence-transformers/all-MiniLM-L6-v2",
+        tuple(str(file) for file in judge_flags(run)[1:3]), str(run / "judge"),
+    )  # fmt: skip
+    opened = open_judge(settings, ())
+    wanted = read(opened.judge, [reply.text for reply in gold])
+    rows: dict[str, list[dict[str, Any]]] = {}
+    reports: dict[str, list[dict[str, Any]]] = {}
+    for seed in options.seeds:
+        for report in ("report", "report_sources"):
+            folder = run / f"seed{seed}" / report
+            for row in json.loads((folder / "report.json").read_text())["rows"]:
+                if report == "report" or row["name"].startswith("epo_"):
+                    reports.setdefault(row["name"], []).append(row)
+            for file in sorted((folder / "replies").glob("*.jsonl")):
+                if report == "report" or file.stem.startswith("epo_"):
+                    said = read_answers(file, by_id, gold)[0]
+                    rows.setdefault(file.stem, []).append(values(opened.judge, said, gold, wanted))
+    human = values(opened.judge, [reply.text for reply in gold], gold, wanted)
+    return {
+        "date": date.today().isoformat(),
+        "hardware": describe_hardware(),
+        "seeds": options.seeds,
+        "steps": {"sft": options.sft_steps, "epo and sft on chosen": options.steps},
+        "test_replies": len(gold),
+        "judge": [quality.describe() for quality in opened.qualities],
+        "pairs": {source: pairs_of(run / f"pairs_{source}") for source in SOURCES},
+        "human": {name: mean(found) for name, found in human.items()},
+        "rows": {name: summary(found) for name, found in rows.items()},
+        "reports": {name: report_means(found) for name, found in reports.items()},
+        "less_sft_on_chosen": {
+            name: compared(found, rows["sft+chosen"]) for name, found in rows.items() if "epo" in name
+        },
+    }
+
+
+def read(judge: EmotionJudge, texts: Sequence[str]) -> np.ndarray:
+    return np.asarray(judge.read(list(texts)))
+
+
+def values(
+    judge: EmotionJudge, said: Sequence[str], gold: Sequence[Reply], wanted: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return one number a reply, NaN where it is not defined; degenerate replies score 0."""
+    words = [split_reply(reply)[1] for reply in said]
+    found = read(judge, words)
+    degenerate = np.array([is_degenerate(text) for text in words])
+    user = [reply.current.emotion for reply in gold]
+    fit = np.array([[np.nan] * 7 if u is None else [APPROPRIATENESS[u][e] for e in EMOTIONS] for u in user])
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    scores = {
+        "appropriateness": (found * fit).sum(axis=1),
+        "unfit": (found * (fit < 0.35)).sum(axis=1) + 0 * fit.sum(axis=1),
+        "emotion_score": (found.argmax(axis=1) == wanted.argmax(axis=1)).astype(float),
+        "emotion_cosine": (found * wanted).sum(axis=1) / lengths,
+    }
+    scores = {name: np.where(degenerate, 1.0 if name == "unfit" else 0.0, value) for name, value in scores.items()}
+    words_count = np.array([len(text.split()) for text in words], dtype=float)
+    return scores | {"degenerate": degenerate.astype(float), "words": words_count}
+
+
+def mean(values: np.ndarray) -> float:
+    return round(float(np.nanmean(values)), 4)
+
+
+def summary(seeds: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Return each number's mean over seeds and replies, its interval over dialogues, and the mean of each seed."""
+    return {
+        name: {
+            "mean": mean(np.stack([seed[name] for seed in seeds])),
+            "interval": interval(np.stack([seed[name] for seed in seeds])),
+            "by_seed": [mean(seed[name]) for seed in seeds],
+        }
+        for name in seeds[0]
+    }
+
+
+def compared(ours: Sequence[dict[str, np.ndarray]], theirs: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Return the differences to another system, paired by seed and dialogue."""
+    return summary([{name: a[name] - b[name] for name in a} for a, b in zip(ours, theirs, strict=True)])
+
+
+def interval(values_SN: np.ndarray) -> list[float]:
+    """Return the 95 % interval of the mean, dialogues (one reply each) drawn again together in all seeds."""
+    rng = np.random.default_rng(0)
+    size = values_SN.shape[1]
+    draws = [np.nanmean(values_SN[:, rng.integers(size, size=size)]) for _ in range(DRAWS)]
+    return [round(float(edge), 4) for edge in np.quantile(draws, [0.025, 0.975])]
+
+
+def report_means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean over seeds of each number of a report's rows, and each seed's."""
+    numbers = {
+        name for name, value in rows[0].items() if isinstance(value, float | int) and not isinstance(value, bool)
+    }
+    return {
+        name: {"mean": mean(np.array([row[name] for row in rows])), "by_seed": [round(row[name], 4) for row in rows]}
+        for name in sorted(numbers)
+        if all(row.get(name) is not None for row in rows)
+    }  # fmt: skip
+
+
+def pairs_of(folder: Path) -> dict[str, Any]:
+    report = json.loads((folder / "report.json").read_text())
+    return {
+        split: {"pairs": found["pairs"], "replies": found["replies"], "probes": found["probes"]}
+        for split, found in report["splits"].items()
+    }
+
+
+def write(options: argparse.Namespace, found: dict[str, Any]) -> None:
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    for name, row in found["rows"].items():
+        print(f"{name:32} " + "  ".join(f"{key} {value['mean']:.3f}" for key, value in row.items()))
+    for name, row in found["less_sft_on_chosen"].items():
+        print(f"{name:32} less sft+chosen: {row['appropriateness']['mean']:+.4f} {row['appropriateness']['interval']}")
+    print(f"wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()
