@@ -3,7 +3,6 @@
 # Extras of pyproject.toml, by the module that each brings.
 _EXTRAS = {
     "bert_score": "metrics",
-    "sentence_transformers": "embeddings",
     "cv2": "faces",
     "gguf": "gguf",
     "mamba_ssm": "cuda",

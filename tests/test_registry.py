@@ -14,7 +14,7 @@ from epo.registry import Registry, TakenNameError, UnknownNameError, modules_of
 
 def letters():
     def needs_a_package():
-        raise ModuleNotFoundError("No module named 'sentence_transformers.models'", name="sentence_transformers.models")
+        raise ModuleNotFoundError("No module named 'bert_score.scorer'", name="bert_score.scorer")
 
     def needs_a_foreign_one():
         raise ModuleNotFoundError("No module named 'parrot_voice'", name="parrot_voice")
@@ -90,7 +90,7 @@ def test_an_unknown_name_names_the_nearest(registry):
 
 
 def test_a_missing_package_names_the_command(registry):
-    with pytest.raises(MissingExtraError, match=r"letter 'beta' needs .*: pip install 'epo-trainer\[embeddings\]'"):
+    with pytest.raises(MissingExtraError, match=r"letter 'beta' needs .*: pip install 'epo-trainer\[metrics\]'"):
         registry.get("beta")
     with pytest.raises(MissingExtraError, match="letter 'gamma' needs parrot_voice, .*: pip install parrot-voice"):
         registry.get("gamma")
@@ -106,6 +106,6 @@ def test_extras_are_those_of_the_project():
     from pathlib import Path
 
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    for module in ("bert_score", "sentence_transformers", "cv2", "mamba_ssm", "causal_conv1d"):
+    for module in ("bert_score", "cv2", "gguf", "mamba_ssm", "causal_conv1d"):
         extra = str(missing_extra("it", module)).split("[")[1].split("]")[0]
         assert extra in project["optional-dependencies"]

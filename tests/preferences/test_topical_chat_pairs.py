@@ -61,12 +61,15 @@ def test_killed_and_resumed_equals_uninterrupted(source, talks, tmp_path, stub, 
     keys = {"data": str(talks), "source": source, "splits": ["validation"], "replies": "last"}
     if source == "llm":
         keys |= {"llm_base_url": stub.url, "llm_model": "m", "llm_timeout_s": 0.3, "llm_first_pause_s": 0.01}
+        # The stub writes GRR and the gold reply for any emotion; which candidates are kept is not the question here.
+        keys |= {"min_emotion_shift": -1.0, "max_similarity": 1.0}
     if source == "policy":
         model, processor = make_model(max_prompt_tokens=512)
         model.save_pretrained(tmp_path / "sft")
         processor.save_pretrained(tmp_path / "sft")
         keys |= {"policy_model": str(tmp_path / "sft"), "policy_max_new_tokens": 8, "max_length_ratio": 100.0}
-        keys |= {"min_script_share": 0.0}
+        # A model that was taught nothing writes no sentence and no emotion.
+        keys |= {"min_script_share": 0.0, "min_emotion_shift": -1.0, "refuse_cut_off": False}
 
     def command(name):
         recipe = tmp_path / f"{name}.json.yaml"
