@@ -30,6 +30,7 @@ CHANGES = {
     "pairs": ("@other_pairs", "pairs"),
     "suites": (["overlap", "lengths"], "suites"),
     "split": ("validation", "gold"),
+    "variants": (False, "systems"),
     "replies": ("all", "gold"),
     "max_dialogues": (1, "gold"),
     "max_new_tokens": (5, "generation"),
@@ -94,7 +95,7 @@ def start(corpus, tmp_path, monkeypatch):
     class UpToHere(Exception):
         pass
 
-    def compare(entrants, task, chosen, generation):
+    def compare(entrants, task, chosen, generation, keep):
         entrants = list(entrants)
         models = [entrant for entrant in entrants if hasattr(entrant, "model")]
         seen.update(
