@@ -19,6 +19,7 @@ from transformers import (
 
 from compressor.chat import chat_format
 from compressor.decoding import plain_decoding
+from compressor.seams import cache_name
 from compressor.text import PAD
 from epo.preferences.endpoint import UnusableAnswer
 from epo.preferences.questions import Answer, Question
@@ -64,6 +65,7 @@ class LocalChat:
         self.identity: dict[str, Any] = {"model": name, "dtype": str(model.dtype), "one_line": is_one_line} | settings
         self._model, self._tokenizer, self._chat = model.eval(), tokenizer, chat_format(tokenizer)
         self._temperature, self._max_tokens, self._is_one_line = temperature, max_tokens, is_one_line
+        self._memory = cache_name(model)
 
     def ask(self, prompt: str, seed: int) -> str:
         """Return the model's reply to one user message; the same for the same seed.
@@ -92,7 +94,7 @@ class LocalChat:
         """Return what the model remembers of the ids that all questions begin with; None where it cannot be shared."""
         if not ids:
             return None
-        cache = self._model(torch.tensor([ids], device=self._model.device), use_cache=True).get("past_key_values")
+        cache = self._model(torch.tensor([ids], device=self._model.device), use_cache=True).get(self._memory)
         # A window or a recurrent state is not cut and copied as keys and values are.
         kinds = {type(layer).__name__ for layer in cache.layers} if type(cache) is DynamicCache else set()
         return cache if kinds == {"DynamicLayer"} else None
@@ -110,7 +112,7 @@ class LocalChat:
         padded = [[*row[:begin], *[PAD] * (longest - len(row)), *row[begin:]] for row in rows]
         is_said = [[*[1] * begin, *[0] * (longest - len(row)), *[1] * (len(row) - begin)] for row in rows]
         ids_BT, mask_BT = (torch.tensor(numbers, device=self._model.device) for numbers in (padded, is_said))
-        past = {} if shared is None else {"past_key_values": self._read_rest(ids_BT, mask_BT, shared)}
+        past = {} if shared is None else {self._memory: self._read_rest(ids_BT, mask_BT, shared)}
         stops = [_LineEnds(self._tokenizer, longest)] if self._is_one_line else []
         with plain_decoding(self._model, 0.0) as greedy:
             written = self._model.generate(
@@ -141,9 +143,8 @@ class LocalChat:
             self._model(
                 ids_BT[first_Q, begin:-1],
                 attention_mask=mask_QT,
-                past_key_values=cache,
                 use_cache=True,
-                **({"position_ids": positions_QT} if has_positions else {}),
+                **{self._memory: cache} | ({"position_ids": positions_QT} if has_positions else {}),
             )
         cache.batch_select_indices(place_of_B)
         return cache

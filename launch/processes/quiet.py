@@ -11,8 +11,6 @@ from compressor import seams
 _WARNINGS = (
     # Of torch about functions of its own that DeepSpeed and accelerate call, at the first step.
     (FutureWarning, r"`torch\.distributed\.\w+` is deprecated"),
-    # Of newer transformers about a name that older ones know alone.
-    (FutureWarning, r"`past_key_values` is deprecated"),
     # Of torch about how transformers' WavLM calls its attention.
     (UserWarning, r"Support for mismatched key_padding_mask and attn_mask is deprecated"),
 )
