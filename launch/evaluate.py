@@ -195,10 +195,13 @@ def _evaluate(
     prepare(chosen, task)
     with open_run("evaluate", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         generation = Generation(recipe.batch_size, recipe.max_new_tokens)
-        kept: list[Answers] = []
-        report = compare(_entrants(recipe, systems, answers, device), task, chosen, generation, kept.append)
+
+        def keep(said: Answers) -> None:
+            if stage.rank() == 0:
+                write_replies(out / "replies", said, task.gold)
+
+        report = compare(_entrants(recipe, systems, answers, device), task, chosen, generation, keep)
         if stage.rank() == 0:
-            write_replies(out / "replies", kept, task.gold)
             report |= {"notes": [*notes, *report["notes"]], "settings": _settings(recipe, task, chosen)}
             report["hardware"] = describe_hardware()
             write_report(out, report)

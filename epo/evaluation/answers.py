@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,23 +99,22 @@ def _none_fits(found: Mapping[tuple[str, int], str], gold: Sequence[Reply]) -> s
     )
 
 
-def write_replies(folder: Path, entrants: Iterable[Answers], gold: Sequence[Reply]) -> None:
-    """Write what each entrant replied into a file of its own, which `read_answers` reads back.
+def write_replies(folder: Path, entrant: Answers, gold: Sequence[Reply]) -> None:
+    """Write what an entrant replied into a file of its own, which `read_answers` reads back.
 
     Args:
         folder: for `NAME.jsonl`; blanks and commas of a name become `_`.
-        entrants: each with one reply for each of `gold`, greedy, and perhaps one drawn at temperature 1.
+        entrant: with one reply for each of `gold`, greedy, and perhaps one drawn at temperature 1.
         gold: the replies that were to be given.
     """
-    for entrant in entrants:
-        drawn = [None] * len(gold) if entrant.sampled is None else entrant.sampled
-        rows = [
-            {"dialogue_id": reply.dialogue_id, "turn": reply.turn, "reply": said}
-            | ({} if other is None else {"sampled": other})
-            for reply, said, other in zip(gold, entrant.replies, drawn, strict=True)
-        ]
-        name = re.sub(r"[^\w.+-]+", "_", entrant.name)
-        write_whole(folder / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    drawn = [None] * len(gold) if entrant.sampled is None else entrant.sampled
+    rows = [
+        {"dialogue_id": reply.dialogue_id, "turn": reply.turn, "reply": said}
+        | ({} if other is None else {"sampled": other})
+        for reply, said, other in zip(gold, entrant.replies, drawn, strict=True)
+    ]
+    name = re.sub(r"[^\w.+-]+", "_", entrant.name)
+    write_whole(folder / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 __all__ = ["read_answers", "write_replies"]

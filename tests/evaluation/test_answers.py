@@ -6,7 +6,8 @@ import re
 import pytest
 
 from epo.data.dialogue import DataError
-from epo.evaluation.answers import read_answers
+from epo.evaluation.answers import read_answers, write_replies
+from epo.evaluation.suite import Answers
 
 
 @pytest.fixture
@@ -29,6 +30,16 @@ def said(number, turn, reply="Yes.", **more):
 def test_each_reply_finds_its_turn(read):
     lines = [said(6, 3, "(sad) Oh."), said(4, 3, "", seconds=3), said(5, 5, "Yes.")]
     assert read(*lines) == (["", "Yes.", "(sad) Oh."], [])
+
+
+def test_what_is_written_of_a_row_is_read_back(dialogues, examples, tmp_path):
+    by_id, replies = {dialogue.id: dialogue for dialogue in dialogues}, ["(sad) Öh.", "", "Yes."]
+    write_replies(tmp_path, Answers("sft+epo, no clip", replies, ["a", "b", "c"]), examples[4:7])
+    path = tmp_path / "sft+epo_no_clip.jsonl"
+    assert read_answers(path, by_id, examples[4:7]) == (replies, [])
+    assert [json.loads(line)["sampled"] for line in path.read_text().splitlines()] == ["a", "b", "c"]
+    write_replies(tmp_path, Answers("greedy", replies), examples[4:7])
+    assert "sampled" not in (tmp_path / "greedy.jsonl").read_text()
 
 
 def test_what_is_missing_or_over_is_counted(read, tmp_path):

@@ -5,7 +5,7 @@ import torch
 from peft import get_peft_model
 
 from compressor.text import IGNORE
-from epo.evaluation.rewards import adapter_logps, pair_logps, reward_margins, reward_report, wins
+from epo.evaluation.rewards import adapter_logps, pair_logps, reply_nll, reward_margins, reward_report, wins
 from epo.model.token_scores import sequence_logps
 from epo.training.collate import PromptBuilder
 from epo.training.lora import lora_config
@@ -28,6 +28,16 @@ def test_log_probabilities_are_those_of_each_reply_alone(model_and_processor, cl
             with torch.no_grad():
                 logits = model(input_ids=ids, **processor.batch_context([prompt])).logits
             assert logps[i].item() == pytest.approx(sequence_logps(logits, labels).item(), abs=1e-3)
+
+
+def test_a_gold_replys_likelihood_is_its_log_probability_a_token(model_and_processor, clip_cache, pairs):
+    model, processor = model_and_processor
+    build = PromptBuilder(processor, clip_cache)
+    chosen, _ = pair_logps(model, pairs, build)
+    lengths = [len(processor.encode_reply(pair.chosen, pair.chosen_emotion)) for pair in pairs]
+    found = reply_nll(model, [pair.reply for pair in pairs], build, batch_size=3)
+    assert found.tolist() == pytest.approx((-chosen / torch.tensor(lengths)).tolist(), rel=1e-4)
+    assert reply_nll(model, [], build).tolist() == []
 
 
 def test_policy_and_reference_together_give_what_each_gives_alone(make_model, clip_cache, pairs):
