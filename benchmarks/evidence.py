@@ -3,10 +3,10 @@
     python benchmarks/evidence.py --run runs/evidence --seeds 0 1 2 --parts_root FOLDER --out docs/results/evidence.json
 
 `--run` holds what the seeds share, as the stages of recipes/laptop leave it: corpus/, extractor/, compressor/,
-judge_text/, text/ and pairs_SOURCE/ for each source of pairs. Each seed trains SFT, SFT continued on the chosen
-replies, and EPO on the pairs of each source, for the same number of steps from the same SFT model, and answers the test
-dialogues. Every stage is one of launch/, so that what is done is not done again; `--train` and `--judge` split the work
-where training is done elsewhere. Intervals are bootstrapped over dialogues, and pair the systems of one seed.
+judge_text/, text/ and pairs_SOURCE/ for each source of pairs. One SFT model is trained; from it each seed trains SFT
+continued on the chosen replies, and EPO on the pairs of each source, for the same number of steps, and lets every one
+answer the test dialogues. Every step is a stage of launch/, so that what is done is not done again. Intervals are
+bootstrapped over dialogues, and pair the systems of one seed.
 """
 
 import argparse
@@ -31,8 +31,8 @@ from epo.evaluation.report import describe_hardware
 from epo.judging.judge import EmotionJudge
 from epo.judging.opened_judge import EMBEDDINGS_JUDGE, JudgeSettings, open_judge
 from epo.prompts.emotion_label import split_reply
+from launch.keys.parts_folder import receive_parts_root
 
-SOURCES = ("llm", "retrieve", "opposite_random")
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes" / "laptop"
 DRAWS = 2000
@@ -40,8 +40,10 @@ DRAWS = 2000
 
 def main() -> None:
     options = parse()
-    for seed in options.seeds if options.train else ():
-        train(options, seed)
+    if options.train:
+        train_sft(options)
+        for seed in options.seeds:
+            train(options, seed)
     if options.judge:
         write(options, judge(options))
 
@@ -50,9 +52,16 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of what all seeds share")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--sources",
+        nargs="+",
+        default=["retrieve", "opposite_random"],
+        help="of pairs; the control learns what is chosen in the first one's",
+    )
     parser.add_argument("--parts_root", help="folder of models that stands in for the hub")
-    parser.add_argument("--sft_steps", type=int, default=120)
-    parser.add_argument("--steps", type=int, default=60, help="of EPO, and of SFT continued on the chosen replies")
+    parser.add_argument("--sft_steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=40, help="of EPO, and of SFT continued on the chosen replies")
+    parser.add_argument("--learning_rate", type=float, default=1e-4, help="of the same two")
     parser.add_argument("--batch", type=int, default=4, help="examples at a time")
     parser.add_argument("--answers", type=int, default=50, help="prompts at a time")
     parser.add_argument("--test", type=int, default=10_000, help="most test dialogues that are answered")
@@ -62,25 +71,57 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train(options: argparse.Namespace, seed: int) -> None:
-    """Train the systems of one seed, and let them answer."""
-    run, out = options.run, options.run / f"seed{seed}"
-    corpus = ["--data", run / "corpus" / "dialogues.jsonl", "--cache_dir", run / "cache"]
-    fit = ["--seed", seed, "--per_device_train_batch_size", options.batch, "--save_strategy", "no"]
-    steps = [*fit, "--max_steps", options.steps]
+def train_sft(options: argparse.Namespace) -> None:
+    """Train the model that all seeds go on from, and let it answer."""
+    run = options.run
     parts = ["--extractor", run / "extractor", "--compressor", run / "compressor"]
-    start(options, "sft", *corpus, *parts, *fit, "--max_steps", options.sft_steps, "--output_dir", out / "sft")
-    tuned = ["--model", out / "sft"]
-    pairs = {source: ["--pairs", run / f"pairs_{source}" / "pairs.jsonl"] for source in SOURCES}
-    start(options, "sft_chosen", *corpus, *tuned, *pairs["llm"], *steps, "--output_dir", out / "sft_chosen")
-    for source in SOURCES:
-        start(options, "epo", *corpus, *tuned, *pairs[source], *steps, "--output_dir", out / f"epo_{source}")
-    asked = [*corpus, "--max_dialogues", options.test, "--batch_size", options.answers, "--seed", seed, *pairs["llm"]]
-    asked += ["--sft", out / "sft", "--emotion_judge", "embeddings", *judge_flags(run)]
-    main_rows = ["--control", out / "sft_chosen", "--epo", out / "epo_llm"]
-    start(options, "evaluate", *asked, *main_rows, "--output_dir", out / "report")
-    others = ["--models", *(out / f"epo_{source}" for source in SOURCES[1:]), "--variants", "false"]
-    start(options, "evaluate", *asked, *others, "--output_dir", out / "report_sources", without=("control", "epo"))
+    steps = ["--max_steps", options.sft_steps, *fit_flags(options, options.seeds[0])]
+    start(options, "sft", *parts, *steps, "--output_dir", run / "sft")
+    answer(options, options.seeds[0], run / "sft")
+
+
+def train(options: argparse.Namespace, seed: int) -> None:
+    """Train the systems of one seed, and let them answer; the first source's also to changed clips."""
+    run, out = options.run, options.run / f"seed{seed}"
+    steps = ["--max_steps", options.steps, "--learning_rate", options.learning_rate, *fit_flags(options, seed)]
+    tuned = ["--model", run / "sft"]
+    pairs = {source: ["--pairs", run / f"pairs_{source}" / "pairs.jsonl"] for source in options.sources}
+    first = options.sources[0]
+    start(options, "sft_chosen", *tuned, *pairs[first], *steps, "--output_dir", out / "sft_chosen")
+    answer(options, seed, out / "sft_chosen")
+    for source in options.sources:
+        start(options, "epo", *tuned, *pairs[source], *steps, "--output_dir", out / f"epo_{source}")
+        answer(options, seed, out / f"epo_{source}", with_variants=source == first)
+
+
+def fit_flags(options: argparse.Namespace, seed: int) -> list[Any]:
+    return [
+        "--seed",
+        seed,
+        "--per_device_train_batch_size",
+        options.batch,
+        "--save_strategy",
+        "no",
+        *corpus_flags(options),
+    ]
+
+
+def corpus_flags(options: argparse.Namespace) -> list[Any]:
+    return ["--data", options.run / "corpus" / "dialogues.jsonl", "--cache_dir", options.run / "cache"]
+
+
+def answer(options: argparse.Namespace, seed: int, model: Path, with_variants: bool = False) -> None:
+    """Let one model answer the test dialogues, into a folder beside it."""
+    run = options.run
+    flags = [*corpus_flags(options), "--max_dialogues", options.test, "--batch_size", options.answers, "--seed", seed]
+    flags += ["--pairs", run / f"pairs_{options.sources[0]}" / "pairs.jsonl"]
+    flags += ["--emotion_judge", "embeddings", *judge_flags(run), "--variants", str(with_variants).lower()]
+    flags += ["--models", model, "--output_dir", report_folder(model)]
+    start(options, "evaluate", *flags, without=("sft", "control", "epo"))
+
+
+def report_folder(model: Path) -> Path:
+    return model.with_name(f"report_{model.name}")
 
 
 def judge_flags(run: Path) -> list[Any]:
@@ -114,36 +155,42 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
         EMBEDDINGS_JUDGE, "sentence-transformers/all-MiniLM-L6-v2",
         tuple(str(file) for file in judge_flags(run)[1:3]), str(run / "judge"),
     )  # fmt: skip
+    receive_parts_root(options)
     opened = open_judge(settings, ())
     wanted = read(opened.judge, [reply.text for reply in gold])
     rows: dict[str, list[dict[str, Any]]] = {}
     reports: dict[str, list[dict[str, Any]]] = {}
-    for seed in options.seeds:
-        for report in ("report", "report_sources"):
-            folder = run / f"seed{seed}" / report
-            for row in json.loads((folder / "report.json").read_text())["rows"]:
-                if report == "report" or row["name"].startswith("epo_"):
-                    reports.setdefault(row["name"], []).append(row)
-            for file in sorted((folder / "replies").glob("*.jsonl")):
-                if report == "report" or file.stem.startswith("epo_"):
-                    said = read_answers(file, by_id, gold)[0]
-                    rows.setdefault(file.stem, []).append(values(opened.judge, said, gold, wanted))
+    for folder in report_folders(options):
+        for row in json.loads((folder / "report.json").read_text())["rows"]:
+            if row["name"] != "majority":
+                reports.setdefault(row["name"], []).append(row)
+        for file in sorted((folder / "replies").glob("*.jsonl")):
+            said = read_answers(file, by_id, gold)[0]
+            rows.setdefault(file.stem, []).append(values(opened.judge, said, gold, wanted))
     human = values(opened.judge, [reply.text for reply in gold], gold, wanted)
     return {
         "date": date.today().isoformat(),
         "hardware": describe_hardware(),
         "seeds": options.seeds,
         "steps": {"sft": options.sft_steps, "epo and sft on chosen": options.steps},
+        "learning_rate": options.learning_rate,
         "test_replies": len(gold),
         "judge": [quality.describe() for quality in opened.qualities],
-        "pairs": {source: pairs_of(run / f"pairs_{source}") for source in SOURCES},
+        "pairs": {source: pairs_of(run / f"pairs_{source}") for source in options.sources},
         "human": {name: mean(found) for name, found in human.items()},
         "rows": {name: summary(found) for name, found in rows.items()},
         "reports": {name: report_means(found) for name, found in reports.items()},
         "less_sft_on_chosen": {
-            name: compared(found, rows["sft+chosen"]) for name, found in rows.items() if "epo" in name
+            name: compared(found, rows["sft_chosen"]) for name, found in rows.items() if name.startswith("epo")
         },
     }
+
+
+def report_folders(options: argparse.Namespace) -> list[Path]:
+    """Return the folders of the reports: the SFT model's, then each seed's systems."""
+    names = ["sft_chosen", *(f"epo_{source}" for source in options.sources)]
+    models = [options.run / f"seed{seed}" / name for seed in options.seeds for name in names]
+    return [report_folder(model) for model in (options.run / "sft", *models)]
 
 
 def read(judge: EmotionJudge, texts: Sequence[str]) -> np.ndarray:

@@ -106,6 +106,9 @@ def compare(
             answers = entrant
         elif not variants.can_vary(entrant.variant, task.gold):
             continue
+        elif (same := variants.same_as(entrant.variant, task.gold, task.seed)) is not None:
+            notes.append(f"Left out: {entrant.name}, which would be {same} once more.")
+            continue
         else:
             first = entrant if first is None else first
             answers = entrant.answer(task, generation)

@@ -72,6 +72,22 @@ def can_vary(variant: Variant, examples: Sequence[Reply]) -> bool:
     return variant not in (clips_shuffled, memory_shuffled) or len({e.dialogue_id for e in examples}) > 1
 
 
+def same_as(variant: Variant, examples: Sequence[Reply], seed: int) -> str | None:
+    """Return which test a variant repeats, None where it is one of its own.
+
+    Without pictures, "audio only" is the test as it is, and "video only" is "no clip"; without histories there is none
+    to shuffle.
+    """
+    if variant is unchanged:
+        return None
+    changed = variant(examples, seed)
+    if changed == list(examples):
+        return "the test as it is"
+    if variant in (audio_only, video_only) and changed == no_clip(examples, seed):
+        return "no clip"
+    return None
+
+
 def _others(examples: Sequence[Reply], seed: int) -> list[int]:
     """Return, for each example, the place of one of another dialogue, at random.
 

@@ -63,3 +63,14 @@ def test_one_reply_a_dialogue_is_shuffled_as_ever(examples):
     cycle = np.random.default_rng(3).permutation(len(examples))
     wanted = dict(zip(cycle.tolist(), np.roll(cycle, 1).tolist(), strict=True))
     assert variants._others(examples, 3) == [wanted[i] for i in range(len(examples))]
+
+
+def test_a_change_that_changes_nothing_is_told(examples):
+    heard = [replace(e, current=replace(e.current, clip=None)) if i % 2 else e for i, e in enumerate(examples[:2])]
+    voices = variants.audio_only(heard, 0)
+    same = {name: variants.same_as(change, voices, 0) for name, change in variants.CHANGES.items()}
+    assert same["audio only"] == "the test as it is" and same["video only"] == "no clip"
+    assert same["clips shuffled"] is None and same["no clip"] is None and same["memory shuffled"] is None
+    words = [replace(e, history=()) for e in variants.no_clip(examples[:2], 0)]
+    assert {variants.same_as(change, words, 0) for change in variants.CHANGES.values()} == {"the test as it is"}
+    assert all(variants.same_as(change, examples, 0) is None for change in variants.CHANGES.values())
