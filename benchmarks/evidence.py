@@ -35,6 +35,7 @@ from launch.keys.parts_folder import receive_parts_root
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes" / "laptop"
+SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
 DRAWS = 2000
 
 
@@ -115,9 +116,17 @@ def answer(options: argparse.Namespace, seed: int, model: Path, with_variants: b
     run = options.run
     flags = [*corpus_flags(options), "--max_dialogues", options.test, "--batch_size", options.answers, "--seed", seed]
     flags += ["--pairs", run / f"pairs_{options.sources[0]}" / "pairs.jsonl"]
-    flags += ["--emotion_judge", "embeddings", *judge_flags(run), "--variants", str(with_variants).lower()]
+    flags += [
+        "--emotion_judge",
+        EMBEDDINGS_JUDGE,
+        "--judge_embeddings",
+        SENTENCES,
+        *judge_flags(run),
+        "--variants",
+        str(with_variants).lower(),
+    ]
     flags += ["--models", model, "--output_dir", report_folder(model)]
-    start(options, "evaluate", *flags, without=("sft", "control", "epo"))
+    start(options, "evaluate", *flags, without=("sft", "control", "epo", "judge_embeddings"))
 
 
 def report_folder(model: Path) -> Path:
@@ -152,7 +161,7 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
     gold = replies_of_split(held_out, "test", str(path), "last")
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     settings = JudgeSettings(
-        EMBEDDINGS_JUDGE, "sentence-transformers/all-MiniLM-L6-v2",
+        EMBEDDINGS_JUDGE, SENTENCES,
         tuple(str(file) for file in judge_flags(run)[1:3]), str(run / "judge"),
     )  # fmt: skip
     receive_parts_root(options)
