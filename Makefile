@@ -14,7 +14,7 @@ STORE := runs/mlflow.db
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart smoke test test-quick test-oldest test-newest check docs lock ui clean
+.PHONY: help install quickstart smoke test test-quick test-oldest test-newest check docs lock evidence ui clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -50,6 +50,9 @@ docs: .venv-docs/installed  ## build the pages and an API reference as a site: s
 
 lock:  ## resolve pyproject.toml anew and write the lock files
 	$(ENVIRONMENT) lock
+
+evidence: $(INSTALLED)  ## compare EPO with its control on real text and voices, over seeds: hours; goes on where it stopped
+	$(PYTHON) benchmarks/evidence.py --run runs/laptop
 
 check: $(INSTALLED)  ## check format, lint and types
 	$(PYTHON) -m ruff format --check .

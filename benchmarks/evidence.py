@@ -1,12 +1,12 @@
 """What EPO changes on real conversations and voices, over several seeds: train, answer, judge, and compare.
 
-    python benchmarks/evidence.py --run runs/evidence --seeds 0 1 2 --parts_root FOLDER --out docs/results/evidence.json
+    make evidence
+    python benchmarks/evidence.py --run runs/laptop --seeds 0 1 2 --parts_root FOLDER --out docs/results/evidence.json
 
-`--run` holds what the seeds share, as the stages of recipes/laptop leave it: corpus/, extractor/, compressor/,
-judge_text/, text/ and pairs_SOURCE/ for each source of pairs. One SFT model is trained; from it each seed trains SFT
-continued on the chosen replies, and EPO on the pairs of each source, for the same number of steps, and lets every one
-answer the test dialogues. Every step is a stage of launch/, so that what is done is not done again. Intervals are
-bootstrapped over dialogues, and pair the systems of one seed.
+First come the stages of recipes/laptop that all seeds share, up to one SFT model, and pairs of each source. From that
+model each seed trains SFT continued on the chosen replies, and EPO on the pairs of each source, for the same number of
+steps, and lets every one answer the test dialogues. Every step is a stage of launch/: the same command goes on where it
+stopped, and does nothing twice. Intervals are bootstrapped over dialogues, and pair the systems of one seed.
 """
 
 import argparse
@@ -37,10 +37,19 @@ ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes" / "laptop"
 SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
 DRAWS = 2000
+VERBS = {
+    "sft_chosen": ("sft",),
+    **dict.fromkeys(("text", "voices", "judge_text"), ("data", "import")),
+    "lent": ("data", "lend-clips"),
+    "data": ("data", "label"),
+}
+"""Script and verb of the stages that are not named after theirs."""
 
 
 def main() -> None:
     options = parse()
+    if options.prepare:
+        prepare(options)
     if options.train:
         train_sft(options)
         for seed in options.seeds:
@@ -66,10 +75,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4, help="examples at a time")
     parser.add_argument("--answers", type=int, default=50, help="prompts at a time")
     parser.add_argument("--test", type=int, default=10_000, help="most test dialogues that are answered")
+    parser.add_argument("--prepare", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--train", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "evidence.json")
     return parser.parse_args()
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Run the stages that all seeds share."""
+    for name in ("text", "voices", "judge_text", "lent", "data", "extractor", "compressor"):
+        start(options, name)
+    for source in options.sources:
+        start(options, "preferences", "--source", source, "--output_dir", options.run / f"pairs_{source}")
 
 
 def train_sft(options: argparse.Namespace) -> None:
@@ -140,13 +158,22 @@ def judge_flags(run: Path) -> list[Any]:
 
 def start(options: argparse.Namespace, name: str, *flags: Any, without: Sequence[str] = ()) -> None:
     """Run a stage by its recipe, in one process; leave where it fails."""
-    script = {"sft_chosen": "sft"}.get(name, name)
+    script, *verb = VERBS.get(name, (name,))
     recipe = RECIPES / f"{name}.yaml"
     if without:  # a flag cannot take a key of the recipe away
         lines = [line for line in recipe.read_text().splitlines() if line.partition(":")[0] not in without]
         recipe = options.run / f"{name}_without.yaml"
         recipe.write_text("\n".join(lines) + "\n")
-    command = [sys.executable, ROOT / "launch" / f"{script}.py", "--config", recipe, "--run", options.run, *flags]
+    command = [
+        sys.executable,
+        ROOT / "launch" / f"{script}.py",
+        *verb,
+        "--config",
+        recipe,
+        "--run",
+        options.run,
+        *flags,
+    ]
     if options.parts_root is not None:
         command += ["--parts_root", options.parts_root]
     subprocess.run([str(word) for word in command], cwd=ROOT, check=True)
@@ -190,16 +217,19 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
         "rows": {name: summary(found) for name, found in rows.items()},
         "reports": {name: report_means(found) for name, found in reports.items()},
         "less_sft_on_chosen": {
-            name: compared(found, rows["sft_chosen"]) for name, found in rows.items() if name.startswith("epo")
+            name: compared(found, rows["sft_chosen"][: len(found)])
+            for name, found in rows.items()
+            if name.startswith("epo")
         },
     }
 
 
 def report_folders(options: argparse.Namespace) -> list[Path]:
-    """Return the folders of the reports: the SFT model's, then each seed's systems."""
+    """Return the folders of the reports that there are: the SFT model's, then each seed's systems."""
     names = ["sft_chosen", *(f"epo_{source}" for source in options.sources)]
     models = [options.run / f"seed{seed}" / name for seed in options.seeds for name in names]
-    return [report_folder(model) for model in (options.run / "sft", *models)]
+    folders = [report_folder(model) for model in (options.run / "sft", *models)]
+    return [folder for folder in folders if (folder / "report.json").is_file()]
 
 
 def read(judge: EmotionJudge, texts: Sequence[str]) -> np.ndarray:
