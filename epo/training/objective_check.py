@@ -54,12 +54,18 @@ def _check_loss(values: Mapping[str, Any]) -> None:
     if not _is_finite(smoothing) or not 0 <= smoothing < 0.5:
         raise ObjectiveError(f"label_smoothing is {smoothing!r}, want a share of flipped pairs from 0 to below 0.5")
     if name == "exo_pair" and smoothing == 0:
-        raise ObjectiveError("label_smoothing is 0.0, whose logarithm exo_pair takes: set it, to 0.001 as its paper does")
+        raise ObjectiveError(
+            "label_smoothing is 0.0, whose logarithm exo_pair takes: set it, to 0.001 as its paper does"
+        )
     if not _is_finite(values["discopop_tau"]) or values["discopop_tau"] <= 0:
         raise ObjectiveError(f"discopop_tau is {values['discopop_tau']!r}, want a number above 0")
     if loss.of != "margin" and values["emotion_margin"] != 0:
         takers = ", ".join(other for other, one in LOSSES.items() if one.of == "margin")
-        _refuse_idle("emotion_margin", f"preference_loss {name} compares no margin of rewards", f"set preference_loss to one of {takers}")
+        _refuse_idle(
+            "emotion_margin",
+            f"preference_loss {name} compares no margin of rewards",
+            f"set preference_loss to one of {takers}",
+        )
     if loss.per_token and values["length_normalised"]:
         _refuse_idle("length_normalised", f"preference_loss {name} compares log-probabilities a token anyway", "")
 

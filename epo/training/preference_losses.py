@@ -164,7 +164,7 @@ LOSSES = {
 
 
 def losses_of_pairs(scores: PairScores, args: "EpoArguments") -> Tensor:
-    """Return the loss that `preference_loss` names of each pair, (B,); of sorted batches, of each place in the order."""
+    """Return the loss that `preference_loss` names of each pair, (B,); of sorted batches, of each place in order."""
     loss = LOSSES[args.preference_loss]
     compared = scores.per_token() if loss.per_token else scores.as_compared(args)
     return loss.value(compared, args)
