@@ -16,6 +16,7 @@ from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
 from epo.training.schedule import schedule_of
+from epo.training.term_needs import require_for_terms
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
 from launch.folder.stage_folder import StageFolder, open_folder
@@ -45,7 +46,7 @@ def run() -> None:
     plan_batches(args, recipe.global_batch_size)
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
     pairs = open_pairs(recipe.pairs, by_id)
-    pairs_to_learn(pairs, recipe.pairs, recipe.data)
+    require_for_terms(pairs_to_learn(pairs, recipe.pairs, recipe.data), args, recipe.pairs)
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
             _train(recipe, args, pairs, by_id, folder)

@@ -15,7 +15,7 @@ from epo.data.replies import Reply, ReplyChoice, replies_of
 from epo.files import write_whole
 from epo.judging.opened_judge import WORDS_JUDGE, open_judge
 from epo.judging.sentence_encoder import SentenceEncoder
-from epo.preferences.builder import PairSet, build_pairs
+from epo.preferences.builder import BuiltKind, PairSet, build_pairs
 from epo.preferences.classifier import (
     CorpusReader,
     JudgeReader,
@@ -62,6 +62,9 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, JudgeKeys, SeedKeys, OutputKe
     source: str = field(
         default=_DEFAULT_SOURCE,
         metadata={"help": "where rejected replies come from: docs/preferences.md"},
+    )
+    kind: BuiltKind = field(
+        default="emotion", metadata={"help": "the wrong emotion, or none: the content, neutralised"}
     )
     counter_emotion: Strategy = field(default="inappropriate", metadata={"help": "how it is chosen"})
     marginals: Marginals = field(
@@ -144,6 +147,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     chosen = get_source(recipe.source)
     chosen.check(settings)
     _check_content_keys(recipe, limits)
+    _check_kind(recipe)
     recipe.require_judge_data()
     out, data = Path(recipe.output_dir), Path(recipe.data)
     dialogues = list(read_dialogues(data))
@@ -235,6 +239,21 @@ def _check_content_keys(recipe: PreferencesRecipe, limits: Thresholds) -> None:
         raise RecipeError(f"key {idle} {reason}: leave it out")
 
 
+def _check_kind(recipe: PreferencesRecipe) -> None:
+    """Refuse what neutralised replies cannot have: their emotions are one, whatever is asked for."""
+    if recipe.kind != "neutral":
+        return
+    if recipe.marginals != "free":
+        raise RecipeError(
+            f"marginals is {recipe.marginals}, but kind neutral rejects neutral replies alone, which chosen ones "
+            "cannot match: set marginals: free"
+        )
+    if recipe.counter_emotion != "inappropriate":
+        raise RecipeError(
+            "key counter_emotion would do nothing: kind neutral rejects neutral replies alone; leave it out"
+        )
+
+
 def _require_reader(recipe: PreferencesRecipe, limits: Thresholds, quality: ReaderQuality) -> None:
     """Refuse a threshold on what the reader of emotions reads where that says little."""
     if limits.min_emotion_divergence > 0 and quality.is_hardly_better:
@@ -255,7 +274,7 @@ def _build(recipe: PreferencesRecipe, gold_of: Mapping[Split, Sequence[Reply]], 
     found = {}
     for split, gold in gold_of.items():
         rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])
-        found[split] = build_pairs(gold, work.source, choice, work.examiner, rng)
+        found[split] = build_pairs(gold, work.source, choice, work.examiner, rng, recipe.kind)
     return found
 
 

@@ -304,6 +304,8 @@ def _refuse_fixed(said: _Said, values: Mapping[str, Any]) -> None:
     for type_ in filter(_is_foreign, said.types):
         try:
             refuse_changed(values, type_, FIXED_IN_TRAINING | _FIXED_IN_STAGES | getattr(type_, "FIXED", {}))
+            if hasattr(type_, "check"):
+                type_.check(values)
         except ValueError as error:
             raise RecipeError(f"{said.where}: {error}") from error
 

@@ -14,6 +14,7 @@ from epo.model.family import bare, family_of
 from epo.preferences.pair import PreferencePair
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.objective import implicit_reward
+from epo.training.pair_groups import groups_of
 
 Logps = tuple[Tensor, Tensor]
 """Log-probabilities of chosen and of rejected replies, float32 (N,) each, in nats."""
@@ -110,18 +111,22 @@ def reward_report(policy: Logps, reference: Logps, pairs: Sequence[PreferencePai
 
     Returns:
         `reward_accuracy`, the share of pairs whose gold reply has the higher reward, a tie counting half (so the
-        reference itself scores exactly 0.5); the mean `reward_margin`; and `reward_accuracy/EMOTION` by the user's
-        emotion. Empty where there are no pairs.
+        reference itself scores exactly 0.5); the mean `reward_margin`; `reward_accuracy/EMOTION` by the user's
+        emotion; both numbers by kind of pair, `.../kind/neutral`, and by the emotions of (chosen, rejected),
+        `.../sad-happy`. Empty where there are no pairs.
     """
     if not pairs:
         return {}
     margins = reward_margins(policy, reference)
     won = wins(margins)
-    by_emotion: dict[str, list[float]] = defaultdict(list)
-    for pair, win in zip(pairs, won, strict=True):
-        by_emotion[str(pair.reply.current.emotion)].append(win)
+    by_group: dict[str, list[float]] = defaultdict(list)
+    for pair, win, margin in zip(pairs, won, (beta * margins).tolist(), strict=True):
+        by_group[f"reward_accuracy/{pair.reply.current.emotion}"].append(win)
+        for group in groups_of(pair):
+            by_group[f"reward_accuracy/{group}"].append(win)
+            by_group[f"reward_margin/{group}"].append(margin)
     return {
         "reward_accuracy": sum(won) / len(won),
         "reward_margin": beta * margins.mean().item(),
-        **{f"reward_accuracy/{emotion}": sum(group) / len(group) for emotion, group in sorted(by_emotion.items())},
+        **{name: sum(group) / len(group) for name, group in sorted(by_group.items())},
     }

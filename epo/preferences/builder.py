@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from epo.preferences.pair import PreferencePair
 from epo.preferences.source import Source, examples_of
 from epo.preferences.tally import Tally
 from epo.preferences.verification import Examined, Examiner, Thresholds
+
+BuiltKind = Literal["emotion", "neutral"]
+"""Kinds of pairs that are built here; `epo.preferences.pair_kinds` has all."""
 
 _NO_CANDIDATE = "no candidate: the source offered none"
 _NOT_ACCEPTED = "no candidate accepted: "
@@ -84,6 +87,7 @@ def build_pairs(
     choice: Choice | None = None,
     examiner: Examiner | None = None,
     rng: np.random.Generator | None = None,
+    kind: BuiltKind = "emotion",
 ) -> PairSet:
     """Build at most one pair for each gold reply.
 
@@ -94,6 +98,7 @@ def build_pairs(
         examiner: of the candidates it accepts the one of the highest quality is taken, of several the first; None: one
             with the defaults of a recipe, for a source that need not keep content.
         rng: decides which reply gets which emotion; None: seed 0.
+        kind: of the pairs; "neutral" rejects the same content without emotion, wherever that does not fit the user's.
     """
     if not gold:
         return PairSet([], Counter())
@@ -101,6 +106,8 @@ def build_pairs(
     examiner = Examiner(Thresholds(), CorpusReader(gold)) if examiner is None else examiner
     rng = np.random.default_rng(0) if rng is None else rng
     available = source.available(gold)
+    if kind == "neutral":
+        available &= {"neutral"}
     possible = possible_choice(gold, choice, available)
     drawn = draw_counter_emotions(gold, possible, available, rng)
     asked = [(reply, emotion) for reply, emotion in zip(gold, drawn, strict=True) if not isinstance(emotion, LeftOut)]
@@ -126,7 +133,7 @@ def build_pairs(
             replace(possible, marginals=balanced.marginals),
         )
     return PairSet(
-        [_pair(one, source.name, examiner.is_certain) for one in accepted],
+        [_pair(one, source.name, examiner.is_certain, kind) for one in accepted],
         dropped,
         num_left_out_for_equal(gold, choice, available),
         tally,
@@ -142,11 +149,12 @@ def _best(found: Sequence[Examined]) -> Examined | None:
     return max(accepted, key=lambda one: one.quality) if accepted else None
 
 
-def _pair(examined: Examined, source: str, is_certain: bool) -> PreferencePair:
+def _pair(examined: Examined, source: str, is_certain: bool, kind: BuiltKind) -> PreferencePair:
     """Return the pair of a candidate; of a source that is certain it holds no scores of verification: it had none."""
     one = examined.candidate
     scores = one.pair_scores() | ({} if is_certain else one.verification_scores())
-    return PreferencePair(one.gold, one.text.strip(), one.emotion, source, scores)
+    said = None if kind == "emotion" else kind  # what a pair is that says nothing
+    return PreferencePair(one.gold, one.text.strip(), one.emotion, source, scores, said)
 
 
 def _histogram(emotions: Iterable[Emotion]) -> Counts:

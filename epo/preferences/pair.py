@@ -12,6 +12,7 @@ from epo.data.lines import read_lines
 from epo.data.replies import Reply, reply_at
 from epo.emotions import Emotion
 from epo.preferences.pair_format import PairFormat
+from epo.preferences.pair_kinds import PairKind, usual_kind
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class PreferencePair:
         rejected_emotion: None where nobody said it, as in human rankings.
         source: where the rejected reply or the ranking came from.
         scores: what the filters measured.
+        kind: in what the rejected reply is worse; None for what a pair without a word of it is: an emotion flip where
+            both emotions are known, else a ranking.
     """
 
     reply: Reply
@@ -31,6 +34,13 @@ class PreferencePair:
     rejected_emotion: Emotion | None
     source: str = "unnamed"
     scores: dict[str, float] = field(default_factory=dict)
+    kind: PairKind | None = None
+
+    @property
+    def known_kind(self) -> PairKind:
+        """In what the rejected reply is worse, said or not."""
+        has_emotions = self.chosen_emotion is not None and self.rejected_emotion is not None
+        return usual_kind(has_emotions) if self.kind is None else self.kind
 
     @property
     def dialogue_id(self) -> str:
@@ -112,6 +122,7 @@ def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> int:
                 "rejected_emotion": pair.rejected_emotion,
                 "source": pair.source,
                 "scores": pair.scores,
+                "kind": pair.kind,
             }
             known = {key: value for key, value in row.items() if value is not None}
             out.write(json.dumps(known, ensure_ascii=False) + "\n")

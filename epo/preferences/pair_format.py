@@ -10,9 +10,10 @@ from epo.data.findings import Findings
 from epo.data.pointers import Pointers
 from epo.data.replies import is_reply
 from epo.emotions import Emotion, UnknownEmotionError, parse_emotion
+from epo.preferences.pair_kinds import KINDS
 
 PAIR_KEYS = frozenset(
-    {"dialogue_id", "turn", "chosen", "chosen_emotion", "rejected", "rejected_emotion", "source", "scores"}
+    {"dialogue_id", "turn", "chosen", "chosen_emotion", "rejected", "rejected_emotion", "source", "scores", "kind"}
 )
 _REQUIRED = ("dialogue_id", "turn", "chosen", "rejected")
 
@@ -56,7 +57,7 @@ class PairFormat:
         if row.get("source") is not None:
             source = self._text(row, "source", "broken source", where)
             sound |= {} if source is None else {"source": source}
-        return sound | {"scores": self._scores(row.get("scores"), where)}
+        return sound | {"scores": self._scores(row.get("scores"), where), "kind": self._kind(row.get("kind"), where)}
 
     def finish(self) -> None:
         """Report a fault where half of the pairs or more belong to dialogues that are not there."""
@@ -100,6 +101,13 @@ class PairFormat:
         except UnknownEmotionError as error:
             self._findings.fault("unknown emotion label", f"{where}: {key!r}: {error}", remedy)
             return None
+
+    def _kind(self, kind: Any, where: str) -> str | None:
+        if kind is None or (isinstance(kind, str) and kind in KINDS):
+            return kind
+        place = f"{where}: 'kind' is {kind!r:.80}, want one of {', '.join(KINDS)}"
+        self._findings.fault("unknown kind of pair", place, "correct it or leave it out")
+        return None
 
     def _scores(self, row: Any, where: str) -> dict[str, float]:
         if row is None:

@@ -1,25 +1,22 @@
 """What may be set of an EPO run: TRL's settings without those that would make another objective of it."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from trl import DPOConfig
 
 from compressor.fixed_settings import FIXED_IN_TRAINING, refuse_changed
-from epo.training.objective import TERMS
+from epo.training.objective_check import ObjectiveError, check_objective
 
 _LOSS = "EPO fixes the loss; set beta and alpha instead"
+_LOSS_TYPE = "EPO's loss is named by preference_loss, in TRL's words, and alpha weighs its sft; set those instead"
 _LENGTH = (
     "the processor drops the oldest turns, and a cut would take placeholders or the reply; set max_prompt_tokens in"
 )
 _REFERENCE = "the reference is the policy without its LoRA, read beside it at each step; leave it out"
 _ROWS = "the collator makes the rows; leave it out"
 _MODEL = "the recipe's `model` names a folder that is loaded without code from elsewhere; leave it out"
-
-
-class ObjectiveError(ValueError):
-    """Settings that make no objective; names the key."""
 
 
 @dataclass
@@ -31,12 +28,12 @@ class EpoArguments(DPOConfig):
 
     Raises:
         FixedSettingError: a key was set that EPO fixes; names it and the remedy.
-        ObjectiveError: `extra_terms` is no mapping of terms to weights.
+        ObjectiveError: settings of the objective that cannot be, or would do nothing beside the others.
     """
 
     FIXED: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("loss_type", "loss_weights", "f_divergence_type", "f_alpha_divergence_coef"), _LOSS),
-        **dict.fromkeys(("ld_alpha", "label_smoothing", "use_weighting", "discopop_tau"), _LOSS),
+        **dict.fromkeys(("loss_type", "loss_weights"), _LOSS_TYPE),
+        **dict.fromkeys(("f_divergence_type", "f_alpha_divergence_coef", "ld_alpha", "use_weighting"), _LOSS),
         "router_aux_loss_coef": "EPO's loss has no such term, and routers do not train; leave it out",
         "disable_dropout": "EPO compares policy and reference without dropout; leave it out",
         **dict.fromkeys(("max_length", "truncation_mode"), f"{_LENGTH} the SFT recipe"),
@@ -49,6 +46,19 @@ class EpoArguments(DPOConfig):
 
     beta: float = field(default=0.1, metadata={"help": "how far the policy may go from the reference; higher: less"})
     alpha: float = field(default=1.0, metadata={"help": "weight of the gold reply's NLL, in nats a token"})
+    preference_loss: str = field(default="sigmoid", metadata={"help": "by TRL's name: docs/training.md, EPO"})
+    label_smoothing: float = field(default=0.0, metadata={"help": "of robust, exo_pair, aot: share of flipped pairs"})
+    discopop_tau: float = field(default=0.05, metadata={"help": "of discopop: its temperature"})
+    length_normalised: bool = field(default=False, metadata={"help": "compare log-probabilities a token"})
+    emotion_margin: float = field(
+        default=0.0, metadata={"help": "reward margin asked for, a unit of emotional distance"}
+    )
+    conditional_weight: float = field(default=0.0, metadata={"help": "of: gold likelier under its own clip; 0: off"})
+    conditional_swap: Literal["both", "audio", "video"] = field(
+        default="both", metadata={"help": "what of the clip is another dialogue's"}
+    )
+    anchor_weight: float = field(default=0.0, metadata={"help": "of: gold likelier than under the reference; 0: off"})
+    anchor_margin: float = field(default=0.0, metadata={"help": "reward that the anchor asks for"})
     extra_terms: dict[str, float] = field(
         default_factory=dict, metadata={"help": "further terms of the objective by name, with their weights"}
     )
@@ -61,22 +71,27 @@ class EpoArguments(DPOConfig):
 
     def __post_init__(self) -> None:
         """Refuse what would not be EPO, and say the rest of the objective in TRL's words."""
-        _check_terms(self.extra_terms)
+        self.check(vars(self))
         weights = [1.0, self.alpha]
         if self.loss_weights == weights:
             self.loss_weights = None
+        if self.loss_type == [self.preference_loss, "sft"]:
+            self.loss_type = ["sigmoid", "sft"]
         refuse_changed(vars(self), EpoArguments, self.FIXED | FIXED_IN_TRAINING)
-        self.loss_weights = weights
+        self.loss_type, self.loss_weights = [self.preference_loss, "sft"], weights
         super().__post_init__()
 
+    @staticmethod
+    def check(values: Mapping[str, Any]) -> None:
+        """Refuse an objective that is none, also where a recipe is only read.
 
-def _check_terms(extra: Any) -> None:
-    if not isinstance(extra, dict):
-        raise ObjectiveError(
-            f"extra_terms is {extra!r}, want a mapping of terms to their weights, such as {{name: 0.1}}"
-        )
-    for name, weight in extra.items():
-        if TERMS.get(name).weight is not None:
-            raise ObjectiveError(f"extra_terms: {name} is EPO's own term; its weight is 1, or alpha: leave it out here")
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-            raise ObjectiveError(f"extra_terms: the weight of {name} is {weight!r}, want a finite number")
+        Args:
+            values: settings by name.
+
+        Raises:
+            ObjectiveError: names the key.
+        """
+        check_objective(values)
+
+
+__all__ = ["EpoArguments", "ObjectiveError"]

@@ -1,6 +1,7 @@
 """Collators: rows of a schedule or pairs of preferences become batches of tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -119,13 +120,35 @@ class PromptBuilder:
         Raises:
             DataError: the current turn does not fit, or its clip cannot be read; names the dialogue.
         """
-        try:
-            clip = self._reader.read(reply.current.clip, self.cache)
-            clip = drop_modality(clip, np.random.default_rng(seed), drop)
+        return self.with_clip(reply, drop_modality(self.read(reply), np.random.default_rng(seed), drop))
+
+    def read(self, reply: Reply) -> ClipFeatures:
+        """Return the features of the clip of the turn that a reply answers.
+
+        Raises:
+            DataError: the clip cannot be read; names the dialogue.
+        """
+        with _placed(reply):
+            return self._reader.read(reply.current.clip, self.cache)
+
+    def with_clip(self, reply: Reply, clip: ClipFeatures) -> Any:
+        """Return the prompt of a reply with these features of a clip, its own or another's.
+
+        Raises:
+            DataError: the current turn does not fit; names the dialogue.
+        """
+        with _placed(reply):
             history = reply.history if self.hear is None else self.hear(reply.history)
             return self.processor.encode_prompt(history, reply.current, clip)
-        except DataError as error:
-            raise DataError(f"dialogue {reply.dialogue_id!r}, turn {reply.turn - 1}: {error}") from error
+
+
+@contextmanager
+def _placed(reply: Reply) -> Iterator[None]:
+    """Name the dialogue and the turn where something about them is wrong."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"dialogue {reply.dialogue_id!r}, turn {reply.turn - 1}: {error}") from error
 
 
 class SftCollator:
@@ -180,24 +203,24 @@ class PairCollator:
             pairs: all of them; rows name them by index.
             build: makes the prompts.
         """
-        self._pairs, self._build = pairs, build
+        self.pairs, self.build = pairs, build
 
     @property
     def processor(self) -> DialogueProcessor:
         """Whose prompts these are."""
-        return self._build.processor
+        return self.build.processor
 
     def longest(self, count: int) -> list[dict[str, Any]]:
         """Return the rows of the pairs with most text before their replies."""
-        lengths = [sum(len(turn.text) for turn in (*p.reply.history, p.reply.current)) for p in self._pairs]
+        lengths = [sum(len(turn.text) for turn in (*p.reply.history, p.reply.current)) for p in self.pairs]
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
         return [{"index": i} for i in order[:count]]
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build a batch from `{"index": i}` rows; memories and clips come once a pair, as `prompt_lengths` says."""
-        pairs = [self._pairs[row["index"]] for row in rows]
-        prompts = [self._build(pair.reply) for pair in pairs]
-        processor = self._build.processor
+        pairs = [self.pairs[row["index"]] for row in rows]
+        prompts = [self.build(pair.reply) for pair in pairs]
+        processor = self.build.processor
         chosen = [processor.encode_reply(pair.chosen, pair.chosen_emotion) for pair in pairs]
         rejected = [processor.encode_reply(pair.rejected, pair.rejected_emotion) for pair in pairs]
         ids = [prompt.input_ids for prompt in prompts]

@@ -1,4 +1,4 @@
-"""What is logged of a batch of pairs: rewards, margins, entropy, each as a sum and a count, under TRL's names."""
+"""What is logged of a batch of pairs: rewards, margins, entropy, each a sum and a count, mostly under TRL's names."""
 
 from typing import Any
 
@@ -13,6 +13,9 @@ def pair_sums(
     scores: PairScores, outputs: TokenScores, inputs: dict[str, Any], beta: float
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return by name the sum and the count, float32 scalars, whose quotient over all ranks is the number to log.
+
+    To TRL's numbers it adds `logps/chosen_shift`: by how many nats a token the chosen replies are likelier than under
+    the reference.
 
     Args:
         scores: of the batch.
@@ -36,6 +39,10 @@ def pair_sums(
         "rewards/margins": _over(chosen_reward - rejected_reward),
         "logps/chosen": _over(scores.chosen_logps),
         "logps/rejected": _over(scores.rejected_logps),
+        "logps/chosen_shift": (
+            (scores.chosen_logps - scores.reference_chosen_logps).detach().float().sum(),
+            is_chosen.sum().float(),
+        ),
     }
 
 

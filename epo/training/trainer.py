@@ -1,6 +1,8 @@
 """Emotional Preference Optimization: a thin subclass of TRL's DPOTrainer for batches with memories and clips."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,10 +24,16 @@ from epo.model.token_scores import TokenScores
 from epo.preferences.pair import PreferencePair, with_labels_on_both_or_neither
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.conditional import with_other_clips
+from epo.training.likelihood_alarm import LikelihoodAlarm
 from epo.training.lora import lora_config
-from epo.training.objective import PairScores, objective
+from epo.training.objective import PairScores, needs_other, objective
+from epo.training.other_clips import ClipDraw
+from epo.training.pair_facts import PairFacts, TrainingPairCollator, split_batch
+from epo.training.pair_groups import GroupNumbers, group_sums
 from epo.training.pair_numbers import pair_sums
 from epo.training.schedule import schedule_of
+from epo.training.term_needs import require_for_terms
 
 
 class ReferenceDriftError(ValueError):
@@ -88,12 +96,15 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             pairs = [with_labels_on_both_or_neither(pair) for pair in train_dataset]
             data_collator = PairCollator(pairs, PromptBuilder(processing_class, ClipCache(None)))
             train_dataset = schedule_of([pair.reply for pair in pairs], args)
+        if isinstance(data_collator, PairCollator):
+            require_for_terms(data_collator.pairs, args)
+            data_collator = self._training_collator(data_collator, args)
         if peft_config is None and not isinstance(model, PeftModel):
             peft_config = lora_config(model, rank=16, alpha=32, dropout=0.0)
         super().__init__(
             model,
             args=args,
-            train_dataset=schedule_rows(train_dataset),
+            train_dataset=schedule_rows(train_dataset, with_seeds=needs_other(args)),
             processing_class=processing_class,
             data_collator=data_collator,
             peft_config=peft_config,
@@ -109,12 +120,24 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
                 "are the reference and would move it. Train them in launch/sft.py, and only LoRA here"
             )
         self._family.freeze_for_preference(bare(self.model))
+        self._groups, self._alarm = GroupNumbers(), LikelihoodAlarm()
         self._settle_sharing()
+
+    @staticmethod
+    def _training_collator(plain: PairCollator, args: EpoArguments) -> TrainingPairCollator:
+        """Let batches tell what terms and numbers need of their pairs, and say which pairs a term passes over."""
+        if not needs_other(args):
+            return TrainingPairCollator(plain)
+        draw = ClipDraw(plain.pairs, args.conditional_swap)
+        without = draw.num_without()
+        if without and args.process_index == 0:
+            print(f"conditional term: {without} of {len(plain.pairs)} pairs have no other clip and take no part")
+        return TrainingPairCollator(plain, draw)
 
     def _settle_sharing(self) -> None:
         """Read two pairs both ways, and go on with two rows a pair where that gives something else."""
         model = self._bare_model()
-        batch = self._prepare_inputs(self.data_collator(self.data_collator.longest(2)))
+        batch, *_ = split_batch(self._prepare_inputs(self.data_collator(self.data_collator.longest(2))))
         model.eval()
         reason = self._family.share_prompts(model, self._family.encode_once(model, batch))
         if reason is not None and self.accelerator.is_main_process:
@@ -141,15 +164,22 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
 
         Args:
             model: policy.
-            inputs: a batch of `PairCollator`.
+            inputs: a batch of `PairCollator`, or of `TrainingPairCollator` where a term asks for more than its words.
             return_outputs: whether to return the scores too.
             num_items_in_batch: gold tokens of the whole step, None where this batch is all there is.
         """
+        inputs, facts, other = split_batch(inputs)
         inputs = self._encode_context_once(inputs)
         scores, outputs = self._score_pairs(model, inputs)
+        chosen, rejected = inputs["completion_mask"].sum(dim=1).chunk(2)
+        scores = replace(scores, chosen_lengths=chosen, rejected_lengths=rejected)
+        if facts is not None:
+            scores = replace(scores, emotion_distances=facts.distances())
+        if other is not None:
+            scores = with_other_clips(scores, model, self._encode_context_once(other), self._as_reference)
         loss, terms = objective(scores, self.args, self._token_weight(inputs, num_items_in_batch))
         require_finite(loss, self.state.global_step)
-        self._count(scores, outputs, inputs, terms)
+        self._count(scores, outputs, inputs, terms, facts)
         return (loss, outputs) if return_outputs else loss
 
     def _score_pairs(self, model: Any, inputs: dict[str, Any]) -> tuple[PairScores, TokenScores]:
@@ -159,20 +189,25 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         batch = {key: value for key, value in inputs.items() if key != "completion_mask"}
         batch |= {"labels": labels, "use_cache": False, "fused_lm_head": True}
         outputs = model(**batch)
-        checkpointing = self.args.gradient_checkpointing_kwargs
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
-            if self.ref_model is None:
-                # Of a LoRA that was trained before, TRL keeps a copy called "ref": it is the reference then.
-                policy = self.accelerator.unwrap_model(self.model)
-                with use_adapter(policy, "ref" if "ref" in policy.peft_config else None):
-                    base = self.model(**batch)
-            else:
-                base = self.ref_model(**batch)
+        with torch.no_grad(), self._as_reference() as reference:
+            base = reference(**batch)
         chosen, rejected = outputs.log_probs.sum(dim=1).chunk(2)
         base_chosen, base_rejected = base.log_probs.sum(dim=1).chunk(2)
         is_chosen = completion_mask[:, 1:].chunk(2)[0].bool()
         tokens = outputs.log_probs.chunk(2)[0][is_chosen]
         return PairScores(chosen, rejected, base_chosen, base_rejected, tokens), outputs
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[Any]:
+        """Yield what reads as the policy did when the trainer was made, without checkpoints of gradients."""
+        with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+            if self.ref_model is not None:
+                yield self.ref_model
+                return
+            # Of a LoRA that was trained before, TRL keeps a copy called "ref": it is the reference then.
+            policy = self.accelerator.unwrap_model(self.model)
+            with use_adapter(policy, "ref" if "ref" in policy.peft_config else None):
+                yield self.model
 
     def _token_weight(self, inputs: dict[str, Any], num_tokens: Any) -> Callable[[float], Any]:
         """Return what makes the average of batches' means over tokens the mean over the tokens of all batches.
@@ -185,7 +220,12 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         return lambda weight: weight * num_batches * _num_gold_tokens(inputs) / num_tokens
 
     def _count(
-        self, scores: PairScores, outputs: TokenScores, inputs: dict[str, Any], terms: dict[str, Tensor]
+        self,
+        scores: PairScores,
+        outputs: TokenScores,
+        inputs: dict[str, Any],
+        terms: dict[str, Tensor],
+        facts: PairFacts | None,
     ) -> None:
         """Add a batch's numbers to those that `log` averages, over all ranks, under TRL's names and the terms' own."""
         mode = "train" if self.model.training else "eval"
@@ -194,12 +234,26 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             sums = pair_sums(scores, outputs, inputs, self.args.beta)
             sums |= {f"terms/{name}": (value, one) for name, value in terms.items()}
             sums["num_tokens"] = (inputs["attention_mask"].sum().float(), one)
-            totals = self.accelerator.reduce(torch.stack([torch.stack(pair) for pair in sums.values()]), "sum").tolist()
-        for name, (value, count) in zip(sums, totals, strict=True):
+            groups = group_sums(scores, facts, self.args.beta)
+            flat = torch.cat([torch.stack([torch.stack(pair) for pair in sums.values()]).flatten(), groups.flatten()])
+            totals = self.accelerator.reduce(flat, "sum")
+        pairs = totals[: 2 * len(sums)].view(-1, 2).tolist()
+        for name, (value, count) in zip(sums, pairs, strict=True):
             self._metrics[mode][name].append(value / count if count > 0 else 0.0)
         if mode == "train":
-            self._total_train_tokens += round(totals[-1][0])
+            self._total_train_tokens += round(pairs[-1][0])
+            self._groups.add(totals[2 * len(sums) :].view(groups.shape))
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the numbers of groups of pairs, and warn once where the gold replies become steadily less likely."""
+        shifts = self._metrics["train"].get("logps/chosen_shift")
+        if shifts:
+            logs |= self._groups.pop()
+            warning = self._alarm.add(sum(shifts) / len(shifts))
+            if warning is not None and self.accelerator.is_main_process:
+                print(warning, flush=True)
+        super().log(logs, start_time)
 
     def _encode_context_once(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Encode clips and histories once for policy and reference: what is frozen gives both the same."""
@@ -221,9 +275,11 @@ def _require_pairs(train_dataset: Any, args: EpoArguments) -> None:
         raise NotEpoError("max_steps is not set; it says how long to train: every global batch is exact, no pass ends")
 
 
-def schedule_rows(schedule: ScheduledDataset) -> Dataset:
-    """Return a schedule as TRL wants it: one row a position."""
-    return Dataset.from_dict({"index": [schedule[position]["index"] for position in range(len(schedule))]})
+def schedule_rows(schedule: ScheduledDataset, with_seeds: bool = False) -> Dataset:
+    """Return a schedule as TRL wants it: one row a position, with its seed where something is drawn by it."""
+    rows = [schedule[position] for position in range(len(schedule))]
+    keys = ("index", "seed") if with_seeds else ("index",)
+    return Dataset.from_dict({key: [row[key] for row in rows] for key in keys})
 
 
 def _num_gold_tokens(batch: dict[str, Any]) -> Tensor:

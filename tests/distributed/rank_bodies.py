@@ -108,6 +108,7 @@ def train_epo(folder: str, corpus: str, out: str, accumulation: int) -> None:
     by_id = {dialogue.id: dialogue for dialogue in read_dialogues(f"{corpus}/dialogues.jsonl")}
     pairs = pairs_of_split(read_pairs(f"{corpus}/pairs.jsonl", by_id), "train")
     own = {"alpha": 0.5, "bf16": False, "gradient_checkpointing": False}
+    own |= {"emotion_margin": 0.4, "conditional_weight": 0.6, "anchor_weight": 0.3}
     lora: LoraConfig = lora_config(model, 4, 8, 0.0)
     trainer = EpoTrainer(
         model=model, args=EpoArguments(**settings(out, accumulation), **own),

@@ -74,6 +74,10 @@ def test_accuracy_and_margin_by_hand(pairs):
         "reward_accuracy/sad": 1.0,
         "reward_accuracy/happy": 0.0,
         "reward_accuracy/angry": 0.5,
+        "reward_accuracy/kind/emotion": 0.5,
+        "reward_accuracy/happy-angry": 0.5,  # the gold replies of all three are happy, the others angry
+        "reward_margin/kind/emotion": pytest.approx(-0.1),
+        "reward_margin/happy-angry": pytest.approx(-0.1),
     }
 
 

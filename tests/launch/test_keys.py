@@ -145,6 +145,15 @@ TABLE: dict[str, dict[str, Any]] = {
         "cache_dir": Changed("@fresh_cache", "cached"),
         "beta": Changed(0.4, "loss"),
         "alpha": Changed(0.4, "loss"),
+        "preference_loss": Changed("ipo", "loss"),
+        "label_smoothing": Changed(0.1, "loss", {"preference_loss": "robust"}),
+        "discopop_tau": Changed(0.5, "loss", {"preference_loss": "discopop"}),
+        "length_normalised": Changed(True, "loss"),
+        "emotion_margin": Changed(0.5, "loss"),
+        "conditional_weight": Changed(0.5, "loss"),
+        "conditional_swap": Changed("audio", "batches", {"conditional_weight": 0.5}),
+        "anchor_weight": Changed(0.5, "loss"),
+        "anchor_margin": Changed(0.5, "loss", {"anchor_weight": 0.5}),
         "extra_terms": Elsewhere(
             "tests/training/test_epo_trainer.py::test_a_term_from_outside_is_added_with_its_weight"
         ),

@@ -227,3 +227,28 @@ def test_check_lists_every_fault_of_pairs(tmp_path):
     empty = check_file(tmp_path, decode=False)
     (tmp_path / "none.jsonl").touch()
     assert check_pairs(tmp_path / "none.jsonl", tmp_path, empty) == 0 and "holds no pair" in empty.faults[0]
+
+
+# --- kinds ---
+
+
+def test_a_kind_is_kept_and_one_that_is_not_said_is_not_written(tmp_path):
+    pairs = [PAIR, replace(PAIR, rejected="I see.", rejected_emotion="neutral", kind="neutral")]
+    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    first, second = (tmp_path / "pairs.jsonl").read_text().splitlines()
+    assert "kind" not in json.loads(first) and json.loads(second)["kind"] == "neutral"
+    assert read_pairs(tmp_path / "pairs.jsonl", {"d1": TALK}) == pairs
+    assert [pair.known_kind for pair in pairs] == ["emotion", "neutral"]
+    assert made(1, "I am sorry.", "sad", "Hooray!", None).known_kind == "ranking"
+
+
+@pytest.mark.parametrize("kind", ["neutralised", 3, ["neutral"]])
+def test_an_unknown_kind_is_a_fault_and_the_pair_can_do_without(tmp_path, kind):
+    path = write(tmp_path, rejected="So what?", kind=kind)
+    wanted = r"pairs.jsonl:2: 'kind' is .*, want one of emotion, intensity, contradiction, neutral, ranking"
+    with pytest.raises(DataError, match=wanted):
+        read_pairs(path, {"d1": TALK})
+    findings = CollectFaults()
+    assert [pair.kind for pair in read_pairs(path, {"d1": TALK}, findings)] == [None, None] and len(
+        findings.faults
+    ) == 1

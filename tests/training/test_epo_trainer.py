@@ -18,6 +18,7 @@ from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
 from epo.training.objective import TERMS, Term, implicit_reward
+from epo.training.preference_losses import LOSSES
 from epo.training.terms.preference import preference_loss
 from epo.training.trainer import EpoTrainer, NotEpoError, ReferenceDriftError, schedule_rows
 
@@ -89,7 +90,29 @@ def test_the_loss_is_trls(make_trainer, pairs, build, alpha):
     assert found.pop("num_tokens") == 2 * named.pop("num_tokens")  # counted once by each
     terms = {name: found.pop(f"terms/{name}") for name in ("preference", "gold_nll")}
     assert terms["preference"] + alpha * terms["gold_nll"] == pytest.approx(ours.item(), abs=1e-5)
+    found.pop("logps/chosen_shift")
     assert found == pytest.approx(named, abs=1e-5)
+
+
+def test_every_preference_loss_is_trls(make_trainer, pairs, build):
+    """TRL's own `_compute_loss` under each name, on the same model and batch, and its gradient."""
+    trainer = make_trainer()
+    shake_lora(trainer.model)
+    batch = PairCollator(pairs, build)([{"index": i} for i in range(4)])
+    weights = [p for p in trainer.model.parameters() if p.requires_grad]
+    seen = set()
+    for name, loss in LOSSES.items():
+        trainer.args.preference_loss, trainer.loss_types = name, [name, "sft"]
+        trainer.args.label_smoothing = trainer.label_smoothing = 0.2 if "label_smoothing" in loss.reads else 0.0
+        theirs = DPOTrainer._compute_loss(trainer, trainer.model, dict(batch), False)
+        ours = trainer.compute_loss(trainer.model, dict(batch))
+        assert ours.item() == pytest.approx(theirs.item(), rel=1e-5), name
+        wanted = torch.autograd.grad(theirs, weights)
+        scale = max(gradient.abs().max().item() for gradient in wanted)
+        for a, b in zip(torch.autograd.grad(ours, weights), wanted, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5 * scale, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+        seen.add(round(ours.item(), 5))
+    assert len(seen) == len(LOSSES)
 
 
 def test_the_loss_is_that_of_plain_logits(make_trainer, pairs, build):

@@ -98,7 +98,10 @@ def stages(
 
     def epo(micro):
         model, processor = make_model()
-        args = EpoArguments(**settings(tmp_path, micro), beta=0.3, alpha=0.7, bf16=False, gradient_checkpointing=False)
+        args = EpoArguments(
+            **settings(tmp_path, micro), beta=0.3, alpha=0.7, bf16=False, gradient_checkpointing=False,
+            emotion_margin=0.4, conditional_weight=0.6, anchor_weight=0.3,
+        )  # fmt: skip
         trainer = EpoTrainer(
             model, args=args, train_dataset=ScheduledDataset(7, GLOBAL, seed=0),
             data_collator=PairCollator(pairs[:7], PromptBuilder(processor, clip_cache)), processing_class=processor,
@@ -125,7 +128,14 @@ def test_loss_and_gradient_do_not_depend_on_the_micro_batch(stages, stage):
     for micro in (4, 2, 1):
         log, other = found[micro]
         assert log["loss"] == pytest.approx(whole["loss"], abs=1e-5 * max(1, abs(whole["loss"])))
-        for name in ("emotion_loss", "reply_nll", "emotion_accuracy", "rewards/margins", "grad_norm"):
+        for name in (
+            "emotion_loss",
+            "reply_nll",
+            "emotion_accuracy",
+            "rewards/margins",
+            "rewards/margins/sad-angry",
+            "grad_norm",
+        ):
             assert name not in whole or log[name] == pytest.approx(whole[name], rel=1e-4, abs=1e-5), name
         assert other.keys() == gradient.keys()
         gap = max((other[name] - tensor).abs().max().item() for name, tensor in gradient.items())

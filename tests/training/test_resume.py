@@ -55,7 +55,7 @@ def make_trainer(make_model, make_extractor, reader, dialogues, examples, pairs,
                 data_collator=SftCollator(examples, build, modality_dropout=0.3, clip_dropout=0.3),
                 emotion_weight=0.5, learning_rates={"compressor": 1e-3},
             )  # fmt: skip
-        own = {"alpha": 0.5, "bf16": False, "gradient_checkpointing": False}
+        own = {"alpha": 0.5, "conditional_weight": 0.5, "bf16": False, "gradient_checkpointing": False}
         return EpoTrainer(
             model=model, args=EpoArguments(**settings(folder), **own),
             train_dataset=ScheduledDataset(len(pairs), 4 * STEPS, seed=0), data_collator=PairCollator(pairs, build),

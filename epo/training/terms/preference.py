@@ -6,13 +6,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from epo.training.objective import PairScores, Term
+from epo.training.preference_losses import losses_of_pairs
 
 if TYPE_CHECKING:
     from epo.training.arguments import EpoArguments
 
 
 def preference_loss(margins: Tensor) -> Tensor:
-    """Return -log sigma(margin), the mean over pairs.
+    """Return -log sigma(margin), the mean over pairs: what `preference_loss: sigmoid` is.
 
     Args:
         margins: (B,), implicit reward of the gold reply less that of the counter-emotional one.
@@ -23,7 +24,7 @@ def preference_loss(margins: Tensor) -> Tensor:
 
 
 def _value(scores: PairScores, args: "EpoArguments") -> Tensor:
-    return preference_loss(scores.margins(args.beta))
+    return losses_of_pairs(scores, args).mean()
 
 
 TERM = Term("the gold reply rather than the counter-emotional one", _value, weight=lambda args: 1.0)
