@@ -16,6 +16,7 @@ from compressor.curriculum import ScheduledDataset
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
 from compressor.text import IGNORE
+from epo import ranks
 from epo.data.cache import ClipCache
 from epo.model.family import bare, family_of, require_processor
 from epo.model.token_scores import TokenScores
@@ -25,6 +26,9 @@ from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
 from epo.training.objective import PairScores, objective
 from epo.training.pair_numbers import pair_sums
+from epo.training.reference_cache import ReferenceCache
+from epo.training.reference_keys import reference_digest
+from epo.training.reference_scores import IndexedPairs, ReferenceScores
 from epo.training.schedule import schedule_of
 
 
@@ -55,6 +59,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         processing_class: Any = None,
         data_collator: Any = None,
         peft_config: Any = None,
+        reference_cache: ReferenceCache | None = None,
         **kwargs: Any,
     ) -> None:
         """Make a trainer.
@@ -68,12 +73,14 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             processing_class: the model's processor.
             data_collator: a `PairCollator`; pairs bring their own.
             peft_config: of the LoRA; None for one of rank 16 on every linear layer of the language model.
+            reference_cache: keeps the reference's log-probabilities of the pairs; None scores them at each step.
             kwargs: of TRL's `DPOTrainer`: `callbacks`, `optimizers`, ...
 
         Raises:
             NotEpoError: settings or data are of TRL's own kinds, or no number of steps is set.
             FamilyError: the model is of no family, or the processor, or the collator's, of another one.
             ReferenceDriftError: weights beside the LoRA would train.
+            ReferenceCacheError: the reference's weights cannot be told from others.
         """
         if not isinstance(args, EpoArguments):
             raise NotEpoError(
@@ -110,6 +117,13 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             )
         self._family.freeze_for_preference(bare(self.model))
         self._settle_sharing()
+        self._reference: ReferenceScores | None = None
+        if reference_cache is not None:
+            precision = self.accelerator.mixed_precision
+            reference = self.model if self.ref_model is None else self.ref_model
+            digest = ranks.of_first(lambda: reference_digest(reference, precision))
+            self._reference = ReferenceScores(reference_cache, digest, data_collator)
+            self.data_collator = IndexedPairs(data_collator)
 
     def _settle_sharing(self) -> None:
         """Read two pairs both ways, and go on with two rows a pair where that gives something else."""
@@ -145,6 +159,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             return_outputs: whether to return the scores too.
             num_items_in_batch: gold tokens of the whole step, None where this batch is all there is.
         """
+        if self._reference is not None:  # before the policy reads: its activations would lie beside
+            self._reference.fill_once(self._read_for_the_cache, self.args.per_device_train_batch_size)
         inputs = self._encode_context_once(inputs)
         scores, outputs = self._score_pairs(model, inputs)
         loss, terms = objective(scores, self.args, self._token_weight(inputs, num_items_in_batch))
@@ -154,13 +170,29 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
 
     def _score_pairs(self, model: Any, inputs: dict[str, Any]) -> tuple[PairScores, TokenScores]:
         """Let policy and reference read a batch; the reference is the policy as it was when the trainer was made."""
-        completion_mask = inputs["completion_mask"]
-        labels = inputs["input_ids"].masked_fill(completion_mask == 0, IGNORE)
-        batch = {key: value for key, value in inputs.items() if key != "completion_mask"}
-        batch |= {"labels": labels, "use_cache": False, "fused_lm_head": True}
-        outputs = model(**batch)
-        checkpointing = self.args.gradient_checkpointing_kwargs
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
+        outputs: TokenScores = model(**_labelled(inputs))
+        assert outputs.log_probs is not None
+        chosen, rejected = outputs.log_probs.sum(dim=1).chunk(2)
+        base_chosen, base_rejected = self._reference_logps(inputs)
+        is_chosen = inputs["completion_mask"][:, 1:].chunk(2)[0].bool()
+        tokens = outputs.log_probs.chunk(2)[0][is_chosen]
+        return PairScores(chosen, rejected, base_chosen, base_rejected, tokens), outputs
+
+    def _reference_logps(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the reference's log-probabilities of a batch's replies, (B,) each: found, or scored now."""
+        if self._reference is None:
+            chosen, rejected = self._let_reference_read(inputs).chunk(2)
+            return chosen, rejected
+        return self._reference.of(inputs["pair_index"])
+
+    def _read_for_the_cache(self, batch: dict[str, Tensor]) -> Tensor:
+        return self._let_reference_read(self._encode_context_once(self._prepare_inputs(batch)))
+
+    @torch.no_grad()
+    def _let_reference_read(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the log-probabilities of a batch's replies under the reference, (2B,)."""
+        batch = _labelled(inputs)
+        with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
             if self.ref_model is None:
                 # Of a LoRA that was trained before, TRL keeps a copy called "ref": it is the reference then.
                 policy = self.accelerator.unwrap_model(self.model)
@@ -168,11 +200,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
                     base = self.model(**batch)
             else:
                 base = self.ref_model(**batch)
-        chosen, rejected = outputs.log_probs.sum(dim=1).chunk(2)
-        base_chosen, base_rejected = base.log_probs.sum(dim=1).chunk(2)
-        is_chosen = completion_mask[:, 1:].chunk(2)[0].bool()
-        tokens = outputs.log_probs.chunk(2)[0][is_chosen]
-        return PairScores(chosen, rejected, base_chosen, base_rejected, tokens), outputs
+        logps: Tensor = base.log_probs.sum(dim=1)
+        return logps
 
     def _token_weight(self, inputs: dict[str, Any], num_tokens: Any) -> Callable[[float], Any]:
         """Return what makes the average of batches' means over tokens the mean over the tokens of all batches.
@@ -219,6 +248,13 @@ def _require_pairs(train_dataset: Any, args: EpoArguments) -> None:
         raise NotEpoError(f"train_dataset {what}; want pairs, such as epo.read_pairs returns")
     if args.max_steps <= 0:
         raise NotEpoError("max_steps is not set; it says how long to train: every global batch is exact, no pass ends")
+
+
+def _labelled(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model is given of a batch so that it scores the replies."""
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
+    inputs = {key: value for key, value in batch.items() if key not in ("completion_mask", "pair_index")}
+    return inputs | {"labels": labels, "use_cache": False, "fused_lm_head": True}
 
 
 def schedule_rows(schedule: ScheduledDataset) -> Dataset:
