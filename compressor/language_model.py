@@ -7,7 +7,7 @@ import inspect
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compressor.precision import cast_weights
@@ -48,6 +48,42 @@ def logits_at(llm: PreTrainedModel, columns: Tensor | None, **inputs: Any) -> Te
         inputs["logits_to_keep"], columns = columns, None
     logits: Tensor = llm(**inputs).logits
     return logits if columns is None else logits[:, columns]
+
+
+def logits_of(llm: PreTrainedModel, rows: Tensor, columns: Tensor, **inputs: Any) -> Tensor:
+    """Return a language model's scores at some positions, (N, V), its head run on no others.
+
+    The head stays the model's own: only what it is given is narrowed, so that whatever a family does before and after
+    it (scales, caps, biases) applies. A family that does not call its head as a module scores whole columns.
+
+    Args:
+        llm: the language model.
+        rows: int64 (N,), which row of the batch each position is in.
+        columns: int64 (N,), which column.
+        inputs: of its forward.
+    """
+    count = len(rows)
+    if count == 0:  # the head must run on every rank alike
+        rows = columns = rows.new_zeros(1)
+    if "logits_to_keep" in inspect.signature(llm.forward).parameters:
+        inputs["logits_to_keep"], columns = columns.unique(return_inverse=True)
+    # The last token of a shared prompt is scored twice. Run once, it rounds as in a head over whole columns.
+    places, which = torch.stack([rows, columns]).unique(dim=1, return_inverse=True)
+    was_narrowed = False
+
+    def narrow(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        nonlocal was_narrowed
+        if not args:
+            return None
+        was_narrowed = True
+        return args[0][places[0], places[1]].unsqueeze(0), *args[1:]
+
+    hook = llm.get_output_embeddings().register_forward_pre_hook(narrow)
+    try:
+        logits: Tensor = llm(**inputs).logits
+    finally:
+        hook.remove()
+    return (logits[0, which] if was_narrowed else logits[rows, columns])[:count]
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """The processes of a job, where there are several: which one this is, and work dealt out between them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -28,6 +28,30 @@ def gather_shares(mine: list[Any]) -> list[Any]:
     return [part[i] for i in range(longest) for part in parts if i < len(part)]
 
 
+def of_first(make: Callable[[], Any]) -> Any:
+    """Return what the first rank makes, on all of them; an error of its is raised on all. Every rank must call it."""
+    mine, count = _group()
+    if count == 1:
+        return make()
+    import torch.distributed as dist
+
+    made: list[Any] = [None, None]
+    if mine == 0:
+        try:
+            made[0] = make()
+        except Exception as error:  # told to the others, which would wait for it
+            made[1] = error
+    dist.broadcast_object_list(made, src=0)
+    if made[1] is not None:
+        raise made[1]
+    return made[0]
+
+
+def num_ranks() -> int:
+    """Return how many processes talk to each other."""
+    return _group()[1]
+
+
 def _group() -> tuple[int, int]:
     """Return rank and number of ranks; a process that has not joined a group is alone."""
     import torch.distributed as dist
@@ -37,4 +61,4 @@ def _group() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-__all__ = ["gather_shares", "rank", "share"]
+__all__ = ["gather_shares", "num_ranks", "of_first", "rank", "share"]

@@ -15,6 +15,7 @@ from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
+from epo.training.reference_cache import ReferenceCache
 from epo.training.schedule import schedule_of
 from epo.training.term_needs import require_for_terms
 from epo.training.trainer import EpoTrainer
@@ -33,6 +34,12 @@ class EpoRecipe(DataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, PartsKeys
 
     pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
     model: str = field(metadata={"help": "folder written by launch/sft.py; also the reference"})
+    reference_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder where the reference's scores of pairs are kept between runs; none: score at each step"
+        },
+    )
 
 
 RECIPES = [EpoRecipe, EpoArguments]
@@ -79,6 +86,7 @@ def _train(
             processing_class=processor,
             callbacks=[tracked.callback()],
             peft_config=lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0),
+            reference_cache=None if recipe.reference_cache is None else ReferenceCache(recipe.reference_cache),
         )
         results = named("train", fit(trainer))
         trainer.save_model(str(out))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from compressor.language_model import embed_words, embedding_std, logits_at, require_supported
+from compressor.language_model import embed_words, embedding_std, logits_at, logits_of, require_supported
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import embed_tokens, fill_placeholders
 from compressor.precision import cast_weights
@@ -362,9 +362,9 @@ class EpoForConditionalGeneration(PreTrainedModel):
         elif prompt_lengths is not None:
             context = context.rows(_both_replies(prompt_lengths))
         embeds = self.embed_prompts(input_ids, context)
-        kept = source_columns.unique() if len(rows) else source_columns.new_zeros(1)
-        scores = logits_at(self.language_model, kept, inputs_embeds=embeds, use_cache=False, **reads)
-        logits = scores[source_rows, torch.searchsorted(kept, source_columns)].float()
+        logits = logits_of(
+            self.language_model, source_rows, source_columns, inputs_embeds=embeds, use_cache=False, **reads
+        ).float()
         return token_scores(logits, labels[rows, columns + 1], labels[:, 1:] != IGNORE)
 
 

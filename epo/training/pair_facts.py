@@ -22,19 +22,23 @@ class PairFacts:
     """Of a batch of B pairs, each int64 (B,).
 
     Attributes:
+        indices: of the pairs among those of the collator.
         kinds: index of the kind in `KINDS`.
         chosen_emotions: index of the chosen reply's emotion in `EMOTIONS`, `IGNORE` where it is not known.
         rejected_emotions: of the rejected reply's.
     """
 
+    indices: Tensor
     kinds: Tensor
     chosen_emotions: Tensor
     rejected_emotions: Tensor
 
     @classmethod
-    def of(cls, pairs: Sequence[PreferencePair]) -> "PairFacts":
-        """Return the facts of pairs."""
+    def of(cls, indices: Sequence[int], all_pairs: Sequence[PreferencePair]) -> "PairFacts":
+        """Return the facts of those pairs that indices point to."""
+        pairs = [all_pairs[index] for index in indices]
         return cls(
+            torch.tensor(indices),
             torch.tensor([KINDS.index(pair.known_kind) for pair in pairs]),
             emotion_labels([pair.chosen_emotion for pair in pairs]),
             emotion_labels([pair.rejected_emotion for pair in pairs]),
@@ -67,7 +71,7 @@ class TrainingPairCollator(PairCollator):
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Build a batch from `{"index": i, "seed": s}` rows; `split_batch` takes it apart again."""
         batch: dict[str, Any] = super().__call__(rows)
-        facts = PairFacts.of([self.pairs[row["index"]] for row in rows])
+        facts = PairFacts.of([row["index"] for row in rows], self.pairs)
         batch[_KEY] = {field.name: getattr(facts, field.name) for field in fields(facts)}
         if self._draw is not None:
             batch[_OTHER] = other_prompts(self.pairs, self.build, self._draw, rows)

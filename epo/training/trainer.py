@@ -18,6 +18,7 @@ from compressor.curriculum import ScheduledDataset
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
 from compressor.text import IGNORE
+from epo import ranks
 from epo.data.cache import ClipCache
 from epo.model.family import bare, family_of, require_processor
 from epo.model.token_scores import TokenScores
@@ -32,6 +33,9 @@ from epo.training.other_clips import ClipDraw
 from epo.training.pair_facts import PairFacts, TrainingPairCollator, split_batch
 from epo.training.pair_groups import GroupNumbers, group_sums
 from epo.training.pair_numbers import pair_sums
+from epo.training.reference_cache import ReferenceCache
+from epo.training.reference_keys import reference_digest
+from epo.training.reference_scores import ReferenceScores
 from epo.training.schedule import schedule_of
 from epo.training.term_needs import require_for_terms
 
@@ -63,6 +67,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         processing_class: Any = None,
         data_collator: Any = None,
         peft_config: Any = None,
+        reference_cache: ReferenceCache | None = None,
         **kwargs: Any,
     ) -> None:
         """Make a trainer.
@@ -76,12 +81,14 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             processing_class: the model's processor.
             data_collator: a `PairCollator`; pairs bring their own.
             peft_config: of the LoRA; None for one of rank 16 on every linear layer of the language model.
+            reference_cache: keeps the reference's log-probabilities of the pairs; None scores them at each step.
             kwargs: of TRL's `DPOTrainer`: `callbacks`, `optimizers`, ...
 
         Raises:
             NotEpoError: settings or data are of TRL's own kinds, or no number of steps is set.
             FamilyError: the model is of no family, or the processor, or the collator's, of another one.
             ReferenceDriftError: weights beside the LoRA would train.
+            ReferenceCacheError: the reference's weights cannot be told from others.
         """
         if not isinstance(args, EpoArguments):
             raise NotEpoError(
@@ -96,6 +103,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             pairs = [with_labels_on_both_or_neither(pair) for pair in train_dataset]
             data_collator = PairCollator(pairs, PromptBuilder(processing_class, ClipCache(None)))
             train_dataset = schedule_of([pair.reply for pair in pairs], args)
+        plain = data_collator
         if isinstance(data_collator, PairCollator):
             require_for_terms(data_collator.pairs, args)
             data_collator = self._training_collator(data_collator, args)
@@ -122,6 +130,12 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         self._family.freeze_for_preference(bare(self.model))
         self._groups, self._alarm = GroupNumbers(), LikelihoodAlarm()
         self._settle_sharing()
+        self._reference: ReferenceScores | None = None
+        if reference_cache is not None:
+            precision = self.accelerator.mixed_precision
+            reference = self.model if self.ref_model is None else self.ref_model
+            digest = ranks.of_first(lambda: reference_digest(reference, precision))
+            self._reference = ReferenceScores(reference_cache, digest, plain)
 
     @staticmethod
     def _training_collator(plain: PairCollator, args: EpoArguments) -> TrainingPairCollator:
@@ -169,8 +183,10 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             num_items_in_batch: gold tokens of the whole step, None where this batch is all there is.
         """
         inputs, facts, other = split_batch(inputs)
+        if self._reference is not None:  # before the policy reads: its activations would lie beside
+            self._reference.fill_once(self._read_for_the_cache, self.args.per_device_train_batch_size)
         inputs = self._encode_context_once(inputs)
-        scores, outputs = self._score_pairs(model, inputs)
+        scores, outputs = self._score_pairs(model, inputs, facts)
         chosen, rejected = inputs["completion_mask"].sum(dim=1).chunk(2)
         scores = replace(scores, chosen_lengths=chosen, rejected_lengths=rejected)
         if facts is not None:
@@ -182,20 +198,33 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         self._count(scores, outputs, inputs, terms, facts)
         return (loss, outputs) if return_outputs else loss
 
-    def _score_pairs(self, model: Any, inputs: dict[str, Any]) -> tuple[PairScores, TokenScores]:
+    def _score_pairs(
+        self, model: Any, inputs: dict[str, Any], facts: PairFacts | None
+    ) -> tuple[PairScores, TokenScores]:
         """Let policy and reference read a batch; the reference is the policy as it was when the trainer was made."""
-        completion_mask = inputs["completion_mask"]
-        labels = inputs["input_ids"].masked_fill(completion_mask == 0, IGNORE)
-        batch = {key: value for key, value in inputs.items() if key != "completion_mask"}
-        batch |= {"labels": labels, "use_cache": False, "fused_lm_head": True}
-        outputs = model(**batch)
-        with torch.no_grad(), self._as_reference() as reference:
-            base = reference(**batch)
+        outputs: TokenScores = model(**_labelled(inputs))
+        assert outputs.log_probs is not None
         chosen, rejected = outputs.log_probs.sum(dim=1).chunk(2)
-        base_chosen, base_rejected = base.log_probs.sum(dim=1).chunk(2)
-        is_chosen = completion_mask[:, 1:].chunk(2)[0].bool()
+        base_chosen, base_rejected = self._reference_logps(inputs, facts)
+        is_chosen = inputs["completion_mask"][:, 1:].chunk(2)[0].bool()
         tokens = outputs.log_probs.chunk(2)[0][is_chosen]
         return PairScores(chosen, rejected, base_chosen, base_rejected, tokens), outputs
+
+    def _reference_logps(self, inputs: dict[str, Any], facts: PairFacts | None) -> tuple[Tensor, Tensor]:
+        """Return the reference's log-probabilities of a batch's replies, (B,) each: found, or scored now."""
+        if self._reference is not None and facts is not None:
+            return self._reference.of(facts.indices)
+        chosen, rejected = self._let_reference_read(inputs).chunk(2)
+        return chosen, rejected
+
+    def _read_for_the_cache(self, batch: dict[str, Tensor]) -> Tensor:
+        return self._let_reference_read(self._encode_context_once(self._prepare_inputs(batch)))
+
+    def _let_reference_read(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the log-probabilities of a batch's replies under the reference, (2B,)."""
+        with torch.no_grad(), self._as_reference() as reference:
+            logps: Tensor = reference(**_labelled(inputs)).log_probs.sum(dim=1)
+        return logps
 
     @contextmanager
     def _as_reference(self) -> Iterator[Any]:
@@ -273,6 +302,13 @@ def _require_pairs(train_dataset: Any, args: EpoArguments) -> None:
         raise NotEpoError(f"train_dataset {what}; want pairs, such as epo.read_pairs returns")
     if args.max_steps <= 0:
         raise NotEpoError("max_steps is not set; it says how long to train: every global batch is exact, no pass ends")
+
+
+def _labelled(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model is given of a batch so that it scores the replies."""
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
+    inputs = {key: value for key, value in batch.items() if key != "completion_mask"}
+    return inputs | {"labels": labels, "use_cache": False, "fused_lm_head": True}
 
 
 def schedule_rows(schedule: ScheduledDataset, with_seeds: bool = False) -> Dataset:

@@ -3,12 +3,14 @@
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from compressor.language_model import (
     LanguageModelError,
     embed_words,
     embedding_std,
     logits_at,
+    logits_of,
     require_supported,
     text_part,
 )
@@ -45,6 +47,50 @@ def test_some_columns_score_as_in_the_whole(family):
     with torch.no_grad():
         whole = logits_at(llm, None, input_ids=ids)
         torch.testing.assert_close(logits_at(llm, torch.tensor([1, 4]), input_ids=ids), whole[:, [1, 4]])
+
+
+class HeadByHand(LlamaForCausalLM):
+    """Multiplies by the head's weight and never calls it."""
+
+    def forward(self, logits_to_keep=slice(None), **kwargs):
+        states = self.model(**kwargs).last_hidden_state[:, logits_to_keep]
+        return CausalLMOutputWithPast(logits=states @ self.lm_head.weight.T)
+
+
+class AllColumns(LlamaForCausalLM):
+    """Does not take `logits_to_keep`."""
+
+    def forward(self, inputs_embeds=None):
+        return super().forward(inputs_embeds=inputs_embeds)
+
+
+@pytest.mark.parametrize("kind", [None, HeadByHand, AllColumns])
+def test_some_positions_score_as_in_the_whole(kind):
+    """Two rows, one position twice; scores and the gradient that reaches the embeddings."""
+    llm = build("llama", kind)
+    rows, columns = torch.tensor([0, 0, 1, 0]), torch.tensor([1, 4, 2, 1])
+    found = []
+    for narrow in (True, False):
+        embeds = embed_words(llm, torch.arange(2, 14).view(2, 6)).requires_grad_()
+        if narrow:
+            scores = logits_of(llm, rows, columns, inputs_embeds=embeds)
+        else:
+            scores = llm(inputs_embeds=embeds).logits[rows, columns]
+        scores.log_softmax(dim=-1)[:, 3].square().sum().backward()
+        found += [(scores, embeds.grad)]
+    for narrowed, whole in zip(*found, strict=True):
+        torch.testing.assert_close(narrowed, whole, atol=1e-5, rtol=1e-5)
+    assert not llm.get_output_embeddings()._forward_pre_hooks
+
+
+def test_the_head_runs_on_positions_that_are_wanted_and_on_one_where_none_is():
+    llm, seen = build("llama"), []
+    llm.lm_head.register_forward_hook(lambda _, args, output: seen.append(args[0].shape[:2]))
+    inputs = {"input_ids": torch.arange(2, 14).view(2, 6)}
+    logits_of(llm, torch.tensor([0, 0, 1]), torch.tensor([1, 4, 2]), **inputs)
+    nowhere = torch.tensor([], dtype=torch.long)
+    assert logits_of(llm, nowhere, nowhere, **inputs).shape[0] == 0
+    assert seen == [(1, 3), (1, 1)]
 
 
 class ReadsIds(LlamaForCausalLM):

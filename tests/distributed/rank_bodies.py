@@ -24,6 +24,7 @@ from epo.preferences.pair import pairs_of_split, read_pairs
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, SftCollator
 from epo.training.lora import lora_config
+from epo.training.reference_cache import ReferenceCache
 from epo.training.sft import SftTrainer
 from epo.training.trainer import EpoTrainer
 
@@ -49,6 +50,7 @@ def check_and_train(rank: int, model: str, corpus: str, out: str) -> None:
     check_shares(rank)
     train_sft(model, corpus, out, accumulation=1)
     train_epo(model, corpus, out, accumulation=1)
+    train_epo(model, corpus, out, accumulation=1, cache=f"{out}/reference")
 
 
 def check_terms(rank: int) -> None:
@@ -102,8 +104,8 @@ def train_sft(folder: str, corpus: str, out: str, accumulation: int) -> None:
     keep(trainer, Path(out) / f"sft-{dist.is_initialized()}")
 
 
-def train_epo(folder: str, corpus: str, out: str, accumulation: int) -> None:
-    """Train a LoRA on pairs."""
+def train_epo(folder: str, corpus: str, out: str, accumulation: int, cache: str | None = None) -> None:
+    """Train a LoRA on pairs; their reference scores may be kept in a folder."""
     model, build = load(folder)
     by_id = {dialogue.id: dialogue for dialogue in read_dialogues(f"{corpus}/dialogues.jsonl")}
     pairs = pairs_of_split(read_pairs(f"{corpus}/pairs.jsonl", by_id), "train")
@@ -114,9 +116,10 @@ def train_epo(folder: str, corpus: str, out: str, accumulation: int) -> None:
         model=model, args=EpoArguments(**settings(out, accumulation), **own),
         train_dataset=ScheduledDataset(len(pairs), 4 * STEPS, seed=0), data_collator=PairCollator(pairs, build),
         processing_class=build.processor, peft_config=lora,
+        reference_cache=None if cache is None else ReferenceCache(cache),
     )  # fmt: skip
     trainer.train()
-    keep(trainer, Path(out) / f"epo-{dist.is_initialized()}")
+    keep(trainer, Path(out) / f"{'epo' if cache is None else 'cached'}-{dist.is_initialized()}")
 
 
 def load(folder: str) -> tuple[EpoForConditionalGeneration, PromptBuilder]:

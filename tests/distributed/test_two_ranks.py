@@ -25,13 +25,20 @@ def saved_model(make_model, tmp_path):
 
 
 def test_two_ranks_equal_one_with_accumulation(saved_model, corpus, tmp_path):
-    """Two ranks with two examples each against one rank with two times two; SFT of all weights, and EPO."""
+    """Two ranks with two examples each against one rank with two times two; SFT of all weights, EPO, and EPO
+    with the reference's scores kept in a folder."""
     import rank_bodies
 
     folders = (saved_model, str(corpus), str(tmp_path))
     mp.spawn(rank_bodies.start, (rank_bodies.check_and_train, str(tmp_path / "store"), 2, folders), 2)
     rank_bodies.train_sft(*folders, accumulation=2)
     rank_bodies.train_epo(*folders, accumulation=2)
+    online, cached = (
+        torch.tensor(json.loads((tmp_path / f"{kind}-True.json").read_text())) for kind in ("epo", "cached")
+    )
+    torch.testing.assert_close(cached[:, 0], online[:, 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(cached[:, 1], online[:, 1], atol=1e-4, rtol=1e-4)
+    assert len(list((tmp_path / "reference").glob("*/*.safetensors"))) == 2  # each rank scored its share
     before = load_file(Path(saved_model) / "model.safetensors")
     for stage in ("sft", "epo"):
         curves = [torch.tensor(json.loads((tmp_path / f"{stage}-{r}.json").read_text())) for r in (True, False)]

@@ -143,6 +143,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "lora_alpha": Changed(8, "lora_scaling"),
         "dtype": Refused("bfloat16", "set bf16: true too"),
         "cache_dir": Changed("@fresh_cache", "cached"),
+        "reference_cache": Changed("@fresh_cache", "reference"),
         "beta": Changed(0.4, "loss"),
         "alpha": Changed(0.4, "loss"),
         "preference_loss": Changed("ipo", "loss"),
@@ -334,6 +335,10 @@ class Seen:
             batch = self.trainer.data_collator(self.rows())
             return round(self.trainer.compute_loss(self.trainer.model, batch).item(), 5)
 
+    def see_reference(self):
+        self.see_loss()
+        return self.cache is not None and len(list(self.cache.glob("*/*.safetensors")))
+
     def see_training_loss(self):
         return self.see_loss(training=True)
 
@@ -365,8 +370,8 @@ def start(places, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", [f"launch/{stage}.py", "--config", str(path)])
         with pytest.raises(UpToHere) as caught:
             module.run()
-        cache = keys.get("cache_dir")
-        fresh = Path(cache) if cache is not None and cache.endswith("fresh_cache") else None
+        caches = [keys.get("cache_dir"), keys.get("reference_cache")]
+        fresh = next((Path(cache) for cache in caches if cache is not None and cache.endswith("fresh_cache")), None)
         return Seen(caught.value.trainer, tuple(tracked), fresh)
 
     return start

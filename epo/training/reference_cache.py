@@ -1,0 +1,86 @@
+"""What a reference says of pairs, on disk: shards of keys and log-probabilities that are whole or count for nothing."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+_SUFFIX = ".safetensors"
+
+Numbers = dict[bytes, tuple[float, float]]
+"""By the key of a pair, the log-probabilities of its chosen and its rejected reply, in nats."""
+
+
+class ReferenceCacheError(ValueError):
+    """A reference whose numbers cannot be kept, or not found again; says why and what to do."""
+
+
+class ReferenceCache:
+    """A folder of shards, one folder below it for each reference; runs and ranks may share it.
+
+    A shard is a safetensors file with `keys`, uint8 (N, 32), and `logps`, float32 (N, 2), and is named by the SHA-256
+    of its bytes, under which it appears at once: half a shard, or a damaged one, does not bear its own name.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def load(self, reference: str) -> tuple[Numbers, list[Path]]:
+        """Return what is known of a reference, and the shards that were damaged; these are deleted.
+
+        Args:
+            reference: its digest, in hexadecimal.
+
+        Raises:
+            ReferenceCacheError: the folder is a file.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ReferenceCacheError(f"reference_cache: {self.folder} is a file, want a folder; name another path")
+        known: Numbers = {}
+        damaged = []
+        for path in sorted((self.folder / reference).glob(f"*{_SUFFIX}")):
+            shard = _read(path)
+            if shard is None:
+                damaged.append(path)
+                path.unlink(missing_ok=True)
+            else:
+                known |= shard
+        return known, damaged
+
+    def add(self, reference: str, numbers: Mapping[bytes, tuple[float, float]]) -> None:
+        """Write a shard; it is on disk whole before this returns."""
+        keys = np.frombuffer(b"".join(numbers), dtype=np.uint8).reshape(len(numbers), 32)
+        content = save({"keys": keys, "logps": np.array(list(numbers.values()), dtype=np.float32)})
+        path = self.folder / reference / f"{hashlib.sha256(content).hexdigest()}{_SUFFIX}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Numbers | None:
+    """Return the numbers of a shard, None where its bytes are not those that its name promises."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != path.name.removesuffix(_SUFFIX):
+        return None
+    try:
+        shard = load(content)
+        keys, logps = shard["keys"], shard["logps"]
+    except (SafetensorError, KeyError):
+        return None
+    if keys.shape != (len(logps), 32) or logps.shape != (len(logps), 2) or not np.isfinite(logps).all():
+        return None
+    return {
+        key.tobytes(): (float(chosen), float(rejected)) for key, (chosen, rejected) in zip(keys, logps, strict=True)
+    }
+
+
+__all__ = ["Numbers", "ReferenceCache", "ReferenceCacheError"]

@@ -1,0 +1,120 @@
+"""The reference's log-probabilities of all pairs, scored once for many runs and not beside the policy at each step."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epo import ranks
+from epo.training.collate import PairCollator
+from epo.training.reference_cache import Numbers, ReferenceCache, ReferenceCacheError
+from epo.training.reference_keys import pair_key
+
+_SHARD_S = 60.0
+"""How much work an interruption may cost, in seconds."""
+
+
+class ReferenceScores:
+    """A table of what the reference says of every pair: found in a cache, or scored on first use and put there."""
+
+    def __init__(self, cache: ReferenceCache, reference: str, collate: PairCollator) -> None:
+        """Make a table, empty as yet.
+
+        Args:
+            cache: where the numbers are kept.
+            reference: digest of the reference, of `reference_digest`.
+            collate: makes batches of pairs.
+        """
+        self._cache, self._reference, self._collate = cache, reference, collate
+        self._table: Tensor | None = None
+
+    def of(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities of chosen and rejected replies of pairs, float32 (B,) each, in nats.
+
+        Args:
+            index: int64 (B,), which pairs.
+        """
+        assert self._table is not None
+        chosen, rejected = self._table[index.cpu()].to(index.device).unbind(dim=1)
+        return chosen, rejected
+
+    def fill_once(self, score: Callable[[dict[str, Tensor]], Tensor], batch_size: int) -> None:
+        """Find or score all pairs, unless that is done. Every rank must call it; each scores its share.
+
+        Args:
+            score: takes a batch of B pairs to the log-probabilities of their replies, (2B,), chosen ones first.
+            batch_size: pairs scored at a time.
+
+        Raises:
+            ReferenceCacheError: a log-probability is not finite.
+        """
+        if self._table is not None:
+            return
+        keys = self._keys()
+        known: Numbers = ranks.of_first(self._known)
+        missing = [i for i in self._by_length() if keys[i] not in known]
+        if missing and ranks.rank() == 0:
+            print(f"reference: {len(keys) - len(missing)} of {len(keys)} pairs are known, {len(missing)} are scored")
+        mine = self._score(missing, keys, score, batch_size)
+        for numbers in ranks.gather_shares([mine]):
+            known |= numbers
+        self._table = torch.tensor([known[key] for key in keys])
+
+    def _keys(self) -> list[bytes]:
+        """Return the key of every pair; each rank reads its share."""
+        limit = getattr(self._collate.processor, "max_prompt_tokens", None)
+        mine = [
+            pair_key(self._collate([{"index": i}]), self._collate.pairs[i].reply.current.clip, limit)
+            for i in ranks.share(range(len(self._collate.pairs)))
+        ]
+        return ranks.gather_shares(mine)
+
+    def _known(self) -> Numbers:
+        known, damaged = self._cache.load(self._reference)
+        for path in damaged:
+            print(f"reference_cache: {path} is damaged; it is deleted and its pairs are scored anew")
+        return known
+
+    def _by_length(self) -> list[int]:
+        return [row["index"] for row in self._collate.longest(len(self._collate.pairs))]
+
+    def _score(
+        self, missing: list[int], keys: list[bytes], score: Callable[[dict[str, Tensor]], Tensor], batch_size: int
+    ) -> Numbers:
+        """Score this rank's share and return it; what is found goes to disk a shard a minute."""
+        found: Numbers = {}
+        pending: Numbers = {}
+        last_s = time.monotonic()
+        for indices, is_real in _batches(missing, batch_size):
+            logps = score(self._collate([{"index": i} for i in indices])).float().cpu().view(2, -1).T
+            if not is_real:
+                continue
+            if not logps.isfinite().all():
+                raise ReferenceCacheError(
+                    f"the reference's log-probability of a reply of pairs {indices} is not finite; its weights are "
+                    "damaged, or a precision does not fit them: look at the validation numbers of launch/sft.py"
+                )
+            pending |= {
+                keys[i]: (chosen, rejected) for i, (chosen, rejected) in zip(indices, logps.tolist(), strict=True)
+            }
+            if time.monotonic() - last_s > _SHARD_S:
+                self._cache.add(self._reference, pending)
+                found, pending, last_s = found | pending, {}, time.monotonic()
+        if pending:
+            self._cache.add(self._reference, pending)
+        return found | pending
+
+
+def _batches(missing: list[int], batch_size: int) -> Iterator[tuple[list[int], bool]]:
+    """Yield this rank's batches, and whether they are its own: sharded weights are gathered by all ranks together."""
+    mine = ranks.share(missing)
+    count = math.ceil(math.ceil(len(missing) / ranks.num_ranks()) / batch_size)
+    for number in range(count):
+        indices = mine[number * batch_size : (number + 1) * batch_size]
+        yield (indices, True) if indices else (missing[:1], False)
+
+
+__all__ = ["ReferenceScores"]
