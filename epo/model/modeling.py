@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from compressor.kinds import compressor_class
 from compressor.language_model import embed_words, embedding_std, logits_at, require_supported
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import embed_tokens, fill_placeholders
@@ -123,7 +124,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
                 f"reads {width}; train a compressor for this language model with launch/compressor.py"
             )
         self.extractor = EmotionExtractor(config.extractor_config) if extractor is None else extractor
-        self.compressor = MambaCompressor(config.compressor_config) if compressor is None else compressor
+        memory = config.compressor_config
+        self.compressor = compressor_class(memory)(memory) if compressor is None else compressor
         self.clip_norm = nn.LayerNorm(config.extractor_config.hidden_size)
         self.clip_head = nn.Linear(config.extractor_config.hidden_size, width)
         self.emotion_words = nn.Embedding(len(EMOTIONS), width)
