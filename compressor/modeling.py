@@ -10,7 +10,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from compressor.configuration import MambaCompressorConfig
-from compressor.seams import use_own_scan
+from compressor.seams import cache_name, use_own_scan
+
+_READ_WHOLE = 1024
+"""Longest history, in positions, that is read in one pass whatever is asked."""
+_SEGMENT = 512
+"""Positions of a longer one that are read at once."""
 
 
 @dataclass
@@ -89,9 +94,24 @@ class MambaCompressor(PreTrainedModel):
         return memories
 
     def read(self, input_ids: Tensor) -> Tensor:
-        """Return the backbone's states of all positions, (B, T) int64 to (B, T, width)."""
-        hidden: Tensor = self.backbone(inputs_embeds=self.embed(input_ids), use_cache=False).last_hidden_state
-        return hidden
+        """Return the backbone's states of all positions, (B, T) int64 to (B, T, width).
+
+        Where nothing is learnt, Mamba-2 reads a long history segment by segment and carries its state over: the same
+        up to rounding, in memory that grows by the result alone.
+        """
+        length = input_ids.size(1)
+        is_mamba_2 = self.config.backbone_config.model_type == "mamba2"
+        if torch.is_grad_enabled() or length <= _READ_WHOLE or not is_mamba_2:
+            hidden: Tensor = self.backbone(inputs_embeds=self.embed(input_ids), use_cache=False).last_hidden_state
+            return hidden
+        name, cache, states = cache_name(self.backbone), None, []
+        starts = [start for start in range(0, length, _SEGMENT) if length - start > 1]  # none of one position
+        for start, stop in zip(starts, [*starts[1:], length], strict=True):
+            embeds = self.embed(input_ids[:, start:stop])
+            output = self.backbone(inputs_embeds=embeds, use_cache=True, **{name: cache})
+            cache = output[name]
+            states.append(output.last_hidden_state)
+        return torch.cat(states, dim=1)
 
     def forward(self, input_ids: Tensor, **kwargs: Any) -> Memory:
         """Compress a batch of histories.
