@@ -91,12 +91,22 @@ def memory_logits(
     Returns:
         (B, C, V), as many columns as the span has.
     """
-    embeds_BTD = embed_tokens(llm.get_input_embeddings(), input_ids_BT, (memory_id,))
-    embeds_BTD = fill_placeholders(embeds_BTD, input_ids_BT, memory_id, vectors_BMD, mask_BM)
+    embeds_BTD = memory_embeds(llm, input_ids_BT, memory_id, vectors_BMD, mask_BM)
     # Right padding under a causal mask cannot reach earlier positions, so no attention mask is needed.
     columns_C = columns_of(span, input_ids_BT)
     logits_BCV: Tensor = llm(inputs_embeds=embeds_BTD, use_cache=False, logits_to_keep=columns_C).logits
     return logits_BCV
+
+
+def memory_embeds(
+    llm: PreTrainedModel, input_ids_BT: Tensor, memory_id: int, vectors_BMD: Tensor, mask_BM: Tensor
+) -> Tensor:
+    """Return what a language model reads, (B, T, D): its own embeddings, and memories where the placeholders stand.
+
+    Args: those of `memory_logits`.
+    """
+    embeds_BTD = embed_tokens(llm.get_input_embeddings(), input_ids_BT, (memory_id,))
+    return fill_placeholders(embeds_BTD, input_ids_BT, memory_id, vectors_BMD, mask_BM)
 
 
 def columns_of(span: slice, input_ids_BT: Tensor) -> Tensor:

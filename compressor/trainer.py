@@ -14,11 +14,13 @@ from compressor.objectives import (
     columns_of,
     distillation,
     labelled_span,
+    memory_embeds,
     memory_logits,
     reply_nll,
     turn_memory,
 )
 from compressor.scheduled_trainer import ScheduledTrainer
+from compressor.shared_beginning import WORTH, can_share, logits_beyond, num_shared
 from compressor.text import CompressorDataError
 
 
@@ -70,6 +72,7 @@ class CompressorTrainer(ScheduledTrainer):
         super().__init__(*args, **kwargs)
         self._llm = llm.requires_grad_(False).eval().to(self.args.device)
         self._memory_id, self._weights = memory_id, weights
+        self._shares_beginnings: bool | None = None  # not tried yet
 
     def loss_terms(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `loss`, `next_reply` and, where they have a weight, `reconstruction` and `distillation`."""
@@ -92,4 +95,11 @@ class CompressorTrainer(ScheduledTrainer):
         """Return scores and labels of the rows called `name`, over the columns that have labels."""
         ids, labels = inputs[f"{name}_ids"], inputs[f"{name}_labels"]
         span = labelled_span(labels)
-        return memory_logits(self._llm, ids, self._memory_id, vectors, mask, span), labels[:, span]
+        count = num_shared(ids, self._memory_id, span.start)
+        if count < WORTH or self._shares_beginnings is False:
+            return memory_logits(self._llm, ids, self._memory_id, vectors, mask, span), labels[:, span]
+        embeds, columns = memory_embeds(self._llm, ids, self._memory_id, vectors, mask), columns_of(span, ids)
+        if self._shares_beginnings is None:
+            self._shares_beginnings = can_share(self._llm, embeds, count, columns)
+            return self._score(inputs, name, vectors, mask)
+        return logits_beyond(self._llm, embeds, count, columns), labels[:, span]

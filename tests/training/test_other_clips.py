@@ -138,11 +138,11 @@ def test_facts_come_beside_a_batch_and_are_taken_off_again(pairs, build):
     told = TrainingPairCollator(plain, ClipDraw(pairs))(rows)
     inputs, facts, other = split_batch(told)
     assert inputs.keys() == plain(rows).keys() and all(inputs[k].equal(v) for k, v in plain(rows).items())
-    assert facts.distances().tolist() == pytest.approx(PairFacts.of([pairs[0], pairs[5]]).distances().tolist())
+    assert facts.distances().tolist() == pytest.approx(PairFacts.of([0, 5], pairs).distances().tolist())
     assert set(other) == set(inputs) - {"prompt_lengths"} | {"has_other"}
     assert split_batch(plain(rows))[1:] == (None, None)
     unknown = replace(pairs[0], reply=replace(pairs[0].reply, emotion=None), rejected_emotion=None)
-    facts = PairFacts.of([unknown])
+    facts = PairFacts.of([0], [unknown])
     assert (facts.chosen_emotions.tolist(), facts.distances().tolist()) == ([IGNORE], [0.0])
 
 

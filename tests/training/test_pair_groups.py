@@ -37,8 +37,8 @@ def test_groups_of_pairs(four):
 def test_only_what_occurs_is_there_and_sums_are_added_before_dividing(four):
     """Batches of four and one, beta 0.5: happy over angry 1 and -2, then 4: accuracy 2 / 3, margin 0.5 x 3 / 3."""
     numbers = GroupNumbers()
-    numbers.add(group_sums(scores([1.0, -2.0, 3.0, 0.0]), PairFacts.of(four), 0.5))
-    numbers.add(group_sums(scores([4.0]), PairFacts.of(four[:1]), 0.5))
+    numbers.add(group_sums(scores([1.0, -2.0, 3.0, 0.0]), PairFacts.of(range(len(four)), four), 0.5))
+    numbers.add(group_sums(scores([4.0]), PairFacts.of([0], four), 0.5))
     assert numbers.pop() == pytest.approx(
         {
             "rewards/accuracies/kind/emotion": 2 / 3, "rewards/margins/kind/emotion": 0.5,
