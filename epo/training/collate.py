@@ -210,11 +210,6 @@ class PairCollator:
         """Whose prompts these are."""
         return self.build.processor
 
-    @property
-    def pairs(self) -> Sequence[PreferencePair]:
-        """All pairs; rows name them by index."""
-        return self._pairs
-
     def longest(self, count: int) -> list[dict[str, Any]]:
         """Return the rows of the pairs with most text before their replies."""
         lengths = [sum(len(turn.text) for turn in (*p.reply.history, p.reply.current)) for p in self.pairs]
