@@ -193,6 +193,17 @@ def pad_rows(prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> dict
     }
 
 
+def labelled(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model is given of a batch so that it scores the replies; what only tells of pairs stays behind.
+
+    Args:
+        batch: `input_ids`, `completion_mask` (B, T) and the tensors behind the placeholders.
+    """
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
+    inputs = {key: value for key, value in batch.items() if key not in ("completion_mask", "has_other")}
+    return inputs | {"labels": labels, "use_cache": False, "fused_lm_head": True}
+
+
 class PairCollator:
     """Batches of preference pairs in TRL's layout: B rows with the chosen, then B rows with the rejected reply."""
 

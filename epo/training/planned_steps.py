@@ -92,34 +92,45 @@ def tuning_step(model: Any, sizes: StepSizes, emotion_weight: float) -> Tensor:
     return loss + emotion_weight * emotion_loss(clips, torch.zeros(sizes.rows, dtype=torch.long))
 
 
-def pair_step(policy: Any, sizes: StepSizes) -> Tensor:
-    """Return a loss of preferences, of policy and of the same model without its LoRA, as `EpoTrainer` reads them."""
+def pair_step(policy: Any, sizes: StepSizes, reads_other: bool = False) -> Tensor:
+    """Return a loss of preferences, of policy and of the same model without its LoRA, as `EpoTrainer` reads them.
+
+    Args:
+        policy: with its LoRA.
+        sizes: of a micro-batch.
+        reads_other: whether the chosen replies are read under another clip too.
+    """
     model = policy.get_base_model()
     shares = not recurrent_layers(model.config.text_config)
-    length = sizes.tokens + sizes.reply if shares else sizes.tokens
-    with torch.no_grad():
-        context, _ = _context(model, sizes)
 
-    def score() -> Tensor:
-        """Score both replies of all pairs: (pairs x 2 x reply,)."""
-        rows, table = sizes.rows, model.get_input_embeddings()
-        reads: dict[str, Any] = {"attention_mask": torch.ones(2 * rows, length, dtype=torch.long)}
-        vectors = context if shares else [vectors.repeat(2, 1, 1) for vectors in context]
-        if shares:
+    def score(vectors: list[Tensor], replies: int) -> Tensor:
+        """Score so many replies of each prompt: (pairs x replies x reply,)."""
+        rows, packs = replies * sizes.rows, shares and replies == 2
+        length = sizes.tokens + sizes.reply if packs else sizes.tokens
+        reads: dict[str, Any] = {"attention_mask": torch.ones(rows, length, dtype=torch.long)}
+        if packs:
+            rows, replies_a_row = sizes.rows, replies
             mask = torch.zeros(rows, 1, length, length, dtype=model.dtype)
             reads = {"attention_mask": mask, "position_ids": _ids(rows, length)}
-        embeds = _placed(table(_ids(rows if shares else 2 * rows, length)), vectors)
-        columns = _last(length, (2 if shares else 1) * sizes.reply)
+        else:
+            vectors, replies_a_row = [one.repeat(replies, 1, 1) for one in vectors], 1
+        embeds = _placed(model.get_input_embeddings()(_ids(rows, length)), vectors)
+        columns = _last(length, replies_a_row * sizes.reply)
         scores = logits_at(model.language_model, columns, inputs_embeds=embeds, use_cache=False, **reads)
-        picked = torch.arange(2 * rows * sizes.reply)
+        picked = torch.arange(replies * sizes.rows * sizes.reply)
         logits = scores[picked % scores.size(0), picked % scores.size(1)].float()
         log_probs, *_ = score_rows(logits, picked)
         return log_probs
 
-    outputs = score()
-    with torch.no_grad(), policy.disable_adapter():
-        base = score()
-    return (outputs - base).sum()
+    loss = torch.zeros(())
+    for replies in (2, 1) if reads_other else (2,):
+        with torch.no_grad():
+            context, _ = _context(model, sizes)
+        outputs = score(context, replies)
+        with torch.no_grad(), policy.disable_adapter():
+            base = score(context, replies)
+        loss = loss + (outputs - base).sum()
+    return loss
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """Emotional Preference Optimization: a thin subclass of TRL's DPOTrainer for batches with memories and clips."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +16,13 @@ from trl.trainer.utils import use_adapter
 from compressor.curriculum import ScheduledDataset
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
-from compressor.text import IGNORE
 from epo import ranks
 from epo.data.cache import ClipCache
 from epo.model.family import bare, family_of, require_processor
 from epo.model.token_scores import TokenScores
 from epo.preferences.pair import PreferencePair, with_labels_on_both_or_neither
 from epo.training.arguments import EpoArguments
-from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.collate import PairCollator, PromptBuilder, labelled
 from epo.training.conditional import with_other_clips
 from epo.training.likelihood_alarm import LikelihoodAlarm
 from epo.training.lora import lora_config
@@ -192,7 +190,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         if facts is not None:
             scores = replace(scores, emotion_distances=facts.distances())
         if other is not None:
-            scores = with_other_clips(scores, model, self._encode_context_once(other), self._as_reference)
+            scores = with_other_clips(scores, model, self._encode_context_once(other), self._let_reference_read)
         loss, terms = objective(scores, self.args, self._token_weight(inputs, num_items_in_batch))
         require_finite(loss, self.state.global_step)
         self._count(scores, outputs, inputs, terms, facts)
@@ -202,7 +200,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         self, model: Any, inputs: dict[str, Any], facts: PairFacts | None
     ) -> tuple[PairScores, TokenScores]:
         """Let policy and reference read a batch; the reference is the policy as it was when the trainer was made."""
-        outputs: TokenScores = model(**_labelled(inputs))
+        outputs: TokenScores = model(**labelled(inputs))
         assert outputs.log_probs is not None
         chosen, rejected = outputs.log_probs.sum(dim=1).chunk(2)
         base_chosen, base_rejected = self._reference_logps(inputs, facts)
@@ -220,23 +218,20 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
     def _read_for_the_cache(self, batch: dict[str, Tensor]) -> Tensor:
         return self._let_reference_read(self._encode_context_once(self._prepare_inputs(batch)))
 
+    @torch.no_grad()
     def _let_reference_read(self, inputs: dict[str, Any]) -> Tensor:
-        """Return the log-probabilities of a batch's replies under the reference, (2B,)."""
-        with torch.no_grad(), self._as_reference() as reference:
-            logps: Tensor = reference(**_labelled(inputs)).log_probs.sum(dim=1)
-        return logps
-
-    @contextmanager
-    def _as_reference(self) -> Iterator[Any]:
-        """Yield what reads as the policy did when the trainer was made, without checkpoints of gradients."""
+        """Return the log-probabilities of a batch's replies under the reference, one a row."""
+        batch = labelled(inputs)
         with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            if self.ref_model is not None:
-                yield self.ref_model
-                return
-            # Of a LoRA that was trained before, TRL keeps a copy called "ref": it is the reference then.
-            policy = self.accelerator.unwrap_model(self.model)
-            with use_adapter(policy, "ref" if "ref" in policy.peft_config else None):
-                yield self.model
+            if self.ref_model is None:
+                # Of a LoRA that was trained before, TRL keeps a copy called "ref": it is the reference then.
+                policy = self.accelerator.unwrap_model(self.model)
+                with use_adapter(policy, "ref" if "ref" in policy.peft_config else None):
+                    base = self.model(**batch)
+            else:
+                base = self.ref_model(**batch)
+        logps: Tensor = base.log_probs.sum(dim=1)
+        return logps
 
     def _token_weight(self, inputs: dict[str, Any], num_tokens: Any) -> Callable[[float], Any]:
         """Return what makes the average of batches' means over tokens the mean over the tokens of all batches.
@@ -302,13 +297,6 @@ def _require_pairs(train_dataset: Any, args: EpoArguments) -> None:
         raise NotEpoError(f"train_dataset {what}; want pairs, such as epo.read_pairs returns")
     if args.max_steps <= 0:
         raise NotEpoError("max_steps is not set; it says how long to train: every global batch is exact, no pass ends")
-
-
-def _labelled(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return what a model is given of a batch so that it scores the replies."""
-    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
-    inputs = {key: value for key, value in batch.items() if key != "completion_mask"}
-    return inputs | {"labels": labels, "use_cache": False, "fused_lm_head": True}
 
 
 def schedule_rows(schedule: ScheduledDataset, with_seeds: bool = False) -> Dataset:

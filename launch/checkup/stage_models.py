@@ -236,7 +236,7 @@ def _preferring(recipe: Any, parts: Parts) -> StageModel:
         return get_peft_model(model, lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0))  # as TRL does
 
     model: Any = skeleton(build)
-    return StageModel(model, lambda sizes: pair_step(model, sizes))
+    return StageModel(model, lambda sizes: pair_step(model, sizes, recipe.conditional_weight > 0))
 
 
 def _answering(recipe: Any, parts: Parts) -> StageModel:

@@ -133,3 +133,20 @@ def test_recomputing_holds_less():
         plain, less = (working_set(lambda r=recomputes: step(r)).forward for recomputes in (False, True))
     assert plain == pytest.approx(6 * 2 * 512 * 64 * 4, rel=0.01)  # both halves of every block are kept
     assert less == pytest.approx(7 * 512 * 64 * 4, rel=0.01)  # every block's output, and the inside of the last
+
+
+def test_another_clip_costs_another_reading_of_prompt_and_chosen_reply(make_model):
+    """Of rows of 40 tokens with replies of 8: 48 columns and 16 scored a pair, and 40 more with 8 scored."""
+    from peft import get_peft_model
+
+    from epo.training.lora import lora_config
+    from epo.training.planned_steps import StepSizes, pair_step
+
+    model = make_model()[0]
+    policy = get_peft_model(model, lora_config(model, 4, 8, 0.0)).train()
+    peaks = []
+    for reads_other in (False, True):
+        with LiveBytes() as held:
+            pair_step(policy, StepSizes(rows=8, tokens=40, reply=8), reads_other).backward()
+        peaks.append(held.peak)
+    assert 1.3 < peaks[1] / peaks[0] < 2

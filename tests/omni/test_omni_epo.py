@@ -81,6 +81,21 @@ def test_only_adapters_of_the_language_model_train_and_towers_are_encoded_once(m
         assert calls == ["audio", "video"]  # policy and reference, chosen and rejected
 
 
+def test_the_conditional_term_reads_another_clip_once_more(make_omni_trainer):
+    """LoRA starts as zero: ln 2 for each pair that has another clip; half of the clip may be swapped as well."""
+    for swap, indices, num_others in (("audio", range(5), 3), ("both", [4], 0)):
+        losses = {}
+        for weight in (0.0, 0.5):
+            trainer = make_omni_trainer(conditional_weight=0.5, conditional_swap=swap)
+            batch, calls = trainer.data_collator([{"index": index, "seed": 3} for index in indices]), []
+            trainer.args.conditional_weight = weight
+            trainer.model.get_base_model().model.audio_tower.register_forward_hook(lambda *_, c=calls: c.append(1))
+            losses[weight] = trainer.compute_loss(trainer.model, batch).item()
+            assert len(calls) == 2
+        wanted = 0.5 * math.log(2) * num_others / len(batch["prompt_lengths"])
+        assert losses[0.5] - losses[0.0] == pytest.approx(wanted, abs=1e-5)
+
+
 def test_nothing_is_dropped_in_training(make_omni_trainer, pairs, omni_build):
     trainer = make_omni_trainer()
     batch = PairCollator(pairs, omni_build)([{"index": i} for i in range(4)])
