@@ -17,6 +17,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from launch import stage  # noqa: F401  (first: mends sys.path)
 from compressor.modeling import MambaCompressor
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue, Turn, read_dialogues

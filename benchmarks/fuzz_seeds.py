@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from launch import stage  # noqa: F401  (first: mends sys.path)
 from epo.data.media import MediaLimits, decode_audio, decode_video
 
 SECONDS = 8

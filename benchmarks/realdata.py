@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from launch import stage  # noqa: F401  (first: mends sys.path)
 from epo.data.corpora.emodb import EMODB_LABELS
 from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder

@@ -14,7 +14,7 @@ from compressor.seams import cache_name, use_own_scan
 
 _READ_WHOLE = 1024
 """Longest history, in positions, that is read in one pass whatever is asked."""
-_SEGMENT = 512
+_SEGMENT = 384
 """Positions of a longer one that are read at once."""
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from compressor.data import encode_turn
+from compressor.data import encode_turn, encode_turns
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import PlaceholderError, embed_tokens, fill_placeholders
 from compressor.text import pad_right
@@ -104,3 +104,32 @@ def test_as_many_placeholders_as_vectors_or_an_error(num_vectors):
     ids, mask = torch.tensor([[7, 7]]), torch.ones(1, num_vectors, dtype=torch.bool)
     with pytest.raises(PlaceholderError, match=f"2 placeholders of id 7 but {num_vectors} vectors; .* truncation"):
         fill_placeholders(torch.zeros(1, 2, 4), ids, 7, torch.zeros(1, num_vectors, 4), mask)
+
+
+def test_a_long_history_is_read_in_segments_as_in_one_pass(compressor):
+    """2,305 positions: more than are read at once, and one more than segments make."""
+    torch.manual_seed(0)
+    ids = torch.randint(0, 320, (2, 6 * 384 + 1))
+    ids[:, 20::23], ids[:, 21::23] = SLOTS[0], SLOTS[1]
+    ids[1, 1500:] = 0
+    whole = compressor(input_ids=ids)
+    parts = compress(compressor, *ids.tolist())
+    torch.testing.assert_close(parts.vectors, whole.vectors.detach(), atol=1e-5, rtol=1e-5)
+    assert parts.mask.equal(whole.mask) and whole.vectors.requires_grad
+
+
+def test_two_thousand_turns_of_words_and_turns_without_any(compressor, tokenizer):
+    lines = [f"user: I met {'Mira' if i % 2 else ''} 你好 \ufffd {i}" for i in range(1999)] + [""]
+    ids = encode_turns(tokenizer, lines, compressor.vocab_size, 2)
+    assert [token for token in ids if token >= 320] == SLOTS * 2000
+    vectors = compress(compressor, ids).vectors
+    assert vectors.shape == (1, 4000, 32) and vectors.isfinite().all()
+
+
+def test_turns_are_encoded_together_as_one_by_one(tokenizer):
+    lines = ["user: I met Mira.", "", "assistant: 你好, Ça va?", "user: <|memory|> and </s>", "user: " + "long " * 300]
+    alone = [tokenizer.encode(line, add_special_tokens=False) for line in lines]
+    tokenizer.backend_tokenizer.enable_truncation(4)  # whatever state it was left in
+    tokenizer.backend_tokenizer.enable_padding(length=64)
+    together = encode_turns(tokenizer, lines, 320, 1)
+    assert together == [token for ids in alone for token in (*ids, 320)]

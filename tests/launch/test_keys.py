@@ -94,6 +94,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "data": Changed("@less", "batches"),
         "llm": Changed("@llm2", "loss"),
         "backbone": Changed("@mamba22", "model"),
+        "kind": Changed("mean_pool", "model"),
         "num_memory_tokens": Changed(3, "batches"),
         "next_reply_weight": Changed(2.0, "loss"),
         "reconstruction_weight": Changed(0.5, "loss"),
