@@ -1,7 +1,9 @@
 """The processes of a job, where there are several: which one this is, and work dealt out between them."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+Said = TypeVar("Said")
 
 
 def rank() -> int:
@@ -28,6 +30,19 @@ def gather_shares(mine: list[Any]) -> list[Any]:
     return [part[i] for i in range(longest) for part in parts if i < len(part)]
 
 
+def first_says(make: Callable[[], Said]) -> Said:
+    """Return what a function returns on the first rank, which alone calls it. Every rank must call this."""
+    mine, count = _group()
+    if count == 1:
+        return make()
+    import torch.distributed as dist
+
+    said: list[Any] = [make() if mine == 0 else None]
+    dist.broadcast_object_list(said, src=0)
+    found: Said = said[0]
+    return found
+
+
 def _group() -> tuple[int, int]:
     """Return rank and number of ranks; a process that has not joined a group is alone."""
     import torch.distributed as dist
@@ -37,4 +52,4 @@ def _group() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-__all__ = ["gather_shares", "rank", "share"]
+__all__ = ["first_says", "gather_shares", "rank", "share"]

@@ -10,7 +10,8 @@ from epo.data.dialogue import SPLITS, Dialogue, Turn
 from epo.data.replies import Reply, replies_of
 from epo.data.selection import (
     clips_of_split,
-    dialogues_of_split,
+    held_out_dialogues,
+    held_out_replies,
     labelled_clips,
     replies_of_split,
     with_history,
@@ -331,17 +332,19 @@ def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     split, data = recipe.split, recipe.data
     check.unit = f"{split} replies"
     check.attempt(require_something_tested, recipe)
-    if recipe.answers is not None and files.writer(recipe.answers) is None and not Path(recipe.answers).is_file():
-        check.errors.append(f"answers: {recipe.answers}: no such file")
+    said = recipe.answers or ()
+    for file in [said] if isinstance(said, str) else said:
+        if files.writer(file) is None and not Path(file).is_file():
+            check.errors.append(f"answers: {file}: no such file")
     dialogues = _dialogues(check, data, files)
     if dialogues is None:
         return
     pairs = None if recipe.pairs is None else check.attempt(files.pairs, recipe.pairs, data, False, key="pairs")
-    held_out = check.attempt(dialogues_of_split, dialogues, split, data, key="data")
+    held_out = check.attempt(held_out_dialogues, dialogues, split, data, key="data")
     if held_out is None:
         return
     held_out = held_out[: recipe.max_dialogues]
-    tested = check.attempt(replies_of_split, held_out, split, data, recipe.replies, key="data")
+    tested = check.attempt(held_out_replies, held_out, split, data, recipe.replies, key="data")
     if tested is None:
         return
     _choose_suites(check, recipe, dialogues, tested, [] if pairs is None else pairs.get(split, []))

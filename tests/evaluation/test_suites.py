@@ -23,9 +23,12 @@ OURS = [
     "facts",
     "gold_nll",
     "lengths",
+    "ngrams",
     "overlap",
     "recognition",
     "rewards",
+    "strategy",
+    "trajectories",
 ]
 
 
@@ -106,10 +109,19 @@ def test_what_is_left_out_is_noted(gold):
     report = evaluate(["Yes.", "No.", "Why?"], [replace(reply, facts=()) for reply in gold])
     assert [note.split(":")[0] for note in report["notes"]] == [
         f"Suite {name} is left out"
-        for name in ("appropriateness", "emotion", "facts", "gold_nll", "lengths", "recognition", "rewards")
+        for name in (
+            "appropriateness",
+            "emotion",
+            "facts",
+            "gold_nll",
+            "lengths",
+            "recognition",
+            "rewards",
+            "trajectories",
+        )
     ]
     assert report["notes"][0].endswith("a judge of words learns from two emotions or more: label the assistant turns.")
-    assert {column["suite"] for column in report["columns"]} == {"degenerate", "overlap", "diversity"}
+    assert {column["suite"] for column in report["columns"]} == {"degenerate", "overlap", "ngrams", "diversity"}
 
 
 @pytest.mark.parametrize(
