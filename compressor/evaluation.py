@@ -34,7 +34,7 @@ def memory_report(
     own = _mean_nll(compressor, llm, histories, collator, memory_id, batch_size)
     others = [*histories[1:], histories[0]]
     strange = [
-        History(_same_length(o.turns, len(h.turns)), h.fixed, h.reply) for h, o in zip(histories, others, strict=True)
+        History(same_length(o.turns, len(h.turns)), h.fixed, h.reply) for h, o in zip(histories, others, strict=True)
     ]
     sizes = [collator.num_history_tokens(history) for history in histories]
     tokens, memory = (sum(size) / len(histories) for size in zip(*sizes, strict=True))
@@ -66,6 +66,6 @@ def _mean_nll(
     return total / len(histories)
 
 
-def _same_length(turns: tuple[Utterance, ...], length: int) -> tuple[Utterance, ...]:
+def same_length(turns: tuple[Utterance, ...], length: int) -> tuple[Utterance, ...]:
     """Repeat or cut turns to a length, so that only the content of the memory differs."""
     return tuple(turns[i % len(turns)] for i in range(length)) if turns else ()

@@ -40,12 +40,23 @@ class MambaCompressor(PreTrainedModel):
     def __init__(self, config: MambaCompressorConfig) -> None:
         super().__init__(config)
         use_own_scan()
-        self.backbone = AutoModel.from_config(config.backbone_config)
-        width = config.backbone_config.hidden_size
-        self.memory_slots = nn.Embedding(config.num_memory_tokens, width)
-        self.memory_norm = nn.LayerNorm(width)
-        self.memory_head = nn.Linear(width, config.output_size)
+        self.backbone: Any = self.make_backbone(config)
+        self.memory_slots = nn.Embedding(config.num_memory_tokens, self.width)
+        self.memory_norm = nn.LayerNorm(self.width)
+        self.memory_head = nn.Linear(self.width, config.output_size)
         self.post_init()
+
+    @staticmethod
+    def make_backbone(config: Any) -> nn.Module:
+        """Return what reads the history; it has `get_input_embeddings()`. Other kinds of compressors have another."""
+        backbone: nn.Module = AutoModel.from_config(config.backbone_config)
+        return backbone
+
+    @property
+    def width(self) -> int:
+        """Of the backbone's states."""
+        size: int = self.config.backbone_config.hidden_size
+        return size
 
     def _init_weights(self, module: nn.Module) -> None:
         """Start memories at the scale of the language model's embeddings; leave the backbone to its own rule."""
@@ -77,6 +88,11 @@ class MambaCompressor(PreTrainedModel):
         memories: Tensor = self.memory_head(self.memory_norm(hidden.to(self.memory_norm.weight.dtype)))
         return memories
 
+    def read(self, input_ids: Tensor) -> Tensor:
+        """Return the backbone's states of all positions, (B, T) int64 to (B, T, width)."""
+        hidden: Tensor = self.backbone(inputs_embeds=self.embed(input_ids), use_cache=False).last_hidden_state
+        return hidden
+
     def forward(self, input_ids: Tensor, **kwargs: Any) -> Memory:
         """Compress a batch of histories.
 
@@ -88,7 +104,7 @@ class MambaCompressor(PreTrainedModel):
         Returns:
             `Memory` with vectors (B, M, D) and mask (B, M).
         """
-        hidden = self.backbone(inputs_embeds=self.embed(input_ids), use_cache=False).last_hidden_state
+        hidden = self.read(input_ids)
         is_slot = input_ids >= self.vocab_size
         counts = is_slot.sum(dim=1)
         num_slots = max(int(counts.max()), 1)  # one dummy slot keeps an empty batch in the graph

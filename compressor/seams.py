@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,11 @@ SEAMS = {
         "trl", "TrlParser.set_defaults_with_config(**defaults) gives way to the file and to flags", "launch.recipe"
     ),
     # transformers: models
+    "recurrent_states": Seam(
+        "transformers",
+        "a Mamba cache has layers with conv_states and recurrent_states, one tensor each by itself or under 0, and a "
+        "DynamicCache of the same config goes on from tensors given to update_conv_state and update_recurrent_state",
+    ),
     "cache_name": Seam("transformers", "a model's cache is named alike among its forward's arguments and outputs"),
     "init_weights": Seam(
         "transformers", "PreTrainedModel._init_weights is called for each module of a fresh model", "epo.model.modeling"
@@ -244,6 +249,29 @@ def cache_name(model: "nn.Module") -> str:
     """
     names = inspect.signature(model.forward).parameters
     return next(name for name in ("cache", "past_key_values", "cache_params") if name in names)
+
+
+def states_of_cache(cache: Any) -> list["Tensor"]:
+    """Return the tensors of a recurrent model's cache, a row a sequence: of each layer convolution, then state.
+
+    Later versions of transformers number the states of a layer, and Mamba has one of each.
+    """
+    return [
+        state[0] if isinstance(state, dict) else state
+        for layer in cache.layers
+        for state in (layer.conv_states, layer.recurrent_states)
+    ]
+
+
+def cache_of_states(model: "nn.Module", states: Sequence["Tensor"]) -> Any:
+    """Return a cache from which a recurrent model goes on, of what `states_of_cache` returned."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    for layer, (convolution, state) in enumerate(zip(states[::2], states[1::2], strict=True)):
+        cache.update_conv_state(convolution, layer)
+        cache.update_recurrent_state(state, layer)
+    return cache
 
 
 def use_own_forward(model: "nn.Module") -> None:

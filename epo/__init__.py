@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from compressor.streaming import MemoryStream
     from epo.data.dialogue import Dialogue, read_dialogues
     from epo.data.replies import Reply, replies_of
+    from epo.evaluation.conversation import Conversation, Conversations
     from epo.evaluation.evaluating import evaluate
     from epo.evaluation.generate import answer
     from epo.model.family import load_of_family as load_model
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from epo.training.trainer import EpoTrainer
 
 _HOMES = {
+    "Conversation": "epo.evaluation.conversation",
+    "Conversations": "epo.evaluation.conversation",
     "Dialogue": "epo.data.dialogue",
     "EpoArguments": "epo.training.arguments",
     "EpoTrainer": "epo.training.trainer",
@@ -61,6 +64,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Conversation",
+    "Conversations",
     "Dialogue",
     "EpoArguments",
     "EpoTrainer",

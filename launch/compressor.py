@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from transformers import TrainingArguments, set_seed
 
@@ -10,6 +11,7 @@ from compressor.chat import chat_format
 from compressor.curriculum import Curriculum
 from compressor.data import CompressionCollator
 from compressor.evaluation import memory_report
+from compressor.kinds import learns
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 from epo.data.dialogue import Dialogue
@@ -53,6 +55,9 @@ class CompressorRecipe(DataKeys, RepliesKeys, PromptKeys, HistoryKeys, WeightsKe
 
     llm: str = field(metadata={"help": "the language model that will read the memories: folder or hub name"})
     backbone: str = field(metadata={"help": "Mamba-2 (or Mamba): hub name, folder, or config .json"})
+    kind: Literal["mamba", "mean_pool", "transformer", "truncate"] = field(
+        default="mamba", metadata={"help": "what makes the memories; all but mamba are baselines of its size"}
+    )
     num_memory_tokens: int = field(default=2, metadata={"help": "k, memory tokens a turn"})
     next_reply_weight: float = field(default=1.0, metadata={"help": "weight of the gold reply's loss"})
     reconstruction_weight: float = field(default=0.1, metadata={"help": "weight of rebuilding a turn from its memory"})
@@ -105,7 +110,7 @@ def _train(
     check_lengths(recipe.data, examples, llm_tokenizer, layout, recipe.max_prompt_tokens)
     llm = load_llm(recipe.llm, recipe.dtype)
     chat_format(llm_tokenizer).require_table(llm.get_input_embeddings().num_embeddings)
-    compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt)
+    compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt, recipe.kind)
     compressor.config.history_emotions = recipe.history_emotions
     lines = (
         utterance_of(turn, recipe.history_emotions).line
@@ -113,7 +118,8 @@ def _train(
         if dialogue.split == "train"
         for turn in dialogue.turns
     )
-    tokenizer = load_tokenizer(recipe.backbone, lines)
+    # Truncation hands on the language model's own words.
+    tokenizer = load_tokenizer(recipe.llm if recipe.kind == "truncate" else recipe.backbone, lines)
     collator = CompressionCollator(
         tokenizer,
         llm_tokenizer,
@@ -136,7 +142,7 @@ def _train(
             memory_id=memory_id,
             weights=weights,
         )
-        results = named("train", fit(trainer))
+        results = named("train", fit(trainer)) if learns(recipe.kind) else {}
         state = gathered_state(trainer)
         with whole_model(trainer):
             if stage.rank() == 0:

@@ -181,8 +181,8 @@ def make_compressor() -> Callable[..., Any]:
 
     def make(seed: int = 1, **changes: Any) -> Any:
         torch.manual_seed(seed)
-        sizes = {"num_memory_tokens": 2, "output_size": WIDTH, "output_std": 0.2}
-        return MambaCompressor(MambaCompressorConfig(backbone_config=dict(backbone), **(sizes | changes))).eval()
+        sizes = {"backbone_config": dict(backbone), "num_memory_tokens": 2, "output_size": WIDTH, "output_std": 0.2}
+        return MambaCompressor(MambaCompressorConfig(**(sizes | changes))).eval()
 
     return make
 

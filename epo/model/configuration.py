@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from compressor.configuration import MambaCompressorConfig, forget_dtype
+from compressor.configuration import forget_dtype
 from epo.emotions import EMOTIONS
 from epo.model.hearing import hearing_of
 
@@ -68,7 +68,7 @@ class EpoConfig(PreTrainedConfig):
     Attributes:
         text_config: configuration of any causal language model.
         extractor_config: an `ExtractorConfig`.
-        compressor_config: a `MambaCompressorConfig`.
+        compressor_config: a `MambaCompressorConfig`, or that of another kind (`compressor.kinds`).
         audio_token_id: id that stands for one audio token in a prompt; likewise the other three. They may lie
             beyond the language model's vocabulary.
         video_token_id: see `audio_token_id`.
@@ -83,7 +83,7 @@ class EpoConfig(PreTrainedConfig):
     sub_configs = {
         "text_config": AutoConfig,
         "extractor_config": ExtractorConfig,
-        "compressor_config": MambaCompressorConfig,
+        "compressor_config": AutoConfig,
     }
 
     text_config: Any = None

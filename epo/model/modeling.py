@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from compressor.kinds import compressor_class
 from compressor.language_model import embed_words, embedding_std, logits_at, require_supported
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import embed_tokens, fill_placeholders
@@ -26,6 +27,9 @@ from epo.model.token_scores import TokenScores, token_scores
 
 CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
 """Inputs beside the prompt, one row each: what `encode_context` reads."""
+
+MEMORY_KEYS = ("memory_vectors", "memory_mask")
+"""Inputs that stand for `history_ids` where the history was compressed before, turn by turn."""
 
 
 class ModelFitError(ValueError):
@@ -76,8 +80,9 @@ def encode_once(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
         The inputs with `context` in the place of `CONTEXT_KEYS`.
     """
     with torch.no_grad():
-        context = model.encode_context(**{key: batch[key] for key in CONTEXT_KEYS if key in batch})
-    return {key: value for key, value in batch.items() if key not in CONTEXT_KEYS} | {"context": context}
+        context = model.encode_context(**{key: batch[key] for key in (*CONTEXT_KEYS, *MEMORY_KEYS) if key in batch})
+    rest = {key: value for key, value in batch.items() if key not in (*CONTEXT_KEYS, *MEMORY_KEYS)}
+    return rest | {"context": context}
 
 
 class EpoForConditionalGeneration(PreTrainedModel):
@@ -119,7 +124,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
                 f"reads {width}; train a compressor for this language model with launch/compressor.py"
             )
         self.extractor = EmotionExtractor(config.extractor_config) if extractor is None else extractor
-        self.compressor = MambaCompressor(config.compressor_config) if compressor is None else compressor
+        memory = config.compressor_config
+        self.compressor = compressor_class(memory)(memory) if compressor is None else compressor
         self.clip_norm = nn.LayerNorm(config.extractor_config.hidden_size)
         self.clip_head = nn.Linear(config.extractor_config.hidden_size, width)
         self.emotion_words = nn.Embedding(len(EMOTIONS), width)
@@ -230,6 +236,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
         num_mel_frames: Tensor | None = None,
         pixel_values: Tensor | None = None,
         num_video_frames: Tensor | None = None,
+        memory_vectors: Tensor | None = None,
+        memory_mask: Tensor | None = None,
         context: EncodedContext | None = None,
         logits_to_keep: Tensor | None = None,
         labels: Tensor | None = None,
@@ -249,7 +257,9 @@ class EpoForConditionalGeneration(PreTrainedModel):
             num_mel_frames: int64 (B,), 0 where there is no audio.
             pixel_values: float (B, F, 3, H, W).
             num_video_frames: int64 (B,), 0 where there is no video.
-            context: of `encode_context`, instead of the five inputs before it.
+            memory_vectors: (B, M, D), instead of `history_ids`: what a `MemoryStream` made of them.
+            memory_mask: bool (B, M), which of these are real.
+            context: of `encode_context`, instead of the seven inputs before it.
             logits_to_keep: int64 (C,), score only these columns.
             labels: int64 (B, T), `IGNORE` where nothing is scored; read with `fused_lm_head` only.
             fused_lm_head: return `TokenScores` of the labels instead of logits; the name is TRL's.
@@ -259,7 +269,15 @@ class EpoForConditionalGeneration(PreTrainedModel):
             PlaceholderError: placeholders and memories or clip tokens differ in number.
         """
         if context is None:
-            context = self.encode_context(history_ids, input_features, num_mel_frames, pixel_values, num_video_frames)
+            context = self.encode_context(
+                history_ids,
+                input_features,
+                num_mel_frames,
+                pixel_values,
+                num_video_frames,
+                memory_vectors,
+                memory_mask,
+            )
         if fused_lm_head:
             assert labels is not None
             return self._score_labels(input_ids, attention_mask, labels, prompt_lengths, context)
@@ -279,6 +297,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
         num_mel_frames: Tensor | None = None,
         pixel_values: Tensor | None = None,
         num_video_frames: Tensor | None = None,
+        memory_vectors: Tensor | None = None,
+        memory_mask: Tensor | None = None,
     ) -> EncodedContext:
         """Run compressor and extractor, so that several forwards over the same batch can share the result.
 
@@ -288,6 +308,9 @@ class EpoForConditionalGeneration(PreTrainedModel):
         if history_ids is not None:
             memory = self.compressor(input_ids=history_ids)
             vectors[self.config.memory_token_id] = (memory.vectors, memory.mask)
+        elif memory_vectors is not None:
+            assert memory_mask is not None
+            vectors[self.config.memory_token_id] = (memory_vectors, memory_mask)
         if input_features is None:
             return EncodedContext(vectors=vectors)
         clips = self.extractor(input_features, num_mel_frames, pixel_values, num_video_frames)
@@ -327,7 +350,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         Returns:
             int64 (B, T + N), prompts and what was generated, right-padded.
         """
-        inputs = {key: kwargs.pop(key) for key in CONTEXT_KEYS if key in kwargs}
+        inputs = {key: kwargs.pop(key) for key in (*CONTEXT_KEYS, *MEMORY_KEYS) if key in kwargs}
         context = kwargs.pop("context", None) or self.encode_context(**inputs)
         embeds = self.embed_prompts(input_ids, context)
         # Placeholders may lie beyond the vocabulary, where a processor of scores would not find them.

@@ -21,8 +21,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from compressor.configuration import MambaCompressorConfig, forget_dtype
-from compressor.language_model import embedding_std, require_supported, text_part
+from compressor.configuration import forget_dtype
+from compressor.kinds import KINDS, take_words
+from compressor.language_model import embed_words, embedding_std, require_supported, text_part
 from compressor.modeling import MambaCompressor
 from compressor.precision import cast_weights
 from epo.model.checkpoints import DTYPES, copy_weights, load_weights
@@ -108,28 +109,34 @@ def build_extractor(audio: str, vision: str, sizes: dict[str, Any]) -> tuple[Emo
 
 
 def build_compressor(
-    part: str, num_memory_tokens: int, llm: PreTrainedModel, system_prompt: str | None = None
+    part: str, num_memory_tokens: int, llm: PreTrainedModel, system_prompt: str | None = None, kind: str = "mamba"
 ) -> MambaCompressor:
-    """Put memory slots and a projection for this language model on a Mamba backbone.
+    """Put memory slots and a projection for this language model on a Mamba backbone, or on what stands in for one.
 
     Args:
-        part: the backbone.
+        part: the backbone; a kind that is none takes its sizes, and starts from nothing.
         num_memory_tokens: k.
         llm: the language model that will read the memories.
         system_prompt: what it reads before them while they are trained, written into the configuration.
+        kind: of `compressor.kinds.KINDS`.
     """
-    compressor = MambaCompressor(
-        MambaCompressorConfig(
+    kind_of = KINDS[kind]
+    words = {"num_words": llm.get_input_embeddings().num_embeddings} if kind == "truncate" else {}
+    compressor = kind_of(
+        kind_of.config_class(
             backbone_config=_config(part),
             num_memory_tokens=num_memory_tokens,
             output_size=llm.get_input_embeddings().embedding_dim,
             output_std=embedding_std(llm),
             llm_fingerprint=embedding_fingerprint(llm),
             system_prompt=system_prompt,
+            **words,
         )
     )
-    if not is_config_file(part):
+    if kind == "mamba" and not is_config_file(part):
         compressor.backbone = load_weights(AutoModel, part)
+    if kind == "truncate":
+        take_words(compressor, embed_words(llm, torch.arange(words["num_words"])))
     return compressor
 
 

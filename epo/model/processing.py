@@ -32,12 +32,15 @@ class Prompt:
         history_ids: the compressor's ids, turns with their memory slots; empty where there is no history.
         clip: the features behind the clip placeholders.
         num_history_tokens: tokens the history takes up in `input_ids`.
+        memories: (M, D), what the compressor made of the history already, in the place of `history_ids`; None where
+            it is still to read them.
     """
 
     input_ids: list[int]
     history_ids: list[int]
     clip: ClipFeatures
     num_history_tokens: int
+    memories: Tensor | None = None
 
 
 class EpoProcessor(ProcessorMixin):
@@ -127,7 +130,12 @@ class EpoProcessor(ProcessorMixin):
         return Layout(self.prompt_parts, self.system_prompt, self.history_emotions)
 
     def encode_prompt(
-        self, history: Sequence[Turn], current: Turn, clip: ClipFeatures, use_memory: bool = True
+        self,
+        history: Sequence[Turn],
+        current: Turn,
+        clip: ClipFeatures,
+        use_memory: bool = True,
+        memories: Tensor | None = None,
     ) -> Prompt:
         """Build the prompt of one reply; the oldest turns are left out until it fits `max_prompt_tokens`.
 
@@ -136,6 +144,8 @@ class EpoProcessor(ProcessorMixin):
             current: the turn to answer.
             clip: its features.
             use_memory: False writes the history out as text, for comparison.
+            memories: (k * turns, D), what a stream made of the whole history, which is then not read again; where the
+                prompt has not room for all, those of the newest turns stay.
 
         Raises:
             DataError: the current turn alone is too long, or a special token is written out in a turn.
@@ -143,10 +153,13 @@ class EpoProcessor(ProcessorMixin):
         """
         asked = Asked(history, current, *self._clip_tokens(clip))
         layout = self.layout if use_memory else self.layout.as_text()
-        refuse_marks([*(turn.text for turn in history), *layout.words(asked)], self.tokenizer)
+        unread = () if memories is not None else history
+        refuse_marks([*(turn.text for turn in unread), *layout.words(asked)], self.tokenizer)
         limit, k = self.max_prompt_tokens, self.num_memory_tokens
         try:
             num_kept, ids = layout.encode(self.chat, asked, limit, k)
+            if layout.has_memory and memories is not None:
+                return Prompt(ids, [], clip, k * num_kept, memories[len(memories) - k * num_kept :])
             if layout.has_memory:
                 kept = history[len(history) - num_kept :]
                 return Prompt(ids, self.encode_history(kept), clip, k * num_kept)
@@ -171,8 +184,13 @@ class EpoProcessor(ProcessorMixin):
         """Stack what stands behind the placeholders, one row a prompt; absent halves become masked dummies.
 
         Returns:
-            The tensors named in `epo.model.modeling.CONTEXT_KEYS`.
+            The tensors named in `epo.model.modeling.CONTEXT_KEYS`; where the prompts hold memories, those of
+            `MEMORY_KEYS` in the place of `history_ids`.
         """
+        given = [prompt.memories for prompt in prompts if prompt.memories is not None]
+        if given:
+            assert len(given) == len(prompts), "memories come for all prompts of a batch or for none"
+            return _batch_memories(given) | self.clips.batch([prompt.clip for prompt in prompts])
         length = max(1, *(len(prompt.history_ids) for prompt in prompts))
         history = [[*p.history_ids, *[0] * (length - len(p.history_ids))] for p in prompts]
         context = {"history_ids": torch.tensor(history)}
@@ -204,6 +222,17 @@ class EpoProcessor(ProcessorMixin):
             return None, num_video
         num_states = hearing_by(self.feature_extractor).num_states(clip.audio.shape[1])
         return -(-num_states // self.audio_stack), num_video
+
+
+def _batch_memories(memories: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Pad memories (M, D) to one row a prompt, at least one vector wide, and say which are real."""
+    length = max(1, *(len(part) for part in memories))
+    vectors = torch.stack([torch.nn.functional.pad(part, (0, 0, 0, length - len(part))) for part in memories])
+    sizes = torch.tensor([len(part) for part in memories], device=vectors.device)
+    return {
+        "memory_vectors": vectors,
+        "memory_mask": torch.arange(length, device=vectors.device) < sizes.unsqueeze(1),
+    }
 
 
 AutoProcessor.register(EpoConfig, EpoProcessor)

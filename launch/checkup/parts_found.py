@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.configuration import MambaCompressorConfig
+from compressor.kinds import KINDS
 from epo.model.configuration import EpoConfig, ExtractorConfig
 from epo.part_names import PartError, find_part
 from launch.checkup import hub
@@ -111,9 +112,12 @@ def extractor_of(recipe: Any, audio: Any, vision: Any) -> ExtractorConfig:
 
 def compressor_of(recipe: Any, llm: Any, backbone: Any) -> MambaCompressorConfig:
     """Return the configuration of the compressor that a recipe builds for a language model."""
-    return MambaCompressorConfig(
-        backbone_config=backbone, num_memory_tokens=recipe.num_memory_tokens, output_size=embedding_width(llm)
+    kind = KINDS[recipe.kind].config_class
+    words = {"num_words": llm.vocab_size} if recipe.kind == "truncate" else {}
+    config: MambaCompressorConfig = kind(
+        backbone_config=backbone, num_memory_tokens=recipe.num_memory_tokens, output_size=embedding_width(llm), **words
     )
+    return config
 
 
 def whole_config(llm: Any, extractor: ExtractorConfig, compressor: MambaCompressorConfig) -> EpoConfig:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.modeling import MambaCompressor
+from compressor.kinds import compressor_class
 from compressor.precision import cast_weights, keep_trained_in_float32
 from epo.model.checkpoints import DTYPES
 from epo.model.extractor import EmotionExtractor
@@ -222,7 +222,7 @@ def _extractor(recipe: Any, parts: Parts) -> StageModel:
 
 
 def _compressor(recipe: Any, parts: Parts) -> StageModel:
-    model = skeleton(lambda: MambaCompressor(copy.deepcopy(parts.compressor)))
+    model = skeleton(lambda: compressor_class(parts.compressor)(copy.deepcopy(parts.compressor)))
     llm = skeleton(lambda: _llm(parts.llm)).requires_grad_(False).eval()
     wants = (recipe.reconstruction_weight > 0, recipe.distillation_weight > 0)
     return StageModel(model, lambda sizes: compressor_step(model, llm, sizes, *wants), "compressor", llm)

@@ -7,7 +7,6 @@ from transformers import AutoModel
 from compressor.data import encode_turn
 from compressor.modeling import MambaCompressor
 from compressor.placeholders import PlaceholderError, embed_tokens, fill_placeholders
-from compressor.streaming import MemoryStream
 from compressor.text import pad_right
 
 SLOTS = [320, 321]  # the vocabulary has 320 ids
@@ -55,20 +54,6 @@ def test_memory_depends_on_earlier_turns_only(compressor):
     changed_before = compress(compressor, [*TURNS[2], *TURNS[1]]).vectors[0]
     torch.testing.assert_close(whole[:2], changed_later[:2], atol=1e-5, rtol=1e-5)
     assert (whole[2:] - changed_before[2:]).abs().max() > 1e-3
-
-
-def test_streaming_equals_the_whole(compressor):
-    stream = MemoryStream(compressor)
-    pieces = torch.cat([stream.append(turn) for turn in TURNS])
-    whole = compress(compressor, [token for turn in TURNS for token in turn]).vectors[0]
-    torch.testing.assert_close(pieces, whole, atol=1e-5, rtol=1e-5)
-
-
-def test_streams_of_two_dialogues_do_not_share_a_state(compressor):
-    first, second = MemoryStream(compressor), MemoryStream(compressor)
-    first.append(TURNS[0])
-    alone = MemoryStream(compressor).append(TURNS[1])
-    torch.testing.assert_close(second.append(TURNS[1]), alone)
 
 
 def test_no_history_at_all_is_finite_masked_and_in_the_graph(compressor):

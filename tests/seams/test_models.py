@@ -15,7 +15,7 @@ from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging as their_logging
 
-from compressor.seams import cache_name, weights_read_at_once
+from compressor.seams import cache_name, cache_of_states, states_of_cache, weights_read_at_once
 from epo.model.configuration import ExtractorConfig
 from epo.model.hearing import LogMel
 from epo.model.modeling import EpoForConditionalGeneration
@@ -161,6 +161,22 @@ def test_a_mamba_model_goes_on_where_it_stopped():
             cache = output[cache_name(model)]
             pieces.append(output.last_hidden_state)
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.seam("recurrent_states")
+@pytest.mark.parametrize("family", ["mamba2", "mamba"])
+def test_a_mamba_model_goes_on_from_states_taken_out_of_a_cache(family):
+    """Two rows are read together, then each alone, the other way round. Mamba-1 goes on by one position at a time."""
+    model = model_of(family, **(MAMBA2 if family == "mamba2" else MAMBA))
+    embeds = model.get_input_embeddings()(torch.arange(5, 15).view(2, 5)).detach()
+    with torch.no_grad():
+        whole = model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        name = cache_name(model)
+        states = states_of_cache(model(inputs_embeds=embeds[:, :4], use_cache=True)[name])
+        for row in (1, 0):
+            cache = cache_of_states(model, [state[row : row + 1] for state in states])
+            last = model(inputs_embeds=embeds[row : row + 1, 4:], use_cache=True, **{name: cache}).last_hidden_state
+            torch.testing.assert_close(last[0, 0], whole[row, 4], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.seam("whisper_encoder")

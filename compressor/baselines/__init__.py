@@ -1,0 +1,1 @@
+"""Baselines of the MambaCompressor: as many vectors a turn for the language model, made otherwise; one a file."""
