@@ -15,7 +15,7 @@ from launch import stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.data.replies import replies_of
-from epo.data.selection import held_out_dialogues, held_out_replies, labelled_clips
+from epo.data.selection import held_out_dialogues, held_out_replies, labelled_clips, labelled_strategies
 from epo.evaluation.answers import FileReplies, read_replies
 from epo.evaluation.chat_system import ChatSystem
 from epo.evaluation.contestants import Contestant, Generation
@@ -23,6 +23,7 @@ from epo.evaluation.evaluating import Chosen, choose_suites, compare, prepare
 from epo.evaluation.folders import row_names
 from epo.evaluation.kept_rows import KeptRows
 from epo.evaluation.report import describe_hardware, format_table, write_report
+from epo.evaluation.rollout import RollOut
 from epo.evaluation.suite import Answers, Task
 from epo.evaluation.vad_file import read_vad
 from epo.model.heard_emotions import heard_emotions_of
@@ -77,6 +78,9 @@ class EvaluateRecipe(
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     variants: bool = field(default=True, metadata={"help": "test models with clips and memories changed, too"})
+    rollout: bool = field(
+        default=False, metadata={"help": "test models in whole dialogues with their own replies, too"}
+    )
     max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
     batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
     bert_score_model: str | None = field(default=None, metadata={"help": "encoder for BERTScore; none leaves it out"})
@@ -120,7 +124,7 @@ def run() -> None:
     device = join_ranks()
     with open_folder(Path(recipe.output_dir), [recipe], rewritten=[]) as folder:
         if not folder.is_done:
-            _evaluate(recipe, systems, read, task, chosen, device, folder)
+            _evaluate(recipe, systems, read, dialogues, task, chosen, device, folder)
 
 
 def task_of(recipe: EvaluateRecipe, dialogues: list[Dialogue], pairs: list[PreferencePair]) -> Task:
@@ -144,12 +148,7 @@ def task_of(recipe: EvaluateRecipe, dialogues: list[Dialogue], pairs: list[Prefe
         seed=recipe.seed,
         judge=recipe.judge,
         vad=() if recipe.vad is None else read_vad(recipe.vad, {dialogue.id: dialogue for dialogue in dialogues}),
-        strategies={
-            (reply.dialogue_id, reply.turn): said
-            for dialogue in held_out
-            for reply in replies_of([dialogue], recipe.replies)
-            if (said := dialogue.turns[reply.turn].strategy) is not None
-        },
+        strategies=labelled_strategies(held_out),
     )
 
 
@@ -166,6 +165,7 @@ def _evaluate(
     recipe: EvaluateRecipe,
     systems: list[System],
     read: dict[str, FileReplies],
+    dialogues: list[Dialogue],
     task: Task,
     chosen: Chosen,
     device: torch.device,
@@ -179,7 +179,7 @@ def _evaluate(
             folder.identity, systems, {name: [said.replies, said.strategies] for name, said in read.items()}
         )
         kept = KeptRows(out / "replies", task.gold, made, is_taken_up=not recipe.fresh)
-        report = compare(_entrants(recipe, systems, read, device), task, chosen, generation, kept)
+        report = compare(_entrants(recipe, systems, read, dialogues, device), task, chosen, generation, kept)
         if stage.rank() == 0:
             notes = [note for said in read.values() for note in said.notes]
             report |= {"notes": [*notes, *report["notes"]], "settings": _settings(recipe, task, chosen)}
@@ -195,8 +195,12 @@ def _evaluate(
 
 
 def _entrants(
-    recipe: EvaluateRecipe, systems: list[System], read: dict[str, FileReplies], device: torch.device
-) -> Iterator[Contestant | ChatSystem | Answers]:
+    recipe: EvaluateRecipe,
+    systems: list[System],
+    read: dict[str, FileReplies],
+    dialogues: list[Dialogue],
+    device: torch.device,
+) -> Iterator[Contestant | ChatSystem | RollOut | Answers]:
     """Load each model when its turn comes; the reference stays."""
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     reference: Any = None
@@ -219,6 +223,8 @@ def _entrants(
         yield contestant
         if system.kind == "main" and recipe.variants:
             yield from contestant.changed()
+        if system.kind == "main" and recipe.rollout:
+            yield RollOut(contestant, dialogues)
     for name, said in read.items():
         yield Answers(name, said.replies, strategies=said.strategies if any(said.strategies) else None)
 

@@ -131,6 +131,16 @@ def clips_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> li
     return found
 
 
+def labelled_strategies(dialogues: Iterable[Dialogue]) -> dict[tuple[str, int], str]:
+    """Return the strategies of assistant turns, where the corpus labels them, by dialogue and turn."""
+    return {
+        (dialogue.id, place): turn.strategy
+        for dialogue in dialogues
+        for place, turn in enumerate(dialogue.turns)
+        if turn.strategy is not None and turn.speaker == "assistant"
+    }
+
+
 def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:
     """Return the clips of user turns whose emotion is known, with it."""
     return [

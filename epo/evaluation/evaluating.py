@@ -16,6 +16,7 @@ from epo.ranks import rank
 if TYPE_CHECKING:
     from epo.evaluation.chat_system import ChatSystem
     from epo.evaluation.contestants import Contestant, Generation
+    from epo.evaluation.rollout import RollOut
 
 _NUM_EXAMPLES = 8
 
@@ -81,7 +82,7 @@ def prepare(chosen: Chosen, task: Task) -> None:
 
 
 def compare(
-    entrants: Iterable["Contestant | ChatSystem | Answers"],
+    entrants: Iterable["Contestant | ChatSystem | RollOut | Answers"],
     task: Task,
     chosen: Chosen,
     generation: "Generation",
@@ -204,7 +205,7 @@ def _baselines(chosen: Chosen, task: Task) -> list[Answers]:
 
 
 def _answers(
-    entrant: "Contestant | ChatSystem | Answers",
+    entrant: "Contestant | ChatSystem | RollOut | Answers",
     task: Task,
     generation: "Generation",
     kept: KeptRows | None,

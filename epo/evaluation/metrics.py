@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 
 from compressor.words import contains_words, split_words
+from epo.emotions import EMOTIONS, Emotion
 
 _DRAWS_AT_A_TIME = 2_000_000
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -113,6 +115,44 @@ def macro_f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
     _require_some(len(wanted), "labels")
     classes = sorted(set(wanted))
     return float(f1_score(list(wanted), list(predicted), labels=classes, average="macro", zero_division=0.0))
+
+
+def weighted_f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
+    """F1 of each class that occurs among the wanted labels, weighted by how often it does, in [0, 1]."""
+    from sklearn.metrics import f1_score
+
+    _require_some(len(wanted), "labels")
+    return float(f1_score(list(wanted), list(predicted), average="weighted", zero_division=0.0))
+
+
+def calibration(shares_NE: "np.ndarray[Any, Any]", wanted: Sequence[Emotion], num_bins: int = 10) -> dict[str, Any]:
+    """Compare how sure predictions are with how often they are right.
+
+    Args:
+        shares_NE: probabilities of the emotions, in the order of `EMOTIONS`, float (N, E).
+        wanted: the labels.
+        num_bins: of equal width, over the probability of the likeliest emotion.
+
+    Returns:
+        `ece`, the expected calibration error: the mean distance of confidence and accuracy of the bins, weighted by
+        their size; and `bins`, `confidence`, `accuracy` and `count` of each that holds any.
+
+    Source: Guo et al. 2017, arXiv 1706.04599.
+    """
+    _require_some(len(wanted), "labels")
+    confidence_N = shares_NE.max(axis=1)
+    right_N = np.array([EMOTIONS[i] == label for i, label in zip(shares_NE.argmax(axis=1), wanted, strict=True)])
+    bin_of_N = np.minimum((confidence_N * num_bins).astype(int), num_bins - 1)
+    bins = [
+        {
+            "confidence": float(confidence_N[bin_of_N == place].mean()),
+            "accuracy": float(right_N[bin_of_N == place].mean()),
+            "count": int((bin_of_N == place).sum()),
+        }
+        for place in np.unique(bin_of_N)
+    ]
+    ece = sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in bins) / len(wanted)
+    return {"ece": float(ece), "bins": bins}
 
 
 def confusion(predicted: Sequence[str], wanted: Sequence[str], labels: Sequence[str]) -> list[list[int]]:

@@ -1,8 +1,8 @@
 """Courses of valence, arousal and dominance: how a reply's follows, balances and steadies the user's.
 
 The scores of AV-EMO-Reasoning's parent (arXiv 2510.07355) stand here exactly as its code computes them, under names
-that end in `_parent`. They are unbounded below, ESS divides by the number of large jumps, and EBS by the user's length.
-The scores without that ending are corrected (our choice): distances are means along the path of the alignment, scores are
+that end in `_parent`. They are unbounded below, ESS divides by the number of large jumps, EBS by the user's length. The
+scores without that ending are corrected (our choice): distances are means along the path of the alignment, scores are
 in [0, 1], and what cannot be scored is None, which no mean takes in.
 """
 
@@ -122,7 +122,7 @@ def ebs(user: Course, agent: Course) -> float | None:
 
 
 def ess(agent: Course) -> float | None:
-    """Return emotional steadiness: 1 less the mean step, those below `JUMP` counting 0, over 2; None below two points."""
+    """Return emotional steadiness: 1 less half the mean step, those below `JUMP` counting 0; None below two points."""
     if len(agent) < 2:
         return None
     steps = np.abs(np.diff(np.asarray(agent, dtype=np.float64), axis=0))

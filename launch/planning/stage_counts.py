@@ -13,6 +13,7 @@ from epo.data.selection import (
     held_out_dialogues,
     held_out_replies,
     labelled_clips,
+    labelled_strategies,
     replies_of_split,
     with_history,
 )
@@ -329,11 +330,9 @@ def _count_epo(check: StageCheck, recipe: Any, files: StageFiles) -> None:
 
 def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count the replies to compare with."""
-    split, data = recipe.split, recipe.data
-    check.unit = f"{split} replies"
+    split, data, check.unit = recipe.split, recipe.data, f"{recipe.split} replies"
     check.attempt(require_something_tested, recipe)
-    said = recipe.answers or ()
-    for file in [said] if isinstance(said, str) else said:
+    for file in [recipe.answers] if isinstance(recipe.answers, str) else recipe.answers or ():
         if files.writer(file) is None and not Path(file).is_file():
             check.errors.append(f"answers: {file}: no such file")
     dialogues = _dialogues(check, data, files)
@@ -343,8 +342,8 @@ def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     held_out = check.attempt(held_out_dialogues, dialogues, split, data, key="data")
     if held_out is None:
         return
-    held_out = held_out[: recipe.max_dialogues]
-    tested = check.attempt(held_out_replies, held_out, split, data, recipe.replies, key="data")
+    choice = (held_out[: recipe.max_dialogues], split, data, recipe.replies)
+    tested = check.attempt(held_out_replies, *choice, key="data")
     if tested is None:
         return
     _choose_suites(check, recipe, dialogues, tested, [] if pairs is None else pairs.get(split, []))
@@ -374,6 +373,7 @@ def _choose_suites(
         has_model=any((recipe.models, recipe.sft, recipe.control, recipe.epo)),
         has_reference=any((recipe.sft, recipe.epo, recipe.models)),
         judge=judge,
+        strategies=labelled_strategies(d for d in dialogues if d.split in (recipe.split, None)),
     )
     chosen = check.attempt(choose_suites, recipe.suites, task, key="suites")
     if chosen is not None:

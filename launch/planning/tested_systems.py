@@ -89,7 +89,7 @@ def rows_made(
         systems: that are tested.
         read: what lies in files of replies, by the names of their rows.
     """
-    settings = {key: value for key, value in identity.settings.items() if key != "variants"}
+    settings = {key: value for key, value in identity.settings.items() if key not in ("variants", "rollout")}
     inputs = {
         key: value["content"] + value.get("clips", "")
         for key, value in identity.inputs.items()

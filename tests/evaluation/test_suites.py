@@ -21,6 +21,7 @@ OURS = [
     "diversity",
     "emotion",
     "facts",
+    "failures",
     "gold_nll",
     "lengths",
     "ngrams",
@@ -29,6 +30,8 @@ OURS = [
     "rewards",
     "strategy",
     "trajectories",
+    "turns",
+    "validity",
 ]
 
 
@@ -64,7 +67,7 @@ def gold(examples):
 def test_ours_are_those_of_the_folder():
     assert SUITES.names() == OURS
     for name, suite in SUITES.all().items():
-        assert suite.columns or suite.summarise, name
+        assert suite.columns or suite.breakdowns or suite.summarise, name
         assert all(column.explanation.endswith(".") for column in suite.columns), name
 
 

@@ -34,6 +34,7 @@ CHANGES = {
     "suites": (["overlap", "lengths"], "suites"),
     "split": ("validation", "gold"),
     "variants": (False, "systems"),
+    "rollout": (True, "systems"),
     "replies": ("all", "gold"),
     "max_dialogues": (1, "gold"),
     "max_new_tokens": (5, "generation"),
@@ -106,7 +107,7 @@ def start(corpus, tmp_path, monkeypatch):
         entrants = list(entrants)
         models = [entrant for entrant in entrants if hasattr(entrant, "model")]
         seen.update(
-            systems=[(e.name, e.model.where if hasattr(e, "model") else e.replies) for e in entrants],
+            systems=[(e.name, e.model.where if hasattr(e, "model") else getattr(e, "replies", None)) for e in entrants],
             caches={entrant.build.cache._folder for entrant in models if hasattr(entrant, "build")},
             prompts=[entrant.system_prompt for entrant in models if hasattr(entrant, "system_prompt")],
             gold=[(reply.dialogue_id, reply.turn, reply.text) for reply in task.gold],
