@@ -156,7 +156,7 @@ def test_a_command_line_without_a_recipe(corpus, tmp_path):
         sys.executable, script, "--replies", "loops.jsonl", "labels.jsonl", "--dialogues", corpus / "dialogues.jsonl",
         "--out", "X",
     ]  # fmt: skip
-    tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/runs.db"}
+    tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/runs.db", "PYTHONPATH": str(script.parents[1])}
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | tracking, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "EmotionScore" in done.stdout and (tmp_path / "X" / "report.html").is_file()
