@@ -1,7 +1,9 @@
 """The processes of a job, where there are several: which one this is, and work dealt out between them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+Said = TypeVar("Said")
 
 
 def rank() -> int:
@@ -28,7 +30,7 @@ def gather_shares(mine: list[Any]) -> list[Any]:
     return [part[i] for i in range(longest) for part in parts if i < len(part)]
 
 
-def of_first(make: Callable[[], Any]) -> Any:
+def of_first(make: Callable[[], Said]) -> Said:
     """Return what the first rank makes, on all of them; an error of its is raised on all. Every rank must call it."""
     mine, count = _group()
     if count == 1:
@@ -44,7 +46,8 @@ def of_first(make: Callable[[], Any]) -> Any:
     dist.broadcast_object_list(made, src=0)
     if made[1] is not None:
         raise made[1]
-    return made[0]
+    said: Said = made[0]
+    return said
 
 
 def num_ranks() -> int:

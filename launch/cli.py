@@ -22,6 +22,9 @@ With a corpus of your own or a published one:
   epo doctor --config recipes/mine/sft.yaml [--accelerate_config FILE]
                               what a stage, or a pipeline.yaml, finds and needs, and what is missing
 
+Talk to what came out, a recording a turn:
+  epo chat [--model FOLDER] [--adapter FOLDER]    unless said, the finished quickstart
+
 One stage, where a pipeline is not what you want:
   epo run STAGE --config recipes/mine/STAGE.yaml [--accelerate FILE] [--KEY VALUE ...]
                               STAGE: extractor, compressor, sft, preferences, epo, evaluate;
@@ -40,7 +43,7 @@ epo run STAGE --help shows the keys of its recipe."""
 
 _BY_ACCELERATE = ("extractor", "compressor", "sft", "epo", "evaluate")
 _STAGES = (*_BY_ACCELERATE, "preferences")
-_COMMANDS = ("quickstart", "smoke", "new", "data", "pipeline", "run", "doctor")
+_COMMANDS = ("quickstart", "smoke", "new", "data", "pipeline", "run", "doctor", "chat")
 
 
 def main() -> None:
@@ -83,6 +86,10 @@ def _dispatch(command: str, rest: Sequence[str]) -> None:
         from launch import data
 
         data.main(rest)
+    elif command == "chat":
+        from launch import chat
+
+        chat.run(rest)
     elif command == "new":
         from launch.keys import new_recipes
 

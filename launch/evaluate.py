@@ -1,4 +1,7 @@
-"""Compare models, or replies from a file, on held-out dialogues: `launch/evaluate.py --config FILE`."""
+"""Compare models, or replies from files, on held-out dialogues: `launch/evaluate.py --config FILE`.
+
+Without a recipe: `launch/evaluate.py --replies FILE --dialogues FILE --out FOLDER`.
+"""
 
 import re
 from collections.abc import Iterator
@@ -12,15 +15,20 @@ from launch import stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.data.replies import replies_of
-from epo.data.selection import dialogues_of_split, labelled_clips, replies_of_split
-from epo.evaluation.answers import read_answers, write_replies
+from epo.data.selection import held_out_dialogues, held_out_replies, labelled_clips, labelled_strategies
+from epo.evaluation.answers import FileReplies, read_replies
+from epo.evaluation.chat_system import ChatSystem
 from epo.evaluation.contestants import Contestant, Generation
 from epo.evaluation.evaluating import Chosen, choose_suites, compare, prepare
-from epo.evaluation.folders import base_folder, is_adapter, row_names
+from epo.evaluation.folders import row_names
+from epo.evaluation.kept_rows import KeptRows
 from epo.evaluation.report import describe_hardware, format_table, write_report
-from epo.evaluation.suite import Answers, Kind, Task
+from epo.evaluation.rollout import RollOut
+from epo.evaluation.suite import Answers, Task
+from epo.evaluation.vad_file import read_vad
 from epo.model.heard_emotions import heard_emotions_of
 from epo.model.loading import load_adapter, load_model
+from epo.model.parts import load_text_model, load_tokenizer
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
 from launch.folder.stage_folder import StageFolder, open_folder
@@ -35,7 +43,7 @@ from launch.keys.recipe_pieces import (
     StageRecipe,
     WeightsKeys,
 )
-from launch.planning.pipeline_files import require_something_tested
+from launch.planning.tested_systems import System, rows_made, systems_of, taken_names
 from launch.processes.process_group import join_ranks
 from launch.recipe import RecipeError, read_recipe
 from launch.tracking import open_run
@@ -51,53 +59,51 @@ class EvaluateRecipe(
     models: list[str] | None = field(
         default=None, metadata={"help": "folders to test, each a model of launch/sft.py or an adapter of launch/epo.py"}
     )
-    answers: str | None = field(
-        default=None, metadata={"help": "file of replies to test: lines with dialogue_id, turn and reply"}
+    answers: list[str] | None = field(
+        default=None,
+        metadata={"help": "files of replies to test, --replies too: lines with dialogue_id, turn and reply"},
     )
+    chat_models: list[str] | None = field(
+        default=None, metadata={"help": "chat models to test on the text alone: folders or hub names"}
+    )
+    chat_system_prompt: str = field(default="", metadata={"help": "what chat models are told before the dialogue"})
     sft: str | None = field(default=None, metadata={"help": "folder written by launch/sft.py; the reference"})
     control: str | None = field(default=None, metadata={"help": "folder of SFT continued on the chosen replies"})
     epo: str | None = field(default=None, metadata={"help": "adapter folder written by launch/epo.py"})
     pairs: str | None = field(default=None, metadata={"help": "pairs.jsonl, for held-out rewards"})
+    vad: str | None = field(default=None, metadata={"help": "vad.jsonl: valence and arousal measured in speech"})
     suites: list[str] | None = field(
         default=None, metadata={"help": "what to score, by names; none takes all that can be given"}
     )
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     variants: bool = field(default=True, metadata={"help": "test models with clips and memories changed, too"})
+    rollout: bool = field(
+        default=False, metadata={"help": "test models in whole dialogues with their own replies, too"}
+    )
     max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
     batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
     bert_score_model: str | None = field(default=None, metadata={"help": "encoder for BERTScore; none leaves it out"})
     bert_score_layer: int | None = field(default=None, metadata={"help": "its layer; none: the package's choice"})
 
     def __post_init__(self) -> None:
-        """Refuse keys that would do nothing."""
+        """Refuse keys that would do nothing; one file of replies may stand without a list around it."""
+        if isinstance(self.answers, str):
+            self.answers = [self.answers]
+        if self.chat_system_prompt and not self.chat_models:
+            raise RecipeError("chat_system_prompt would do nothing: name who is told it in chat_models too")
         _ = self.judge  # refuses keys of a judge that lack one another
         if self.bert_score_layer is not None and self.bert_score_model is None:
             raise RecipeError("bert_score_layer would do nothing: name the encoder in bert_score_model too")
+        if self.vad is not None and self.suites is not None and "trajectories" not in self.suites:
+            raise RecipeError("vad would do nothing: add trajectories to suites")
         if self.bert_score_model is not None and self.suites is not None and "overlap" not in self.suites:
             raise RecipeError("bert_score_model would do nothing: add overlap to suites")
 
     @property
     def reads_clips(self) -> bool:
-        """Whether a model is asked: replies from a file are scored by their words alone."""
+        """Whether a model hears and sees: chat models, and replies from a file, are of words alone."""
         return any((self.models, self.sft, self.control, self.epo))
-
-
-@dataclass(frozen=True)
-class System:
-    """A model to load when its turn comes.
-
-    Attributes:
-        name: of its row.
-        folder: of the whole model.
-        adapter: folder of the LoRA on it, None where there is none.
-        kind: of its row; what is tested itself is tested with changed clips and memories too.
-    """
-
-    name: str
-    folder: str
-    adapter: str | None
-    kind: Kind
 
 
 RECIPES = [EvaluateRecipe]
@@ -114,36 +120,11 @@ def run() -> None:
     pairs = [] if recipe.pairs is None else open_pairs(recipe.pairs, by_id)
     task = task_of(recipe, dialogues, pairs)
     chosen = choose_suites(recipe.suites, task)
-    read = _read(recipe, systems, by_id, task)
+    read = _read(recipe, by_id, task)
     device = join_ranks()
     with open_folder(Path(recipe.output_dir), [recipe], rewritten=[]) as folder:
         if not folder.is_done:
-            _evaluate(recipe, systems, read, task, chosen, device, folder)
-
-
-def systems_of(recipe: EvaluateRecipe) -> list[System]:
-    """Return the models that a recipe tests, in the order of their rows.
-
-    Raises:
-        RecipeError: nothing is tested.
-        FolderError: a folder of `models` holds nothing to test, is named twice, or an adapter's model is not there.
-    """
-    require_something_tested(recipe)
-    found = []
-    if recipe.sft is not None:
-        found.append(System("sft", recipe.sft, None, "base"))
-    if recipe.control is not None:
-        found.append(System("sft+chosen", recipe.control, None, "base"))
-    if recipe.epo is not None:
-        base = base_folder(recipe.epo) if recipe.sft is None else recipe.sft
-        found.append(System("sft+epo", base, recipe.epo, "main"))
-    named = [recipe.sft, recipe.control, recipe.epo]
-    paths = [*(path for path in named if path is not None), *(recipe.models or ())]
-    names = row_names(paths, {"majority", *(system.name for system in found)})[len(found) :]
-    for name, folder in zip(names, recipe.models or (), strict=True):
-        is_lora = is_adapter(folder)
-        found.append(System(name, base_folder(folder) if is_lora else folder, folder if is_lora else None, "main"))
-    return found
+            _evaluate(recipe, systems, read, dialogues, task, chosen, device, folder)
 
 
 def task_of(recipe: EvaluateRecipe, dialogues: list[Dialogue], pairs: list[PreferencePair]) -> Task:
@@ -152,8 +133,8 @@ def task_of(recipe: EvaluateRecipe, dialogues: list[Dialogue], pairs: list[Prefe
     Raises:
         DataError: the split has no dialogue, or none with a reply.
     """
-    held_out = dialogues_of_split(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
-    gold = replies_of_split(held_out, recipe.split, recipe.data, recipe.replies)
+    held_out = held_out_dialogues(dialogues, recipe.split, recipe.data)[: recipe.max_dialogues]
+    gold = held_out_replies(held_out, recipe.split, recipe.data, recipe.replies)
     tested = {reply.dialogue_id for reply in gold}
     return Task(
         gold,
@@ -166,43 +147,43 @@ def task_of(recipe: EvaluateRecipe, dialogues: list[Dialogue], pairs: list[Prefe
         bert_score_layer=recipe.bert_score_layer,
         seed=recipe.seed,
         judge=recipe.judge,
+        vad=() if recipe.vad is None else read_vad(recipe.vad, {dialogue.id: dialogue for dialogue in dialogues}),
+        strategies=labelled_strategies(held_out),
     )
 
 
-def _read(
-    recipe: EvaluateRecipe, systems: list[System], by_id: dict[str, Dialogue], task: Task
-) -> tuple[list[Answers], list[str]]:
-    """Return the replies that lie in a file, and notes on them."""
-    if recipe.answers is None:
-        return [], []
-    replies, notes = read_answers(recipe.answers, by_id, task.gold)
-    (name,) = row_names([recipe.answers], {"majority", *(system.name for system in systems)})
-    if notes and stage.rank() == 0:
-        print("\n".join(notes))
-    return [Answers(name, replies)], notes
+def _read(recipe: EvaluateRecipe, by_id: dict[str, Dialogue], task: Task) -> dict[str, FileReplies]:
+    """Return the replies that lie in files, by the names of their rows."""
+    names = row_names(recipe.answers or (), taken_names(recipe))
+    found = {name: read_replies(file, by_id, task.gold) for name, file in zip(names, recipe.answers or (), strict=True)}
+    if stage.rank() == 0:
+        print("".join(f"{note}\n" for read in found.values() for note in read.notes), end="")
+    return found
 
 
 def _evaluate(
     recipe: EvaluateRecipe,
     systems: list[System],
-    read: tuple[list[Answers], list[str]],
+    read: dict[str, FileReplies],
+    dialogues: list[Dialogue],
     task: Task,
     chosen: Chosen,
     device: torch.device,
     folder: StageFolder,
 ) -> None:
-    out, (answers, notes) = folder.path, read
+    out = folder.path
     prepare(chosen, task)
     with open_run("evaluate", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         generation = Generation(recipe.batch_size, recipe.max_new_tokens)
-
-        def keep(said: Answers) -> None:
-            if stage.rank() == 0:
-                write_replies(out / "replies", said, task.gold)
-
-        report = compare(_entrants(recipe, systems, answers, device), task, chosen, generation, keep)
+        made = rows_made(
+            folder.identity, systems, {name: [said.replies, said.strategies] for name, said in read.items()}
+        )
+        kept = KeptRows(out / "replies", task.gold, made, is_taken_up=not recipe.fresh)
+        report = compare(_entrants(recipe, systems, read, dialogues, device), task, chosen, generation, kept)
         if stage.rank() == 0:
+            notes = [note for said in read.values() for note in said.notes]
             report |= {"notes": [*notes, *report["notes"]], "settings": _settings(recipe, task, chosen)}
+            report["replies_read"] = {name: said.counts for name, said in read.items()}
             report["hardware"] = describe_hardware()
             write_report(out, report)
             metrics = _metrics(report)
@@ -214,12 +195,25 @@ def _evaluate(
 
 
 def _entrants(
-    recipe: EvaluateRecipe, systems: list[System], answers: list[Answers], device: torch.device
-) -> Iterator[Contestant | Answers]:
+    recipe: EvaluateRecipe,
+    systems: list[System],
+    read: dict[str, FileReplies],
+    dialogues: list[Dialogue],
+    device: torch.device,
+) -> Iterator[Contestant | ChatSystem | RollOut | Answers]:
     """Load each model when its turn comes; the reference stays."""
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     reference: Any = None
     for system in systems:
+        if system.is_chat:
+            model, tokenizer = (
+                load_text_model(system.folder, recipe.dtype).to(device),
+                load_tokenizer(system.folder, ()),
+            )
+            yield ChatSystem(
+                name=system.name, model=model, tokenizer=tokenizer, system_prompt=recipe.chat_system_prompt
+            )
+            continue
         whole, processor = load_model(system.folder, recipe.dtype)
         model = (whole if system.adapter is None else load_adapter(whole, system.adapter)).to(device)
         if system.name == "sft":
@@ -229,7 +223,10 @@ def _entrants(
         yield contestant
         if system.kind == "main" and recipe.variants:
             yield from contestant.changed()
-    yield from answers
+        if system.kind == "main" and recipe.rollout:
+            yield RollOut(contestant, dialogues)
+    for name, said in read.items():
+        yield Answers(name, said.replies, strategies=said.strategies if any(said.strategies) else None)
 
 
 def _settings(recipe: EvaluateRecipe, task: Task, chosen: Chosen) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from trl import TrlParser
 
 from compressor.fixed_settings import FIXED_IN_TRAINING, default_of, refuse_changed
 from launch.keys.chosen_keys import ChosenBy, chosen_types, refuse_others
+from launch.keys.other_flags import plain_flags
 from launch.keys.parts_folder import receive_parts_root
 from launch.keys.recipe_file import RecipeError, check_key, read_mapping
 from launch.keys.recipe_help import format_help
@@ -233,6 +234,7 @@ def _hear(types: Sequence[Any], argv: Sequence[str]) -> _Said:
     chosen = {key: text for key in choices if (text := flag_value(flags, f"--{key}")) is not None}
     concrete = chosen_types(types, config | chosen, where)
     known = sorted({field.name for type_ in concrete for field in dataclasses.fields(type_) if field.init})
+    flags = plain_flags(flags, known)
     for place, keys in ((where, config), ("command line", _flag_names(flags, known))):
         for key in map(str, keys):
             if key not in known:
@@ -245,7 +247,9 @@ def _hear(types: Sequence[Any], argv: Sequence[str]) -> _Said:
 
 def _open(argv: Sequence[str]) -> tuple[str, Path | None, dict[str, Any], list[str]]:
     """Return the name of a command line's recipe for messages, its path, its keys, and the flags beside it."""
-    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    words = [
+        part for word in plain_flags(argv) for part in (word.split("=", 1) if word.startswith("--config=") else [word])
+    ]
     if "--config" not in words:
         return "command line", None, {}, words
     place = words.index("--config")

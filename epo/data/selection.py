@@ -27,6 +27,17 @@ def dialogues_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -
     return found
 
 
+def held_out_dialogues(dialogues: Sequence[Dialogue], split: Split, path: str) -> list[Dialogue]:
+    """Return the dialogues to test on: those of a split, or all of a file that knows no splits, a test by itself.
+
+    Raises:
+        DataError: other splits are there, and this one is not.
+    """
+    if dialogues and all(dialogue.split is None for dialogue in dialogues):
+        return list(dialogues)
+    return dialogues_of_split(dialogues, split, path)
+
+
 def replies_of_split(
     dialogues: Iterable[Dialogue], split: Split, path: str, choice: ReplyChoice, require_clip: bool = False
 ) -> list[Reply]:
@@ -35,7 +46,22 @@ def replies_of_split(
     Raises:
         DataError: there is not one; the message says how many dialogues were looked at, and for what.
     """
-    ours = dialogues_of_split(dialogues, split, path)
+    return _replies_of(dialogues_of_split(dialogues, split, path), split, path, choice, require_clip)
+
+
+def held_out_replies(held_out: Sequence[Dialogue], split: Split, path: str, choice: ReplyChoice) -> list[Reply]:
+    """Collect the replies of the dialogues that `held_out_dialogues` returned, or of some of them.
+
+    Raises:
+        DataError: there is not one.
+    """
+    return _replies_of(held_out, split, path, choice, False)
+
+
+def _replies_of(
+    ours: Sequence[Dialogue], split: Split, path: str, choice: ReplyChoice, require_clip: bool
+) -> list[Reply]:
+    """Collect replies, or say why there is none."""
     found = replies_of(ours, choice, require_clip)
     if not found and require_clip and replies_of(ours, choice):
         place = "whose last reply" if choice == "last" else "in which a reply"
@@ -103,6 +129,16 @@ def clips_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> li
             "emotion, so there is nothing to learn; import the corpus with its media and labels"
         )
     return found
+
+
+def labelled_strategies(dialogues: Iterable[Dialogue]) -> dict[tuple[str, int], str]:
+    """Return the strategies of assistant turns, where the corpus labels them, by dialogue and turn."""
+    return {
+        (dialogue.id, place): turn.strategy
+        for dialogue in dialogues
+        for place, turn in enumerate(dialogue.turns)
+        if turn.strategy is not None and turn.speaker == "assistant"
+    }
 
 
 def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:

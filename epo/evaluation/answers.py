@@ -1,9 +1,10 @@
-"""Replies that lie in a file: which one belongs to which gold reply, checked line by line."""
+"""Replies that lie in a file: which one belongs to which gold reply; what is amiss is counted and named."""
 
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,83 +14,143 @@ from epo.data.lines import read_lines
 from epo.data.replies import Reply, is_reply
 from epo.evaluation.suite import Answers
 from epo.files import write_whole
+from epo.preferences.language_guess import guess_language
+from epo.prompts.emotion_label import split_reply
+
+Place = tuple[str, int]
+"""Dialogue and turn of a reply."""
 
 _KEYS = {"dialogue_id": str, "turn": int, "reply": str}
 _WANT = 'want {"dialogue_id": "d7", "turn": 3, "reply": "..."}'
+_NUM_NAMED = 5
+
+
+@dataclass(frozen=True)
+class FileReplies:
+    """What a file of replies holds for the replies that are to be given.
+
+    Attributes:
+        replies: one for each gold reply, empty where the file has none.
+        strategies: what each is meant to do, where its line says `strategy`; None where it does not.
+        places: of what is amiss, by kind: `missing`, `empty`, `repeated`, `unknown`, `not_tested`, `other_language`.
+        notes: the same in sentences.
+    """
+
+    replies: list[str]
+    strategies: list[str | None]
+    places: dict[str, list[Place]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What is amiss, for a report: by kind how many, and the first places."""
+        return {
+            kind: {"count": len(places), "first": [{"dialogue_id": d, "turn": t} for d, t in places[:_NUM_NAMED]]}
+            for kind, places in self.places.items()
+        }
+
+
+def read_replies(
+    path: str | Path, dialogues: Mapping[str, Dialogue], gold: Sequence[Reply], findings: Findings | None = None
+) -> FileReplies:
+    """Read what some system replied.
+
+    Whatever a system left out counts as an empty reply, which scores 0; a turn that is answered twice has its first
+    reply; replies to unknown turns and to turns that are not tested are passed over. All of that is counted and named.
+
+    Args:
+        path: JSONL, one object a line with `dialogue_id`, `turn` (that of the gold reply, counted from 0), `reply`,
+            with or without an emotion label before the words, and perhaps `strategy`; further keys are passed over.
+        dialogues: by id, which the lines point into.
+        gold: the replies to give.
+        findings: hears of malformed lines; None stops at the first.
+
+    Raises:
+        DataError: the file is missing, a line is malformed (`path:line` comes first), or nothing of `gold` is answered.
+    """
+    path, listener = Path(path), StopAtFault() if findings is None else findings
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; write one JSON object a line, {_WANT.removeprefix('want ')}")
+    found: dict[Place, dict[str, Any]] = {}
+    places: dict[str, list[Place]] = {"missing": [], "empty": [], "repeated": [], "unknown": [], "not_tested": []}
+    for where, row in read_lines(path, listener):
+        if not _is_well_formed(row, where, listener):
+            continue
+        place = (row["dialogue_id"], row["turn"])
+        if place[0] not in dialogues or not is_reply(dialogues[place[0]], place[1]):
+            places["unknown"].append(place)
+        elif place in found:
+            places["repeated"].append(place)
+        else:
+            found[place] = row
+    wanted = [(reply.dialogue_id, reply.turn) for reply in gold]
+    tested = set(wanted)
+    if not tested & found.keys():
+        raise DataError(f"{path}: {_none_fits(found.keys(), places['unknown'], gold)}")
+    places["missing"] = [place for place in wanted if place not in found]
+    places["not_tested"] = [place for place in found if place not in tested]
+    rows = [found.get(place, {"reply": ""}) for place in wanted]
+    replies = [row["reply"] for row in rows]
+    places["empty"] = [
+        place
+        for place, said in zip(wanted, replies, strict=True)
+        if place in found and not split_reply(said)[1].strip()
+    ]
+    places["other_language"] = [
+        (reply.dialogue_id, reply.turn)
+        for reply, said in zip(gold, replies, strict=True)
+        if guess_language(split_reply(said)[1]) not in (None, reply.language)
+    ]
+    places = {kind: some for kind, some in places.items() if some}
+    strategies = [row.get("strategy") if isinstance(row.get("strategy"), str) else None for row in rows]
+    return FileReplies(replies, strategies, places, _notes(path, places, len(wanted)))
 
 
 def read_answers(
     path: str | Path, dialogues: Mapping[str, Dialogue], gold: Sequence[Reply], findings: Findings | None = None
 ) -> tuple[list[str], list[str]]:
-    """Read what some system replied.
-
-    Args:
-        path: JSONL, one object a line with `dialogue_id`, `turn` (that of the gold reply, counted from 0) and `reply`,
-            with or without an emotion label before the words; further keys are passed over.
-        dialogues: by id, which the lines point into.
-        gold: the replies to give.
-        findings: hears of faults; None stops at the first.
-
-    Returns:
-        One reply for each of `gold`, empty where the file has none; and notes on what is missing or over, one sentence
-        each.
-
-    Raises:
-        DataError: the file is missing, or answers none of `gold`; or a line is malformed, points to no reply, or
-            answers a turn for the second time. The message starts with `path:line`.
-    """
-    path, listener = Path(path), StopAtFault() if findings is None else findings
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; write one JSON object a line, {_WANT.removeprefix('want ')}")
-    found: dict[tuple[str, int], str] = {}
-    lines: dict[tuple[str, int], str] = {}
-    for where, row in read_lines(path, listener):
-        place = _place(row, where, dialogues, listener)
-        if place is not None and place in found:
-            listener.fault("turn answered twice", f"{where}: answers the turn of {lines[place]} again", "keep one line")
-        elif place is not None:
-            found[place], lines[place] = row["reply"], where
-    wanted = [(reply.dialogue_id, reply.turn) for reply in gold]
-    num_missing = sum(place not in found for place in wanted)
-    if num_missing == len(wanted):
-        raise DataError(f"{path}: {_none_fits(found, gold)}")
-    notes = []
-    if num_missing > 0:
-        notes.append(f"{path}: {num_missing} of {len(wanted)} replies are missing; they count as empty replies.")
-    num_over = len(found.keys() - set(wanted))
-    if num_over > 0:
-        notes.append(f"{path}: {num_over} replies to turns that are not tested are passed over.")
-    return [found.get(place, "") for place in wanted], notes
+    """Return the replies of a file and the notes on them; arguments and errors are those of `read_replies`."""
+    read = read_replies(path, dialogues, gold, findings)
+    return read.replies, read.notes
 
 
-def _place(
-    row: dict[str, Any], where: str, dialogues: Mapping[str, Dialogue], findings: Findings
-) -> tuple[str, int] | None:
-    """Return dialogue and turn that a line answers, or None, and a fault."""
+def _notes(path: Path, places: Mapping[str, Sequence[Place]], num_wanted: int) -> list[str]:
+    """Return one sentence for each kind of what is amiss, with the first places."""
+    sentences = {
+        "missing": f"{{}} of {num_wanted} replies are missing; they count as empty replies",
+        "empty": "{} replies are empty; they score 0",
+        "repeated": "{} replies answer a turn for the second time; the first reply to a turn counts",
+        "unknown": "{} replies to unknown dialogues or turns are passed over",
+        "not_tested": "{} replies to turns that are not tested are passed over",
+        "other_language": "{} replies seem to be in another language than their dialogue; they are scored as they are",
+    }
+    return [f"{path}: {sentences[kind].format(len(some))} ({_named(some)})." for kind, some in places.items()]
+
+
+def _named(places: Sequence[Place]) -> str:
+    first = ", ".join(f"turn {turn} of {dialogue!r:.60}" for dialogue, turn in places[:_NUM_NAMED])
+    return first if len(places) <= _NUM_NAMED else f"{first}, ..."
+
+
+def _is_well_formed(row: Mapping[str, Any], where: str, findings: Findings) -> bool:
+    """Tell whether a line says which turn it answers, and how; else a fault is heard of."""
     for key, kind in _KEYS.items():
         if not isinstance(row.get(key), kind) or isinstance(row.get(key), bool):
             came = "is missing" if key not in row else f"is {row[key]!r:.60}"
             findings.fault("line is no reply", f"{where}: {key!r} {came}", _WANT)
-            return None
-    dialogue, turn = dialogues.get(row["dialogue_id"]), row["turn"]
-    if dialogue is None:
-        place = f"{where}: dialogue {row['dialogue_id']!r:.80} is not in the dialogues file"
-        findings.fault("reply in an unknown dialogue", place, "name the data that was answered, or take the line out")
-        return None
-    if not is_reply(dialogue, turn):
-        place = (
-            f"{where}: turn {turn} of dialogue {dialogue.id!r:.80} is not an assistant turn that follows a user turn "
-            f"(turns are counted from 0; there are {len(dialogue.turns)})"
-        )
-        findings.fault("reply to an unknown turn", place, "give the number of the gold reply")
-        return None
-    return dialogue.id, turn
+            return False
+    return True
 
 
-def _none_fits(found: Mapping[tuple[str, int], str], gold: Sequence[Reply]) -> str:
+def _none_fits(found: Collection[Place], unknown: Sequence[Place], gold: Sequence[Reply]) -> str:
     """Return why none of the replies can be used."""
-    if not found:
+    if not found and not unknown:
         return f"holds no reply; write one JSON object a line, {_WANT}"
+    if not found:
+        return (
+            f"none of its {len(unknown)} replies answers a turn of the dialogues file ({_named(unknown)}): there must "
+            "be such a dialogue, and its turn, counted from 0, an assistant turn that follows a user turn"
+        )
     first = gold[0]
     splits = Counter(reply.split for reply in gold)
     return (
@@ -113,8 +174,14 @@ def write_replies(folder: Path, entrant: Answers, gold: Sequence[Reply]) -> None
         | ({} if other is None else {"sampled": other})
         for reply, said, other in zip(gold, entrant.replies, drawn, strict=True)
     ]
-    name = re.sub(r"[^\w.+-]+", "_", entrant.name)
-    write_whole(folder / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_whole(
+        folder / f"{file_name(entrant.name)}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    )
 
 
-__all__ = ["read_answers", "write_replies"]
+def file_name(row: str) -> str:
+    """Return the name of a row's files, without an ending: blanks and commas become `_`."""
+    return re.sub(r"[^\w.+-]+", "_", row)
+
+
+__all__ = ["FileReplies", "file_name", "read_answers", "read_replies", "write_replies"]

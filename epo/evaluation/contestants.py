@@ -75,9 +75,13 @@ class Contestant:
                 num_draws=variants.NUM_DRAWS.get(name, 1),
             )
 
+    def prompts(self, task: Task) -> list[Any]:
+        """Return this rank's share of the prompts that are answered."""
+        return [self.build(reply) for reply in share(self.variant(task.gold, task.seed))]
+
     def answer(self, task: Task, generation: Generation) -> Answers:
         """Answer greedily, and at temperature 1 where it is sampled; every rank does its share and gets all."""
-        prompts = [self.build(reply) for reply in share(self.variant(task.gold, task.seed))]
+        prompts = self.prompts(task)
 
         def draw(temperature: float) -> list[str]:
             set_seed((task.seed + rank()) % 2**32)

@@ -1,16 +1,22 @@
 """Evaluation: contestants answer, suites score, and a report comes out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from epo.evaluation.comparison import compare_rows
+from epo.evaluation.kept_rows import KeptRows, ScoredRow
+from epo.evaluation.scoring import recorded
 from epo.evaluation.suite import SUITES, Answers, Suite, Task
+from epo.evaluation.verdict import verdicts
 from epo.extras import MissingExtraError
 from epo.ranks import rank
 
 if TYPE_CHECKING:
+    from epo.evaluation.chat_system import ChatSystem
     from epo.evaluation.contestants import Contestant, Generation
+    from epo.evaluation.rollout import RollOut
 
 _NUM_EXAMPLES = 8
 
@@ -48,17 +54,17 @@ def choose_suites(names: Sequence[str] | None, task: Task) -> Chosen:
     notes = []
     for name in SUITES.names() if names is None else dict.fromkeys(names):
         try:
-            suite = SUITES.get(name)
+            suite, is_quiet = SUITES.get(name), SUITES.get(name).is_quiet
             reason = next((reason for need in suite.needs if (reason := task.lacks(need)) is not None), None)
         except MissingExtraError as error:
             if names is not None:
                 raise
-            reason = str(error)
+            reason, is_quiet = str(error), False
         if reason is None:
             found[name] = suite
-        elif names is None:
+        elif names is None and not is_quiet:
             notes.append(f"Suite {name} is left out: {reason}.")
-        else:
+        elif names is not None:
             raise SuiteError(f"suite {name!r} cannot be given: {reason}")
     if not found:
         raise SuiteError(f"suites: none was named, want some of {', '.join(SUITES.names())}")
@@ -76,11 +82,11 @@ def prepare(chosen: Chosen, task: Task) -> None:
 
 
 def compare(
-    entrants: Iterable["Contestant | Answers"],
+    entrants: Iterable["Contestant | ChatSystem | RollOut | Answers"],
     task: Task,
     chosen: Chosen,
     generation: "Generation",
-    keep: Callable[[Answers], None] | None = None,
+    kept: KeptRows | None = None,
 ) -> dict[str, Any]:
     """Let contestants answer one after the other, and score what they say. Every rank must call it.
 
@@ -90,7 +96,7 @@ def compare(
         task: what is answered.
         chosen: what is scored.
         generation: how replies are generated.
-        keep: called with what each entrant replied.
+        kept: where each row's replies and numbers are kept as soon as they are there, and taken up from.
 
     Returns:
         What `write_report` takes: rows, columns, breakdowns, examples, notes, and what suites add beside the rows. On
@@ -99,26 +105,28 @@ def compare(
     from epo.evaluation import variants
 
     prepare(chosen, task)
-    rows = [_row(answers, task, chosen.suites) for answers in _baselines(chosen, task)]
+    scored = [_scored_row(answers, task, chosen.suites) for answers in _baselines(chosen, task)]
     notes, replies, first = list(chosen.notes), {}, None
     for entrant in entrants:
-        if isinstance(entrant, Answers):
-            answers = entrant
-        elif not variants.can_vary(entrant.variant, task.gold):
+        variant = getattr(entrant, "variant", variants.unchanged)
+        if not variants.can_vary(variant, task.gold):
             continue
-        elif (same := variants.same_as(entrant.variant, task.gold, task.seed)) is not None:
+        if (same := variants.same_as(variant, task.gold, task.seed)) is not None:
             notes.append(f"Left out: {entrant.name}, which would be {same} once more.")
             continue
-        else:
-            first = entrant if first is None else first
-            answers = entrant.answer(task, generation)
-        if answers.name in {row["name"] for row in rows}:
-            raise SuiteError(f"two rows would be called {answers.name!r}; give one another name")
+        if entrant.name in {row.values["name"] for row in scored}:
+            raise SuiteError(f"two rows would be called {entrant.name!r}; give one another name")
+        numbers = None if kept is None else kept.numbers(entrant.name)
+        answers = _answers(entrant, task, generation, kept, numbers is not None)
+        first = answers.contestant if first is None else first
         replies[answers.name] = answers
-        if keep is not None:
-            keep(answers)
-        rows.append(_row(answers, task, chosen.suites))
-        notes += _gaps(answers, rows[-1], chosen.suites)
+        if numbers is None:
+            numbers = _scored_row(answers, task, chosen.suites)
+            if kept is not None:
+                kept.keep_numbers(answers.name, numbers)
+        scored.append(numbers)
+        notes += _gaps(answers, numbers.values, chosen.suites)
+    rows = [row.values for row in scored]
     if not variants.can_vary(variants.clips_shuffled, task.gold) and task.has_model:
         notes.append("One dialogue: no other to take clips or memories from.")
     columns = [asdict(c) | {"suite": name} for name, suite in chosen.suites.items() for c in suite.columns]
@@ -126,6 +134,11 @@ def compare(
     report = {"rows": rows, "columns": columns, "breakdowns": breakdowns, "notes": notes, "seed": task.seed}
     if rank() > 0:
         return report
+    comparisons = compare_rows(scored, columns)
+    report |= {
+        "comparisons": comparisons,
+        "verdict": [asdict(v) | {"text": v.text} for v in verdicts(comparisons, columns)],
+    }
     beside = _summaries(task, chosen, first)
     return report | {"examples": _examples(task, replies), "notes": [*notes, *beside.pop("notes")]} | beside
 
@@ -193,6 +206,38 @@ def _baselines(chosen: Chosen, task: Task) -> list[Answers]:
     if rank() > 0:
         return []
     return [suite.baseline(task) for suite in chosen.suites.values() if suite.baseline is not None]
+
+
+def _answers(
+    entrant: "Contestant | ChatSystem | RollOut | Answers",
+    task: Task,
+    generation: "Generation",
+    kept: KeptRows | None,
+    is_scored: bool,
+) -> Answers:
+    """Return what an entrant replies: as it lies in a file, as it was kept, or asked for now and kept."""
+    if isinstance(entrant, Answers):
+        if kept is not None and not is_scored:
+            kept.keep_replies(entrant)
+        return entrant
+    from epo.evaluation.contestants import Contestant
+
+    found = None if kept is None else kept.replies(entrant.name)
+    if found is not None:
+        contestant = entrant if isinstance(entrant, Contestant) else None
+        prompts = () if is_scored or contestant is None else contestant.prompts(task)
+        return Answers(entrant.name, *found, contestant, entrant.kind, prompts)
+    answers = entrant.answer(task, generation)
+    if kept is not None:
+        kept.keep_replies(answers)
+    return answers
+
+
+def _scored_row(answers: Answers, task: Task, suites: Mapping[str, Suite]) -> ScoredRow:
+    """Score what was replied, and keep what each mean is of."""
+    with recorded() as per_reply:
+        values = _row(answers, task, suites)
+    return ScoredRow(values, per_reply)
 
 
 def _row(answers: Answers, task: Task, suites: Mapping[str, Suite]) -> dict[str, Any]:

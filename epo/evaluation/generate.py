@@ -25,6 +25,7 @@ def generate_replies(
     temperature: float = 0.0,
     prefix: Sequence[str] | None = None,
     label: str | None = None,
+    streamer: Any = None,
 ) -> list[str]:
     """Generate one reply a prompt: greedy, or drawn from the model's distribution, whatever the checkpoint would have.
 
@@ -37,6 +38,7 @@ def generate_replies(
         temperature: 0 picks the most likely token; above it any token may be drawn, by torch's global generator.
         prefix: words each reply must begin with, such as "(sad)".
         label: under which name progress is shown; none shows none.
+        streamer: takes the ids of a single prompt's reply as they are written, as transformers' `generate` does.
 
     Returns:
         Decoded replies, label and words, in the order of the prompts, up to the end of the assistant's turn.
@@ -55,6 +57,7 @@ def generate_replies(
             ids = model.generate(
                 **batch,
                 **sampling,
+                **({} if streamer is None else {"streamer": streamer}),
                 max_new_tokens=max_new_tokens,
                 use_cache=True,  # the Trainer switches it off in the config of what it trained
                 eos_token_id=chat.stop_ids,

@@ -14,9 +14,24 @@ from epo.judging.word_judge import WordJudge
 def fit_judge(task: Task) -> EmotionJudge:
     """Return the judge that a task names; unless it names one, of words, fitted on the labelled training replies."""
     if not task.judge.is_own_words:
-        return task.once(opened_judge).judge
+        return _Remembering(task.once(opened_judge).judge)
     labelled = [(reply.text, reply.emotion) for reply in task.training if reply.emotion is not None]
     return WordJudge.fit([text for text, _ in labelled], [emotion for _, emotion in labelled])
+
+
+class _Remembering:
+    """A judge that reads the same texts once: several suites ask for a row's replies one after the other."""
+
+    def __init__(self, judge: EmotionJudge) -> None:
+        self.name, self._judge = judge.name, judge
+        self._kept: dict[tuple[str, ...], Any] = {}
+
+    def read(self, texts: Sequence[str]) -> Any:
+        """Return what the judge reads, float64 (N, E)."""
+        key = tuple(texts)
+        if key not in self._kept:
+            self._kept[key] = self._judge.read(texts)
+        return self._kept[key]
 
 
 def opened_judge(task: Task) -> OpenedJudge:

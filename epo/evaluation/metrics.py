@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 
 from compressor.words import contains_words, split_words
+from epo.emotions import EMOTIONS, Emotion
 
+_DRAWS_AT_A_TIME = 2_000_000
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
@@ -57,12 +60,19 @@ def rouge_l(replies: Sequence[str], golds: Sequence[str]) -> float:
 
     Source: Lin 2004, aclanthology W04-1013; computed by rouge-score on this module's words.
     """
+    _require_some(len(replies), "replies")
+    return float(np.mean(rouge_f1s(replies, golds)["rougeL"]))
+
+
+def rouge_f1s(
+    replies: Sequence[str], golds: Sequence[str], kinds: Sequence[str] = ("rougeL",)
+) -> dict[str, list[float]]:
+    """Return ROUGE F1s of each reply against its gold reply, by kind: rouge1, rouge2, rougeL."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    _require_some(len(replies), "replies")
-    scorer = RougeScorer(["rougeL"], tokenizer=_Words())
-    pairs = zip(replies, golds, strict=True)
-    return float(np.mean([scorer.score(gold, reply)["rougeL"].fmeasure for reply, gold in pairs]))
+    scorer = RougeScorer(list(kinds), tokenizer=_Words())
+    found = [scorer.score(gold, reply) for reply, gold in zip(replies, golds, strict=True)]
+    return {kind: [scores[kind].fmeasure for scores in found] for kind in kinds}
 
 
 def distinct_n(replies: Sequence[str], n: int) -> tuple[float, float]:
@@ -77,9 +87,13 @@ def distinct_n(replies: Sequence[str], n: int) -> tuple[float, float]:
     Source: Li et al. 2016, arXiv 1510.03055, section 5.2 (the corpus form).
     """
     _require_some(len(replies), "replies")
-    per_reply = [_ngrams(reply, n) for reply in replies]
-    pooled = [gram for grams in per_reply for gram in grams]
-    return float(np.mean([_distinct_share(grams) for grams in per_reply])), _distinct_share(pooled)
+    pooled = [gram for reply in replies for gram in ngrams(reply, n)]
+    return float(np.mean(distinct_shares(replies, n))), _distinct_share(pooled)
+
+
+def distinct_shares(replies: Sequence[str], n: int) -> list[float]:
+    """Return the share of n-grams of each reply that are different ones; 0 for a reply of fewer than n words."""
+    return [_distinct_share(ngrams(reply, n)) for reply in replies]
 
 
 def mean_words(replies: Sequence[str]) -> float:
@@ -101,6 +115,44 @@ def macro_f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
     _require_some(len(wanted), "labels")
     classes = sorted(set(wanted))
     return float(f1_score(list(wanted), list(predicted), labels=classes, average="macro", zero_division=0.0))
+
+
+def weighted_f1(predicted: Sequence[str], wanted: Sequence[str]) -> float:
+    """F1 of each class that occurs among the wanted labels, weighted by how often it does, in [0, 1]."""
+    from sklearn.metrics import f1_score
+
+    _require_some(len(wanted), "labels")
+    return float(f1_score(list(wanted), list(predicted), average="weighted", zero_division=0.0))
+
+
+def calibration(shares_NE: "np.ndarray[Any, Any]", wanted: Sequence[Emotion], num_bins: int = 10) -> dict[str, Any]:
+    """Compare how sure predictions are with how often they are right.
+
+    Args:
+        shares_NE: probabilities of the emotions, in the order of `EMOTIONS`, float (N, E).
+        wanted: the labels.
+        num_bins: of equal width, over the probability of the likeliest emotion.
+
+    Returns:
+        `ece`, the expected calibration error: the mean distance of confidence and accuracy of the bins, weighted by
+        their size; and `bins`, `confidence`, `accuracy` and `count` of each that holds any.
+
+    Source: Guo et al. 2017, arXiv 1706.04599.
+    """
+    _require_some(len(wanted), "labels")
+    confidence_N = shares_NE.max(axis=1)
+    right_N = np.array([EMOTIONS[i] == label for i, label in zip(shares_NE.argmax(axis=1), wanted, strict=True)])
+    bin_of_N = np.minimum((confidence_N * num_bins).astype(int), num_bins - 1)
+    bins = [
+        {
+            "confidence": float(confidence_N[bin_of_N == place].mean()),
+            "accuracy": float(right_N[bin_of_N == place].mean()),
+            "count": int((bin_of_N == place).sum()),
+        }
+        for place in np.unique(bin_of_N)
+    ]
+    ece = sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in bins) / len(wanted)
+    return {"ece": float(ece), "bins": bins}
 
 
 def confusion(predicted: Sequence[str], wanted: Sequence[str], labels: Sequence[str]) -> list[list[int]]:
@@ -134,6 +186,18 @@ def bootstrap_interval(
     10.1017/CBO9780511802843, section 3.8. The percentile form is our choice, for it stays defined where all values
     agree.
     """
+    low, high = np.percentile(resampled_means(values, weights, clusters, seed, num_resamples), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def resampled_means(
+    values: Sequence[float],
+    weights: Sequence[float] | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    num_resamples: int = 2000,
+) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Return the weighted means of resamples, float64 (R,), without those that drew no weight; else as the interval."""
     _require_some(len(values), "values")
     values_N = np.asarray(values, dtype=np.float64)
     weights_N = np.ones_like(values_N) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -145,13 +209,16 @@ def bootstrap_interval(
     places_N = np.array([place_of[name] for name in names])
     totals_C = np.bincount(places_N, weights=values_N * weights_N)
     sizes_C = np.bincount(places_N, weights=weights_N)
-    draws_RC = np.random.default_rng(seed).integers(len(sizes_C), size=(num_resamples, len(sizes_C)))
-    sums_R = sizes_C[draws_RC].sum(axis=1)
-    has_weight_R = sums_R > 0
-    means_R = totals_C[draws_RC].sum(axis=1)[has_weight_R] / sums_R[has_weight_R]
+    rng, means = np.random.default_rng(seed), []
+    at_a_time = max(1, _DRAWS_AT_A_TIME // len(sizes_C))  # thousands of dialogues would take gigabytes at once
+    for first in range(0, num_resamples, at_a_time):
+        draws_RC = rng.integers(len(sizes_C), size=(min(at_a_time, num_resamples - first), len(sizes_C)))
+        sums_R = sizes_C[draws_RC].sum(axis=1)
+        has_weight_R = sums_R > 0
+        means.append(totals_C[draws_RC].sum(axis=1)[has_weight_R] / sums_R[has_weight_R])
+    means_R = np.concatenate(means)
     _require_some(len(means_R), "weights above 0")
-    low, high = np.percentile(means_R, [2.5, 97.5])
-    return float(low), float(high)
+    return means_R
 
 
 def exchanged_accuracy(predicted: Sequence[str], wanted: Sequence[str]) -> float | None:
@@ -175,7 +242,8 @@ class _Words:
         return split_words(text)
 
 
-def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
+def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
+    """Return the runs of n words of a text, in order."""
     words = split_words(text)
     return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
 

@@ -10,7 +10,7 @@ from epo.data.cache import ClipCache
 from epo.data.chance import chance_levels
 from epo.data.dialogue import Clip
 from epo.emotions import EMOTIONS, Emotion
-from epo.evaluation.metrics import accuracy, exchanged_accuracy, macro_f1
+from epo.evaluation.metrics import accuracy, calibration, exchanged_accuracy, macro_f1, weighted_f1
 from epo.model.extractor import EmotionExtractor
 from epo.model.family import ClipSource
 
@@ -20,15 +20,26 @@ def predict_emotions(
     extractor: EmotionExtractor, clips: Sequence[Clip], reader: ClipSource, cache: ClipCache, batch_size: int = 50
 ) -> dict[str, list[Emotion]]:
     """Return the most likely emotion of each clip, by head: `fused`, `audio`, `video`."""
+    return {
+        head: [EMOTIONS[place] for place in shares_NE.argmax(axis=1)]
+        for head, shares_NE in emotion_shares(extractor, clips, reader, cache, batch_size).items()
+    }
+
+
+@torch.no_grad()
+def emotion_shares(
+    extractor: EmotionExtractor, clips: Sequence[Clip], reader: ClipSource, cache: ClipCache, batch_size: int = 50
+) -> dict[str, Any]:
+    """Return the probabilities of each clip's emotions, float32 (N, E), by head: `fused`, `audio`, `video`."""
     extractor.eval()
-    found: dict[str, list[Emotion]] = {"fused": [], "audio": [], "video": []}
+    found: dict[str, list[Any]] = {"fused": [], "audio": [], "video": []}
     for start in range(0, len(clips), batch_size):
         features = [reader.read(clip, cache) for clip in clips[start : start + batch_size]]
         batch = {name: tensor.to(extractor.device) for name, tensor in reader.batch(features).items()}
         output = extractor(**batch)
-        for head, names in found.items():
-            names += [EMOTIONS[i] for i in output[f"{head}_logits"].argmax(dim=-1).tolist()]
-    return found
+        for head, parts in found.items():
+            parts.append(output[f"{head}_logits"].float().softmax(dim=-1).cpu().numpy())
+    return {head: np.concatenate(parts) if parts else np.zeros((0, len(EMOTIONS))) for head, parts in found.items()}
 
 
 def recognise(
@@ -41,15 +52,16 @@ def recognise(
     """Score emotion recognition.
 
     Returns:
-        `accuracy` and `macro_f1` of the fused head, `audio_only` and `video_only` accuracy of the single-modality
-        heads, `confusion`, `counts[true][predicted]` in the order of `EMOTIONS`, and three levels of chance on the very
-        same labels: `majority`, always the commonest; `sum_p2`, labels drawn from their distribution; and `shuffled`,
-        what the fused head scores where each clip is judged by another clip's label: the mean over all ways to
-        exchange labels that leave no clip its own, None for a single clip.
+        `accuracy`, `macro_f1`, `weighted_f1` and `calibration` of the fused head, `audio_only` and `video_only`
+        accuracy of the single-modality heads, `confusion`, `counts[true][predicted]` in the order of `EMOTIONS`, and
+        three levels of chance on the very same labels: `majority`, always the commonest; `sum_p2`, labels drawn from
+        their distribution; and `shuffled`, what the fused head scores where each clip is judged by another clip's
+        label: the mean over all ways to exchange labels that leave no clip its own, None for a single clip.
     """
     if not clips:
         return {}
-    found = predict_emotions(extractor, clips, reader, cache)
+    shares = emotion_shares(extractor, clips, reader, cache)
+    found = {head: [EMOTIONS[place] for place in shares_NE.argmax(axis=1)] for head, shares_NE in shares.items()}
     wanted = list(emotions)
     majority, sum_p2 = chance_levels(wanted)
     confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), dtype=int)
@@ -58,6 +70,8 @@ def recognise(
     return {
         "accuracy": accuracy(found["fused"], wanted),
         "macro_f1": macro_f1(found["fused"], wanted),
+        "weighted_f1": weighted_f1(found["fused"], wanted),
+        "calibration": calibration(shares["fused"], wanted),
         "audio_only": accuracy(found["audio"], wanted),
         "video_only": accuracy(found["video"], wanted),
         "majority": majority,

@@ -22,7 +22,7 @@ class ReportError(ValueError):
 _EMPTY: dict[str, Any] = {
     "emotion_recognition": {}, "chance": {}, "examples": [], "stages": [], "notes": [], "settings": {}, "hardware": {},
     "history_reduction": None, "prompt_reduction": None, "seconds": None, "peak_rss_mib": None, "seed": None,
-    "gold_degenerate": None, "basis": {}, "breakdowns": [],
+    "gold_degenerate": None, "basis": {}, "breakdowns": [], "verdict": [], "comparisons": [],
 }  # fmt: skip
 _PLAIN_COLUMN: dict[str, Any] = {
     "explanation": "", "better": None, "digits": 3, "has_interval": False, "is_charted": False, "in_console": True,
@@ -75,6 +75,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = format_number
+    environment.filters["signed"] = _format_signed
     page = environment.get_template("report.html.j2")
     known = _EMPTY | {key: value for key, value in _plain(report).items() if value is not None}
     columns = shown_columns(known)
@@ -85,8 +86,21 @@ def render_html(report: Mapping[str, Any]) -> str:
         breakdowns=[table for table in known["breakdowns"] if any(row.get(table["key"]) for row in known["rows"])],
         emotions=EMOTIONS,
         kinds={row["name"]: row.get("kind", "base") for row in known["rows"]},
+        variants={row["name"] for row in known["rows"] if row.get("kind") == "variant"},
         main=_main_row(known["rows"]),
+        differences=_differences(known, columns),
     )
+
+
+def _differences(report: Mapping[str, Any], columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row of the table of differences for each row that was compared: its comparisons by column."""
+    shown = {column["key"] for column in columns}
+    rows: dict[str, dict[str, Any]] = {}
+    for one in report["comparisons"]:
+        if one["column"] in shown:
+            row = rows.setdefault(one["row"], {"name": one["row"], "control": one["control"], "by": {}})
+            row["by"][one["column"]] = one
+    return list(rows.values())
 
 
 def _main_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -123,7 +137,9 @@ def format_table(report: Mapping[str, Any]) -> str:
         for suite, basis in (report.get("basis") or {}).items()
         if suite in bases
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *rests])
+    kinds = {row["name"]: row.get("kind") for row in report["rows"]}
+    said = [one["text"] for one in report.get("verdict") or () if kinds.get(one["row"]) != "variant"]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *rests, *said])
 
 
 def _lines(column: Mapping[str, Any], report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -145,6 +161,10 @@ def _is_number(value: Any) -> bool:
 def format_number(value: float | None, digits: int = 3) -> str:
     """Return a number with so many decimals, or a dash for None."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _format_signed(value: float, digits: int = 3) -> str:
+    return f"{value:+,.{digits}f}".replace("-", "\u2212")
 
 
 def describe_hardware() -> dict[str, Any]:

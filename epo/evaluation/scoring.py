@@ -1,6 +1,8 @@
-"""Means with their intervals over dialogues, as a suite returns them."""
+"""Means with their intervals over dialogues, as a suite returns them, and the numbers of single replies behind them."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,52 @@ class Cell:
     num_dialogues: int
 
 
+@dataclass(frozen=True)
+class PerReply:
+    """What a mean was taken of, so that two rows can be compared reply by reply.
+
+    Attributes:
+        values: one number a reply.
+        dialogues: the dialogue of each.
+        weights: how much each counts, None where all count alike.
+    """
+
+    values: list[float]
+    dialogues: list[str]
+    weights: list[float] | None = None
+
+
+_RECORD: ContextVar[dict[str, PerReply] | None] = ContextVar("per_reply", default=None)
+
+
+@contextmanager
+def recorded() -> Iterator[dict[str, PerReply]]:
+    """Collect, by the key of their column, the numbers of single replies that are scored inside."""
+    found: dict[str, PerReply] = {}
+    token = _RECORD.set(found)
+    try:
+        yield found
+    finally:
+        _RECORD.reset(token)
+
+
+def record_replies(
+    name: str, values: Sequence[float], dialogues: Sequence[Hashable], weights: Sequence[float] | None = None
+) -> None:
+    """Tell the numbers of single replies behind a column that has no interval; `scored` does it for those that have.
+
+    Args:
+        name: key of the column, whose number is the (weighted) mean of the values.
+        values: one number a reply.
+        dialogues: the dialogue of each.
+        weights: how much each counts; None counts all alike.
+    """
+    record = _RECORD.get()
+    if record is not None:
+        plain = None if weights is None else [float(weight) for weight in weights]
+        record[name] = PerReply([float(value) for value in values], [str(name) for name in dialogues], plain)
+
+
 def scored(
     name: str, values: Sequence[float], dialogues: Sequence[Hashable], weights: Sequence[float] | None = None
 ) -> dict[str, Any]:
@@ -35,6 +83,7 @@ def scored(
 
     Both are None where nothing counts; the interval also where all is of one dialogue, which says nothing of others.
     """
+    record_replies(name, values, dialogues, weights)
     sizes = np.ones(len(values)) if weights is None else np.asarray(weights)
     if not sizes.any():
         return {name: None, f"{name}_interval": None}
@@ -51,4 +100,4 @@ def scored_cell(values: Sequence[float], dialogues: Sequence[Hashable]) -> Cell:
     return Cell(found["score"], found["score_interval"], len(values), len(set(dialogues)))
 
 
-__all__ = ["Cell", "Interval", "scored", "scored_cell"]
+__all__ = ["Cell", "Interval", "PerReply", "record_replies", "recorded", "scored", "scored_cell"]

@@ -16,9 +16,10 @@ from epo.registry import Registry, modules_of
 
 if TYPE_CHECKING:
     from epo.evaluation.contestants import Contestant
+    from epo.evaluation.vad_file import VadCourse
     from epo.model.processing import Prompt
 
-Need = Literal["emotions", "judge", "user_emotions", "facts", "pairs", "model", "reference", "clips"]
+Need = Literal["emotions", "judge", "user_emotions", "facts", "pairs", "model", "reference", "clips", "strategies"]
 """What a suite may need besides replies and the gold replies, which there always are."""
 
 Kind = Literal["main", "base", "variant"]
@@ -88,6 +89,8 @@ class Task:
         bert_score_layer: its layer, None for the package's choice.
         seed: of whatever is drawn.
         judge: who reads emotions from words.
+        strategies: that gold replies follow, by dialogue and turn, as the corpus labels them.
+        vad: courses of valence, arousal and dominance that were measured in speech (`epo.evaluation.vad_file`).
     """
 
     gold: Sequence[Reply]
@@ -100,6 +103,8 @@ class Task:
     bert_score_layer: int | None = None
     seed: int = 0
     judge: JudgeSettings = JudgeSettings()
+    strategies: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    vad: Sequence["VadCourse"] = ()
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -132,6 +137,7 @@ class Task:
             "pairs": (bool(self.pairs), "there is no preference pair of these replies; name a file that has some"),
             "model": (self.has_model, "there are only replies, and no model to ask"),
             "reference": (self.has_reference, "no model has a reference; test an adapter, or name the reference"),
+            "strategies": (bool(self.strategies), "no reply to give is labelled with a strategy"),
             "clips": (bool(self.clips), "no user turn has both a clip and an emotion"),
         }
         has_it, reason = remedies[need]
@@ -166,6 +172,7 @@ class Answers:
         contestant: what gave them; None for replies that only lie in a file or are the same to everybody.
         kind: of the row.
         prompts: this rank's share of the prompts that were answered.
+        strategies: what each reply is meant to do, None for a reply of which nothing is said; None where none says it.
     """
 
     name: str
@@ -174,6 +181,7 @@ class Answers:
     contestant: "Contestant | None" = None
     kind: Kind = "main"
     prompts: "Sequence[Prompt]" = ()
+    strategies: Sequence[str | None] | None = None
 
     @cached_property
     def words(self) -> list[str]:
@@ -209,6 +217,8 @@ class Suite:
             interval, or of a breakdown. What is not there is shown as a dash.
         prepare: what takes long or may fail for want of something, called with `Task.once` before any model is loaded.
         baseline: replies that no model gives, as a row to compare with.
+        details: further keys of the row, for what is no number: examples, tables.
+        is_quiet: whether nothing is said where it cannot be given and was not named: it is for few corpora.
         summarise: from the task and the first model tested, None where there is none, what goes into the report beside
             the rows. `basis`, in it, is what the suite's numbers rest on: `text`, and `short` for the head of a column;
             `notes`, in it, are sentences to add to the report's.
@@ -218,6 +228,8 @@ class Suite:
     needs: tuple[Need, ...] = ()
     columns: tuple[Column, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
+    details: tuple[str, ...] = ()
+    is_quiet: bool = False
     score: Callable[[Task, Answers], Values] | None = None
     prepare: Callable[[Task], Any] | None = None
     baseline: Callable[[Task], Answers] | None = None
@@ -228,7 +240,8 @@ class Suite:
         """Every key that a row may have of this suite, with what it is where nothing was measured."""
         values: dict[str, Any] = {column.key: None for column in self.columns}
         values |= {f"{column.key}_interval": None for column in self.columns if column.has_interval}
-        return values | {breakdown.key: {} for breakdown in self.breakdowns}
+        values |= {breakdown.key: {} for breakdown in self.breakdowns}
+        return values | dict.fromkeys(self.details)
 
 
 SUITES: Registry[Suite] = Registry("suite", "epo.suites", lambda: modules_of("epo.evaluation.suites", "SUITE"))

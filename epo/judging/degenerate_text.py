@@ -6,6 +6,7 @@ from compressor.words import is_unspaced, split_words
 from epo.emotions import EMOTIONS
 
 _LABEL = re.compile(rf"\(\s*(?:{'|'.join(EMOTIONS)})\s*\)", re.IGNORECASE)
+_LABELS = frozenset(EMOTIONS)
 _LONGEST_UNIT = 4  # words that may make up what is repeated
 _REPEATS = 4
 _REPEATS_OF_ONE_CHARACTER = 8  # where a character is a word: laughter is written with four
@@ -17,13 +18,15 @@ def is_degenerate(words: str) -> bool:
     Degenerate are, by our choice:
 
     - no word at all: empty, or marks only;
+    - nothing but emotion labels, two or more, whatever marks stand around them ("sad, sad, sad");
     - labels among the words, as in "(sad)(sad) I": what the model says is its label over again, and a reader of words
       must not take it for words;
     - repetition: more than half of the words lie in one run of one to four words said four times or more ("the the
       the the"); of a single character of an unspaced script, eight times or more.
     """
     said = split_words(words)
-    return not said or _LABEL.search(words) is not None or 2 * _longest_loop(said) > len(said)
+    is_label_loop = len(said) != 1 and not set(said) - _LABELS
+    return is_label_loop or _LABEL.search(words) is not None or 2 * _longest_loop(said) > len(said)
 
 
 def _longest_loop(words: list[str]) -> int:

@@ -36,6 +36,18 @@ from epo.part_names import PartError, find_part, read_part
 
 
 def load_llm(part: str, dtype: str) -> PreTrainedModel:
+    """Return a causal language model that memories and clips can be given to; else as `load_text_model`.
+
+    Raises:
+        PartError: the part cannot be found, its config is not one, or weights are missing.
+        LanguageModelError: its family cannot read memories and clips.
+    """
+    llm = load_text_model(part, dtype)
+    require_supported(llm)
+    return llm
+
+
+def load_text_model(part: str, dtype: str) -> PreTrainedModel:
     """Return a causal language model; of a multimodal checkpoint the part that reads text.
 
     Args:
@@ -44,7 +56,6 @@ def load_llm(part: str, dtype: str) -> PreTrainedModel:
 
     Raises:
         PartError: the part cannot be found, its config is not one, or weights are missing.
-        LanguageModelError: its family cannot read memories and clips.
     """
     config = _config(part)
     _require_causal(config, part)
@@ -54,7 +65,6 @@ def load_llm(part: str, dtype: str) -> PreTrainedModel:
         llm = text_part(load_weights(AutoModelForImageTextToText, part, dtype))
     else:
         llm = load_weights(AutoModelForCausalLM, part, dtype)
-    require_supported(llm)
     return llm
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply
-from epo.data.selection import labelled_clips, replies_of_split, with_history
+from epo.data.selection import held_out_dialogues, held_out_replies, labelled_clips, replies_of_split, with_history
 from epo.model.memory_estimate import Sharding
 from launch.checkup.kernels import kernel_lines
 from launch.checkup.lengths import Lengths, Readers, measure_clips, measure_replies, readers_of, unknown_lengths
@@ -246,7 +246,8 @@ def _replies(planned: PlannedStage, dialogues: list[Dialogue]) -> Sequence[Reply
     """Return the replies that a stage learns from or is tested on."""
     recipe, script = planned.recipe, planned.script
     if script == "evaluate.py":
-        return replies_of_split(dialogues, recipe.split, recipe.data, recipe.replies)
+        held_out = held_out_dialogues(dialogues, recipe.split, recipe.data)
+        return held_out_replies(held_out, recipe.split, recipe.data, recipe.replies)
     if script == "epo.py" or (script == "sft.py" and recipe.pairs is not None):
         pairs = planned.files.pairs(recipe.pairs, recipe.data, True)
         return None if pairs is None else pairs["train"]

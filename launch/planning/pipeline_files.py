@@ -196,8 +196,10 @@ def require_something_tested(recipe: Any) -> None:
     Raises:
         RecipeError: it names no model and no file of replies.
     """
-    if not any((recipe.models, recipe.answers, recipe.sft, recipe.control, recipe.epo)):
-        raise RecipeError("name what to test: models (folders), answers (a file of replies), or sft, control and epo")
+    if not any((recipe.models, recipe.chat_models, recipe.answers, recipe.sft, recipe.control, recipe.epo)):
+        raise RecipeError(
+            "name what to test: models (folders), answers (a file of replies), chat_models, or sft, control and epo"
+        )
 
 
 __all__ = ["StageFiles", "Writer", "builtin_settings", "require_parts_named", "require_something_tested"]

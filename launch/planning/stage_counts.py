@@ -10,8 +10,10 @@ from epo.data.dialogue import SPLITS, Dialogue, Turn
 from epo.data.replies import Reply, replies_of
 from epo.data.selection import (
     clips_of_split,
-    dialogues_of_split,
+    held_out_dialogues,
+    held_out_replies,
     labelled_clips,
+    labelled_strategies,
     replies_of_split,
     with_history,
 )
@@ -328,20 +330,20 @@ def _count_epo(check: StageCheck, recipe: Any, files: StageFiles) -> None:
 
 def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count the replies to compare with."""
-    split, data = recipe.split, recipe.data
-    check.unit = f"{split} replies"
+    split, data, check.unit = recipe.split, recipe.data, f"{recipe.split} replies"
     check.attempt(require_something_tested, recipe)
-    if recipe.answers is not None and files.writer(recipe.answers) is None and not Path(recipe.answers).is_file():
-        check.errors.append(f"answers: {recipe.answers}: no such file")
+    for file in [recipe.answers] if isinstance(recipe.answers, str) else recipe.answers or ():
+        if files.writer(file) is None and not Path(file).is_file():
+            check.errors.append(f"answers: {file}: no such file")
     dialogues = _dialogues(check, data, files)
     if dialogues is None:
         return
     pairs = None if recipe.pairs is None else check.attempt(files.pairs, recipe.pairs, data, False, key="pairs")
-    held_out = check.attempt(dialogues_of_split, dialogues, split, data, key="data")
+    held_out = check.attempt(held_out_dialogues, dialogues, split, data, key="data")
     if held_out is None:
         return
-    held_out = held_out[: recipe.max_dialogues]
-    tested = check.attempt(replies_of_split, held_out, split, data, recipe.replies, key="data")
+    choice = (held_out[: recipe.max_dialogues], split, data, recipe.replies)
+    tested = check.attempt(held_out_replies, *choice, key="data")
     if tested is None:
         return
     _choose_suites(check, recipe, dialogues, tested, [] if pairs is None else pairs.get(split, []))
@@ -371,6 +373,7 @@ def _choose_suites(
         has_model=any((recipe.models, recipe.sft, recipe.control, recipe.epo)),
         has_reference=any((recipe.sft, recipe.epo, recipe.models)),
         judge=judge,
+        strategies=labelled_strategies(d for d in dialogues if d.split in (recipe.split, None)),
     )
     chosen = check.attempt(choose_suites, recipe.suites, task, key="suites")
     if chosen is not None:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from epo.data.dialogue import DataError
-from epo.evaluation.answers import read_answers, write_replies
+from epo.evaluation.answers import read_answers, read_replies, write_replies
 from epo.evaluation.suite import Answers
 
 
@@ -28,27 +28,48 @@ def said(number, turn, reply="Yes.", **more):
 
 
 def test_each_reply_finds_its_turn(read):
-    lines = [said(6, 3, "(sad) Oh."), said(4, 3, "", seconds=3), said(5, 5, "Yes.")]
-    assert read(*lines) == (["", "Yes.", "(sad) Oh."], [])
+    lines = [said(6, 3, "(sad) Oh."), said(4, 3, "No.", seconds=3), said(5, 5, "Yes.")]
+    assert read(*lines) == (["No.", "Yes.", "(sad) Oh."], [])
 
 
 def test_what_is_written_of_a_row_is_read_back(dialogues, examples, tmp_path):
     by_id, replies = {dialogue.id: dialogue for dialogue in dialogues}, ["(sad) Öh.", "", "Yes."]
     write_replies(tmp_path, Answers("sft+epo, no clip", replies, ["a", "b", "c"]), examples[4:7])
     path = tmp_path / "sft+epo_no_clip.jsonl"
-    assert read_answers(path, by_id, examples[4:7]) == (replies, [])
+    assert read_answers(path, by_id, examples[4:7])[0] == replies
     assert [json.loads(line)["sampled"] for line in path.read_text().splitlines()] == ["a", "b", "c"]
     write_replies(tmp_path, Answers("greedy", replies), examples[4:7])
     assert "sampled" not in (tmp_path / "greedy.jsonl").read_text()
 
 
-def test_what_is_missing_or_over_is_counted(read, tmp_path):
-    replies, notes = read(said(5, 5), said(0, 3), said(5, 1))
-    assert replies == ["", "Yes.", ""]
+def test_what_is_amiss_is_counted_and_named_and_the_first_reply_counts(read, tmp_path):
+    lines = [said(5, 5), said(0, 3), said(5, 1), said(5, 5, "No."), said(99, 3), said(6, 2), said(6, 3, "(sad) ")]
+    replies, notes = read(*lines)
+    assert replies == ["", "Yes.", "(sad) "]
     assert notes == [
-        f"{tmp_path}/said.jsonl: 2 of 3 replies are missing; they count as empty replies.",
-        f"{tmp_path}/said.jsonl: 2 replies to turns that are not tested are passed over.",
+        f"{tmp_path}/said.jsonl: {note}"
+        for note in (
+            "1 of 3 replies are missing; they count as empty replies (turn 3 of 'd4').",
+            "1 replies are empty; they score 0 (turn 3 of 'd6').",
+            "1 replies answer a turn for the second time; the first reply to a turn counts (turn 5 of 'd5').",
+            "2 replies to unknown dialogues or turns are passed over (turn 3 of 'd99', turn 2 of 'd6').",
+            "2 replies to turns that are not tested are passed over (turn 3 of 'd0', turn 1 of 'd5').",
+        )
     ]
+
+
+def test_counts_for_the_report(dialogues, examples, tmp_path):
+    path = tmp_path / "said.jsonl"
+    german = "Ich habe das nicht gewusst, aber wir sind auch noch nicht da."
+    path.write_text(
+        json.dumps(said(4, 3, german, strategy="Question")) + "\n" + json.dumps(said(6, 3, strategy=3)) + "\n"
+    )
+    read = read_replies(path, {dialogue.id: dialogue for dialogue in dialogues}, examples[4:7])
+    assert read.counts == {
+        "missing": {"count": 1, "first": [{"dialogue_id": "d5", "turn": 5}]},
+        "other_language": {"count": 1, "first": [{"dialogue_id": "d4", "turn": 3}]},
+    }
+    assert read.strategies == ["Question", None, None]
 
 
 @pytest.mark.parametrize(
@@ -62,10 +83,8 @@ def test_what_is_missing_or_over_is_counted(read, tmp_path):
         ([said(4, "3")], ":1: 'turn' is '3'; want"),
         ([said(4, True)], ":1: 'turn' is True; want"),
         ([said(4, 3.0)], ":1: 'turn' is 3.0; want"),
-        ([said(4, 3), said(99, 3)], ":2: dialogue 'd99' is not in the dialogues file; name the data that was answered"),
-        ([said(4, 2)], r":1: turn 2 of dialogue 'd4' is not an assistant turn that follows a user turn (turns are"),
-        ([said(4, -1)], ":1: turn -1 of dialogue 'd4' is not"),
-        ([said(4, 3), said(4, 3, "No.")], ":2: answers the turn of "),
+        ([said(99, 3)], ": none of its 1 replies answers a turn of the dialogues file (turn 3 of 'd99'): there must"),
+        ([said(4, -1), said(4, 2)], ": none of its 2 replies answers a turn of the dialogues file (turn -1 of 'd4', "),
         ([said(0, 3)], ": none of its 1 replies answers one of the 3 turns that are tested, of split 'train', such as"),
     ],
 )

@@ -21,11 +21,17 @@ OURS = [
     "diversity",
     "emotion",
     "facts",
+    "failures",
     "gold_nll",
     "lengths",
+    "ngrams",
     "overlap",
     "recognition",
     "rewards",
+    "strategy",
+    "trajectories",
+    "turns",
+    "validity",
 ]
 
 
@@ -61,7 +67,7 @@ def gold(examples):
 def test_ours_are_those_of_the_folder():
     assert SUITES.names() == OURS
     for name, suite in SUITES.all().items():
-        assert suite.columns or suite.summarise, name
+        assert suite.columns or suite.breakdowns or suite.summarise, name
         assert all(column.explanation.endswith(".") for column in suite.columns), name
 
 
@@ -106,10 +112,19 @@ def test_what_is_left_out_is_noted(gold):
     report = evaluate(["Yes.", "No.", "Why?"], [replace(reply, facts=()) for reply in gold])
     assert [note.split(":")[0] for note in report["notes"]] == [
         f"Suite {name} is left out"
-        for name in ("appropriateness", "emotion", "facts", "gold_nll", "lengths", "recognition", "rewards")
+        for name in (
+            "appropriateness",
+            "emotion",
+            "facts",
+            "gold_nll",
+            "lengths",
+            "recognition",
+            "rewards",
+            "trajectories",
+        )
     ]
     assert report["notes"][0].endswith("a judge of words learns from two emotions or more: label the assistant turns.")
-    assert {column["suite"] for column in report["columns"]} == {"degenerate", "overlap", "diversity"}
+    assert {column["suite"] for column in report["columns"]} == {"degenerate", "overlap", "ngrams", "diversity"}
 
 
 @pytest.mark.parametrize(

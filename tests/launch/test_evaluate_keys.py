@@ -23,14 +23,18 @@ ELSEWHERE = {
 CHANGES = {
     "data": ("@other", "gold"),
     "models": (["@model2"], "systems"),
-    "answers": ("@said", "systems"),
+    "answers": (["@said"], "systems"),
+    "chat_models": (["@model2"], "systems"),
+    "chat_system_prompt": ("Be kind.", "prompts"),
     "sft": ("@model2", "systems"),
     "control": ("@model2", "systems"),
     "epo": ("@adapter2", "systems"),
     "pairs": ("@other_pairs", "pairs"),
+    "vad": ("@vad", "courses"),
     "suites": (["overlap", "lengths"], "suites"),
     "split": ("validation", "gold"),
     "variants": (False, "systems"),
+    "rollout": (True, "systems"),
     "replies": ("all", "gold"),
     "max_dialogues": (1, "gold"),
     "max_new_tokens": (5, "generation"),
@@ -50,6 +54,7 @@ CHANGES = {
 }
 _EMBEDDINGS = {"emotion_judge": "embeddings", "judge_embeddings": "some/sentences"}
 BESIDE = {
+    "chat_system_prompt": {"chat_models": ["@model2"]},
     "bert_score_layer": {"bert_score_model": "some/encoder"},
     "judge_embeddings": _EMBEDDINGS,
     "judge_cache": _EMBEDDINGS,
@@ -74,6 +79,7 @@ def start(corpus, tmp_path, monkeypatch):
     _write("other", [row | {"turns": row["turns"][:-1] + [row["turns"][-1] | {"text": "Well."}]} for row in rows])
     _write("labelled", rows)
     _write("said", [{"dialogue_id": "d10", "turn": 3, "reply": "Yes."}])
+    _write("vad", [{"dialogue_id": "d10", "turn": 3, "speaker": "assistant", "vad": [[0.1, 0.2, 0.3]]}])
     (tmp_path / "pairs").write_text(pairs)
     (tmp_path / "other_pairs").write_text(pairs.replace("Stop it", "Leave it"))
     for folder in ("model", "model2", "adapter", "adapter2"):
@@ -90,6 +96,8 @@ def start(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "open_run", record)
     monkeypatch.setattr(evaluate, "prepare", lambda chosen, task: None)
     monkeypatch.setattr(evaluate, "load_model", lambda folder, dtype: (_Loaded((folder, dtype)), None))
+    monkeypatch.setattr(evaluate, "load_text_model", lambda folder, dtype: _Loaded((folder, dtype)))
+    monkeypatch.setattr(evaluate, "load_tokenizer", lambda folder, texts: None)
     monkeypatch.setattr(evaluate, "load_adapter", lambda model, folder: _Loaded((*model.where, folder)))
 
     class UpToHere(Exception):
@@ -99,14 +107,16 @@ def start(corpus, tmp_path, monkeypatch):
         entrants = list(entrants)
         models = [entrant for entrant in entrants if hasattr(entrant, "model")]
         seen.update(
-            systems=[(e.name, e.model.where if hasattr(e, "model") else e.replies) for e in entrants],
-            caches={entrant.build.cache._folder for entrant in models},
+            systems=[(e.name, e.model.where if hasattr(e, "model") else getattr(e, "replies", None)) for e in entrants],
+            caches={entrant.build.cache._folder for entrant in models if hasattr(entrant, "build")},
+            prompts=[entrant.system_prompt for entrant in models if hasattr(entrant, "system_prompt")],
             gold=[(reply.dialogue_id, reply.turn, reply.text) for reply in task.gold],
             pairs=[pair.rejected for pair in task.pairs],
             suites=list(chosen.suites),
             generation=generation,
             encoder=(task.bert_score_model, task.bert_score_layer),
             seed=task.seed,
+            courses=[course.vad.tolist() for course in task.vad],
             judge=task.judge,
         )
         raise UpToHere
@@ -162,6 +172,8 @@ def test_another_value_is_another_comparison(start, key):
         ({"bert_score_layer": 3}, "bert_score_layer would do nothing: name the encoder in bert_score_model too"),
         ({"judge_embeddings": "e"}, "judge_embeddings would do nothing: emotion_judge is words; set it to embeddings"),
         ({"emotion_judge": "embeddings"}, "embeddings needs a sentence model: set judge_embeddings"),
+        ({"chat_system_prompt": "Be kind."}, "chat_system_prompt would do nothing: name who is told it in chat_models"),
+        ({"vad": "v", "suites": ["facts"]}, "vad would do nothing: add trajectories to suites"),
         ({"bert_score_model": "e", "suites": ["facts"]}, "bert_score_model would do nothing: add overlap to suites"),
     ],
 )

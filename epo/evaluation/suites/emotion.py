@@ -74,13 +74,13 @@ _BY = (
 
 def score(task: Task, answers: Answers) -> Values:
     """Score greedy replies, in all and by both emotions, and sampled ones in all."""
-    hits = _hits(task, answers)
-    values = _scored(task, "emotion_score", hits) | _scored(task, "emotion_cosine", _cosines(task, answers))
+    found = hits(task, answers)
+    values = _scored(task, "emotion_score", found) | _scored(task, "emotion_cosine", _cosines(task, answers))
     if answers.drawn is not None:
-        values |= _scored(task, "emotion_score_sampled", _hits(task, answers.drawn))
+        values |= _scored(task, "emotion_score_sampled", hits(task, answers.drawn))
         values |= _scored(task, "emotion_cosine_sampled", _cosines(task, answers.drawn))
-    values["by_gold_emotion"] = _cells(task, hits, task.once(wanted_emotions))
-    values["by_user_emotion"] = _cells(task, hits, [reply.current.emotion for reply in task.gold])
+    values["by_gold_emotion"] = _cells(task, found, task.once(wanted_emotions))
+    values["by_user_emotion"] = _cells(task, found, [reply.current.emotion for reply in task.gold])
     return values
 
 
@@ -122,7 +122,7 @@ def _labelled_training(task: Task) -> list[tuple[str, Emotion]]:
     return [(text, emotion) for text, emotion in zip(texts, read, strict=True) if emotion is not None]
 
 
-def _hits(task: Task, answers: Answers) -> list[float | None]:
+def hits(task: Task, answers: Answers) -> list[float | None]:
     """Return 1 or 0 for each reply, None where the emotion of its gold is not known."""
     judged = likeliest(task.once(fit_judge), answers.counted)
     return [

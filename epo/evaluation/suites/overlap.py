@@ -1,8 +1,10 @@
 """Overlap: what a reply shares with the gold reply, in words and, where an encoder is named, in meaning."""
 
+import numpy as np
+
 from epo.evaluation.bert_score import BertEncoder
-from epo.evaluation.metrics import rouge_l, token_f1
-from epo.evaluation.scoring import scored
+from epo.evaluation.metrics import rouge_f1s, token_f1
+from epo.evaluation.scoring import record_replies, scored
 from epo.evaluation.suite import Answers, Column, Suite, Task, Values
 
 
@@ -17,7 +19,9 @@ def score(task: Task, answers: Answers) -> Values:
     """Compare with the gold replies; a reply without words to a gold without words gains nothing by silence."""
     pairs = zip(answers.counted, task.texts, strict=True)
     values = scored("token_f1", [token_f1(said, gold) if said else 0.0 for said, gold in pairs], task.dialogue_ids)
-    values["rouge_l"] = rouge_l(answers.counted, task.texts)
+    rouge = rouge_f1s(answers.counted, task.texts)["rougeL"]
+    record_replies("rouge_l", rouge, task.dialogue_ids)
+    values["rouge_l"] = float(np.mean(rouge))
     encoder = task.once(load_encoder)
     if encoder is not None:
         values |= scored("bert_score", encoder.f1s(answers.counted, task.texts), task.dialogue_ids)
