@@ -1,0 +1,43 @@
+"""DeepSpeed's checkpoints: what they spread over the ranks, and reading them without executing what they name."""
+
+from typing import TYPE_CHECKING, Any
+
+from compressor.checkpoint_commit import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+
+def zero_stage(trainer: "Trainer") -> str:
+    """Return what DeepSpeed spreads over the ranks of a trainer, such as "zero-2"; "none" without it."""
+    if not trainer.is_deepspeed_enabled:
+        return "none"
+    return f"zero-{trainer.accelerator.state.deepspeed_plugin.zero_stage}"
+
+
+def read_deepspeed_states_safely() -> None:
+    """Let DeepSpeed read its checkpoints, which are pickles, without executing what they name.
+
+    It would unpickle anything. Here only tensors, plain data and the classes below are admitted; a file that names
+    anything else is refused.
+    """
+    import pickle
+
+    import torch
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    def load(self: Any, path: str, map_location: Any = None) -> Any:
+        try:
+            with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]):
+                return torch.load(path, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError:
+            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            raise CheckpointError(
+                f"{path}: names code that no checkpoint of DeepSpeed's needs ({', '.join(sorted(foreign))}), so it is "
+                "not read; take an older checkpoint, or give --fresh to start anew"
+            ) from None
+
+    TorchCheckpointEngine.load = load
