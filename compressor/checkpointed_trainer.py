@@ -1,4 +1,4 @@
-"""A transformers Trainer whose checkpoints are whole or none, and hold no pickle where their format is its own."""
+"""A transformers Trainer that writes checkpoints which are whole or none, with few pickles, and saves at a signal."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ from transformers import Trainer
 
 from compressor.checkpoint_commit import CheckpointError, committed, facts_of, keep_newest
 from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
+from compressor.stopping import StopOnSignal
 from compressor.training_states import StateError, random_states, read_state, set_random_states, write_state
 
 _OPTIMIZER, _SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
@@ -22,6 +23,8 @@ class CheckpointedTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._aside: Path | None = None  # where a checkpoint is being written
         super().__init__(*args, **kwargs)
+        self.stopping = StopOnSignal()
+        self.add_callback(self.stopping)
         if self.is_deepspeed_enabled:
             read_deepspeed_states_safely()
 

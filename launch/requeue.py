@@ -15,9 +15,9 @@ from typing import Any
 
 import launch  # noqa: F401
 from launch.folder.progress import Progress, progress_of
-from launch.folder.provenance import end_unfinished
+from launch.folder.provenance import end_attempt, end_unfinished
 from launch.processes.ends import MISTAKE
-from launch.processes.job_record import note, read_notes
+from launch.processes.job_record import JOB_RECORD, note, read_notes
 
 MAX_RESTARTS, MAX_CRASHES = 100, 3
 """How often a job goes back when its time is up, and after crashes; variables of these names change them."""
@@ -89,13 +89,12 @@ def run(argv: Sequence[str] | None = None) -> None:
     is_further = has_progress(notes, asked.restarts)
     earlier = [row for row in notes if "kind" in row]
     verdict = decide(asked.code, asked.time_up, asked.restarts, is_further, earlier, said)
-    os.environ["SLURM_RESTART_COUNT"] = str(asked.restarts)
+    os.environ |= {JOB_RECORD: str(asked.record), "SLURM_RESTART_COUNT": str(asked.restarts)}
     note(kind=verdict.kind, has_progress=is_further, code=asked.code)
-    for row in mine:
-        if "folder" in row:
-            end_unfinished(
-                Path(row["folder"]), verdict.kind if verdict.kind != "crash" else f"crash: code {asked.code}"
-            )
+    for folder in (Path(row["folder"]) for row in mine if "folder" in row):
+        end_unfinished(folder, f"{verdict.kind}: exit code {asked.code}")
+        if verdict.kind == "no progress":  # the stage itself knows only of a signal
+            end_attempt(folder, verdict.line)
     print(verdict.line)
     sys.exit(0 if verdict.goes_back else 1)
 

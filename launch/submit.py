@@ -42,11 +42,11 @@ class _Part:
 def run(argv: Sequence[str] | None = None) -> None:
     """Read the command line; print the jobs, or copy the code and submit them."""
     asked, overrides = _parse(argv)
-    parts = _parts(asked, tuple(overrides))
+    parts, results = _parts(asked, tuple(overrides))
     values = [_values(part) for part in parts]
     for part, value in zip(parts, values, strict=True):
         _check_batches(part, value, asked)
-    folder = _job_folder(asked, values)
+    folder = _job_folder(asked, results if results is not None else _results_of(asked.stage, values[0]))
     jobs = [_job(part, value, asked, folder) for part, value in zip(parts, values, strict=True)]
     texts = [job_text(job) for job in jobs]
     if asked.dry_run:
@@ -103,8 +103,8 @@ def _at_least_1(text: str) -> int:
     return number
 
 
-def _parts(asked: argparse.Namespace, overrides: tuple[str, ...]) -> list[_Part]:
-    """Return what the jobs run, in their order."""
+def _parts(asked: argparse.Namespace, overrides: tuple[str, ...]) -> tuple[list[_Part], Path | None]:
+    """Return what the jobs run, in their order, and the folder of a pipeline's results."""
     accelerate = find_shipped("launch/accelerate/zero2.yaml" if asked.accelerate is None else asked.accelerate)
     if not Path(accelerate).is_file():
         raise RecipeError(f"--accelerate {accelerate}: no such file; the project's are launch/accelerate/*.yaml")
@@ -115,12 +115,12 @@ def _parts(asked: argparse.Namespace, overrides: tuple[str, ...]) -> list[_Part]
         by = accelerate if asked.stage in _BY_ACCELERATE else None
         run_flag = () if asked.run is None else ("--run", asked.run)
         script = str(ROOT / "launch" / f"{asked.stage}.py")
-        return [_Part(asked.stage, script, by, ("--config", config, *run_flag, *overrides))]
+        return [_Part(asked.stage, script, by, ("--config", config, *run_flag, *overrides))], None
     from launch.planning.pipeline_recipe import read_pipeline
 
     pipeline = read_pipeline(Path(config), asked.run)
     given = None if asked.accelerate is None else accelerate
-    return [
+    parts = [
         _Part(
             stage.name,
             stage.script,
@@ -130,6 +130,7 @@ def _parts(asked: argparse.Namespace, overrides: tuple[str, ...]) -> list[_Part]
         )
         for stage in pipeline.stages
     ]
+    return parts, Path(pipeline.output_dir)
 
 
 def _values(part: _Part) -> Mapping[str, Any]:
@@ -157,11 +158,16 @@ def _check_batches(part: _Part, values: Mapping[str, Any], asked: argparse.Names
     accumulation_steps(int(values["global_batch_size"]), micro, asked.nodes * per_node)
 
 
-def _job_folder(asked: argparse.Namespace, values: Sequence[Mapping[str, Any]]) -> Path:
-    """Return a new folder for the job files, beside the results of the last stage."""
-    results = Path(str(values[-1].get("output_dir", "runs/jobs")))
+def _results_of(stage: str, values: Mapping[str, Any]) -> Path:
+    """Return the folder of a run, told from a stage's: an evaluation writes into it, the others below it."""
+    own = Path(str(values["output_dir"]))
+    return own if stage == "evaluate" else own.parent
+
+
+def _job_folder(asked: argparse.Namespace, results: Path) -> Path:
+    """Return a new folder for the job files and what they run, below the results."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return (results.parent / "jobs" / f"{stamp}-{asked.stage}-{uuid.uuid4().hex[:6]}").absolute()
+    return (results / "jobs" / f"{stamp}-{asked.stage}-{uuid.uuid4().hex[:6]}").absolute()
 
 
 def _job(part: _Part, values: Mapping[str, Any], asked: argparse.Namespace, folder: Path) -> Job:

@@ -1,5 +1,6 @@
 """What the training stages share: exact batches, resuming, and how a finished part is saved."""
 
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def fit(trainer: ScheduleReader) -> dict[str, float]:
 
     Raises:
         CheckpointError: it is spread over other ranks than these.
+        SystemExit: a signal ended training, on all ranks together.
     """
     gather_together(trainer.model)
     output_dir = Path(trainer.args.output_dir)
@@ -63,6 +65,11 @@ def fit(trainer: ScheduleReader) -> dict[str, float]:
     if checkpoint is not None:
         trainer.require_resumable(checkpoint)
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.stopping.received is not None:
+        if stage.rank() == 0:
+            name = signal.Signals(trainer.stopping.received).name
+            print(f"{name}: stopped after step {trainer.state.global_step}; the same command goes on from there")
+        raise SystemExit(128 + trainer.stopping.received)
     return dict(result.metrics)
 
 

@@ -1,4 +1,6 @@
-"""One of several ranks that train a small network, stop and go on: `checkpoint_rank.py OUTPUT RESULT [STOP]`.
+"""One of several ranks that train a small network, stop and go on: `checkpoint_rank.py OUTPUT RESULT [STOP [SIGNAL]]`.
+
+With a signal it is the last rank's alone, in the step before the one that they stop after.
 
 It writes, on rank 0, the weights that came out and what was said, and on a refusal its text.
 """
@@ -6,6 +8,7 @@ It writes, on rank 0, the weights that came out and what was said, and on a refu
 import contextlib
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from compressor.scheduled_trainer import ScheduledTrainer
 from compressor.seams import gathered_state, skip_unused_operator
 from launch.training import fit
 
-BATCH, STEPS = 4, 6
+BATCH, STEPS = 4, int(os.environ.get("STEPS", "6"))  # more for benchmarks/kills.py
 
 
 class LineTrainer(ScheduledTrainer):
@@ -29,11 +32,15 @@ class LineTrainer(ScheduledTrainer):
 
 
 class StopAt(TrainerCallback):
-    def __init__(self, step):
-        self._step = step
+    def __init__(self, step, number):
+        self._step, self._number = step, number
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if self._number and state.global_step == self._step - 1 and stage.rank() == stage.num_ranks() - 1:
+            os.kill(os.getpid(), self._number)
 
     def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = state.global_step == self._step
+        control.should_training_stop = not self._number and state.global_step == self._step
 
 
 def collate(rows):
@@ -41,7 +48,7 @@ def collate(rows):
     return {"x": x, "y": x.flip(1)}
 
 
-def main(output, result, stop=0):
+def main(output, result, stop=0, number=0):
     skip_unused_operator()
     backend = "gloo" if stage.num_ranks() > 1 else None
     args = TrainingArguments(
@@ -55,12 +62,12 @@ def main(output, result, stop=0):
         train_dataset=ScheduledDataset(5, STEPS * BATCH, seed=0), data_collator=collate,
     )  # fmt: skip
     if stop:
-        trainer.add_callback(StopAt(stop))
+        trainer.add_callback(StopAt(stop, number))
     said, refusal = io.StringIO(), ""
     with contextlib.redirect_stdout(said):
         try:
             fit(trainer)
-        except ValueError as error:
+        except (ValueError, SystemExit) as error:
             refusal = str(error)
     state = gathered_state(trainer)
     if stage.rank() == 0:
@@ -70,4 +77,4 @@ def main(output, result, stop=0):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    main(*sys.argv[1:3], *map(int, sys.argv[3:]))

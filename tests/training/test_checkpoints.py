@@ -1,8 +1,10 @@
 """Checkpoints are whole or none: whatever is damaged or full, a run goes on from the newest whole one, bit by bit."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -14,6 +16,7 @@ from transformers import TrainerCallback, TrainingArguments
 from compressor.checkpoint_commit import CheckpointError, facts_of, keep_newest, last_checkpoint, newest_whole
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import ScheduledTrainer
+from compressor.stopping import SIGNALS
 from compressor.training_states import StateError, read_state, write_state
 from launch.processes.ends import explain
 from launch.training import fit
@@ -215,6 +218,43 @@ def test_a_checkpoint_that_is_spread_otherwise_is_refused(interrupted):
     path.write_text(path.read_text().replace('"sharding": "none"', '"sharding": "zero-2"'))
     with pytest.raises(CheckpointError, match=r"written by 1 ranks with sharding zero-2, and this run has 1 with none"):
         fit(make(interrupted))
+
+
+class SignalAt(TrainerCallback):
+    def __init__(self, step, number, times=1):
+        self.step, self.number, self.times = step, number, times
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_saves_the_step_it_came_in_and_stops(tmp_path, undisturbed, number, capsys):
+    before = signal.getsignal(number)
+    trainer = make(tmp_path / "run", save_steps=100)
+    trainer.callback_handler.callbacks.insert(0, SignalAt(3, number))
+    with pytest.raises(SystemExit) as ended:
+        fit(trainer)
+    assert ended.value.code == 128 + number and signal.getsignal(number) is before
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-3"]
+    assert f"{number.name}: stopped after step 3; the same command goes on" in capsys.readouterr().out
+    assert equal(weights(tmp_path / "run"), undisturbed)
+
+
+def test_a_second_signal_ends_at_once_and_without_saves_nothing_is_saved(tmp_path):
+    trainer = make(tmp_path / "twice")
+    trainer.callback_handler.callbacks.insert(0, SignalAt(1, signal.SIGTERM, times=2))
+    with pytest.raises(SystemExit):
+        fit(trainer)
+    assert trainer.state.global_step == 1 and not list((tmp_path / "twice").glob("*"))
+    trainer.stopping.on_train_end(None, None, None)
+    trainer = make(tmp_path / "never", save_strategy="no")
+    trainer.callback_handler.callbacks.insert(0, SignalAt(1, signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        fit(trainer)
+    assert not (tmp_path / "never").exists() or not list((tmp_path / "never").glob("*"))
 
 
 def test_states_come_back_as_they_were(tmp_path):
