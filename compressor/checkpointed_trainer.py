@@ -61,11 +61,13 @@ class CheckpointedTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint aside, and let it count once it is whole; older ones go only then."""
         output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
-        with committed(output_dir, self.state.global_step, self.checkpoint_facts()) as self._aside:
-            super()._save_checkpoint(model, trial)
-            if self.args.should_save:
-                (self._aside / name / "training_args.bin").unlink()  # a pickle; recipe.yaml says the same
-        self._aside = None
+        try:
+            with committed(output_dir, self.state.global_step, self.checkpoint_facts()) as self._aside:
+                super()._save_checkpoint(model, trial)
+                if self.args.should_save:
+                    (self._aside / name / "training_args.bin").unlink(missing_ok=True)  # a pickle; see recipe.yaml
+        finally:
+            self._aside = None
         keep_newest(output_dir, self.args.save_total_limit)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

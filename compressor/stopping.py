@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import time
 from types import FrameType
 from typing import Any
 
@@ -12,12 +13,15 @@ from transformers import TrainerCallback
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """What schedulers and closed terminals send. Ctrl-C ends a run at once, as users expect of it."""
 
+_SAME_SIGNAL_S = 5.0
+
 
 class StopOnSignal(TrainerCallback):
     """Notes a signal while training goes on, and stops all ranks together at the end of a step.
 
-    Ranks may be signalled seconds apart, or only one of them: at each step they compare notes. A second signal ends
-    the process at once. What a signal would have done before and after training is left as it was.
+    Ranks may be signalled seconds apart, or only one of them: at each step they compare notes. A second signal, not
+    within five seconds of the first, since launchers pass on what a rank has heard already, ends the process at once.
+    What a signal would have done before and after training is left as it was.
 
     Attributes:
         received: number of the signal that training stopped for, the same on all ranks; None without one.
@@ -25,7 +29,7 @@ class StopOnSignal(TrainerCallback):
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._mine = 0
+        self._mine, self._heard_s = 0, 0.0
         self._before: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -49,11 +53,17 @@ class StopOnSignal(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Listen no more."""
+        self.end()
+
+    def end(self) -> None:
+        """Put every handler back, however training ended."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._mine:
+        now_s = time.monotonic()
+        if not self._mine:
+            self._mine, self._heard_s = number, now_s
+        elif now_s - self._heard_s > _SAME_SIGNAL_S:
             raise SystemExit(128 + number)
-        self._mine = number

@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Journal:
         """Open the journal of a folder, which may hold lines of earlier attempts that were never sent."""
         self.folder = folder
         self._spilled: deque[bytes] = deque(maxlen=_MAX_SPILLED)
+        self._file: FileIO | None = None
         self._is_cut = self._ends_in_half_a_line()
         self._sent, self._files = self._read_sent()
 
@@ -34,11 +36,13 @@ class Journal:
         """Add a line; the kernel has it when this returns."""
         self._spilled.append(json.dumps(entry).encode() + b"\n")
         with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / JOURNAL).open("ab") as file:
-                file.write((b"\n" if self._is_cut else b"") + b"".join(self._spilled))
-            self._is_cut = False
-            self._spilled.clear()
+            if self._file is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._file = (self.folder / JOURNAL).open("ab", buffering=0)
+            lines = (b"\n" if self._is_cut else b"") + b"".join(self._spilled)
+            self._is_cut = self._file.write(lines) < len(lines)  # then the disk is full: all of them once more
+            if not self._is_cut:
+                self._spilled.clear()
 
     def unsent(self) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield each line that was not sent, and where the one after it begins; half a line is passed over."""

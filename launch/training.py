@@ -64,7 +64,10 @@ def fit(trainer: ScheduleReader) -> dict[str, float]:
             print(f"resuming from {checkpoint}")
     if checkpoint is not None:
         trainer.require_resumable(checkpoint)
-    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        trainer.stopping.end()
     if trainer.stopping.received is not None:
         if stage.rank() == 0:
             name = signal.Signals(trainer.stopping.received).name

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
+from compressor import stopping
 from compressor.checkpoint_commit import CheckpointError, facts_of, keep_newest, last_checkpoint, newest_whole
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import ScheduledTrainer
@@ -243,13 +244,18 @@ def test_a_signal_saves_the_step_it_came_in_and_stops(tmp_path, undisturbed, num
     assert equal(weights(tmp_path / "run"), undisturbed)
 
 
-def test_a_second_signal_ends_at_once_and_without_saves_nothing_is_saved(tmp_path):
-    trainer = make(tmp_path / "twice")
+@pytest.mark.parametrize(("seconds", "saved"), [(5.0, ["checkpoint-1"]), (-1.0, [])])
+def test_a_second_signal_later_ends_at_once(tmp_path, monkeypatch, seconds, saved):
+    monkeypatch.setattr(stopping, "_SAME_SIGNAL_S", seconds)
+    trainer, before = make(tmp_path / "run"), signal.getsignal(signal.SIGTERM)
     trainer.callback_handler.callbacks.insert(0, SignalAt(1, signal.SIGTERM, times=2))
     with pytest.raises(SystemExit):
         fit(trainer)
-    assert trainer.state.global_step == 1 and not list((tmp_path / "twice").glob("*"))
-    trainer.stopping.on_train_end(None, None, None)
+    assert [path.name for path in (tmp_path / "run").glob("*")] == saved
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_saves_nothing_where_nothing_is_to_be_saved(tmp_path):
     trainer = make(tmp_path / "never", save_strategy="no")
     trainer.callback_handler.callbacks.insert(0, SignalAt(1, signal.SIGTERM))
     with pytest.raises(SystemExit):
