@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import launch  # noqa: F401
-from launch.folder.progress import Progress, progress_of
 from launch.folder.provenance import end_attempt, end_unfinished
+from launch.folder.stage_progress import Progress, progress_of
 from launch.processes.ends import MISTAKE
 from launch.processes.job_record import JOB_RECORD, note, read_notes
 

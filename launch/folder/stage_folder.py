@@ -17,8 +17,8 @@ from epo.files import write_whole
 from launch.folder.digests import RECORDS, file_digest
 from launch.folder.folder_lock import hold
 from launch.folder.identity import Identity, changes, identify, layout_changes
-from launch.folder.progress import is_held_whole_by_each_rank, progress_of
 from launch.folder.provenance import begin_attempt, end_attempt
+from launch.folder.stage_progress import is_held_whole_by_each_rank, progress_of
 from launch.keys.roles import own_roles
 from launch.processes.ends import explain
 from launch.processes.job_record import note

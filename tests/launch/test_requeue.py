@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch import launcher
-from launch.folder.progress import Progress, is_held_whole_by_each_rank, progress_of
+from launch.folder.stage_progress import Progress, is_held_whole_by_each_rank, progress_of
 from launch.processes import ends
 from launch.processes.job_record import JOB_RECORD, note, read_notes
 from launch.recipe import RecipeError

@@ -81,7 +81,9 @@ def test_a_checkpoint_of_deepspeeds_is_read_without_executing_what_it_names(tmp_
     from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
 
-    monkeypatch.setattr(TorchCheckpointEngine, "load", TorchCheckpointEngine.load)  # put back at the end
+    theirs = TorchCheckpointEngine.load
+    monkeypatch.setattr(TorchCheckpointEngine, "load", theirs)  # put back at the end
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
     read_deepspeed_states_safely()
     torch.save({"scale": LossScaler(2.0), "a": torch.ones(2)}, tmp_path / "fine.pt")
     read = TorchCheckpointEngine().load(str(tmp_path / "fine.pt"), map_location="cpu")
@@ -89,3 +91,5 @@ def test_a_checkpoint_of_deepspeeds_is_read_without_executing_what_it_names(tmp_
     torch.save({"bad": os.system}, tmp_path / "bad.pt")
     with pytest.raises(CheckpointError, match=r"bad.pt: names code that no checkpoint .* needs \(posix.system\)"):
         TorchCheckpointEngine().load(str(tmp_path / "bad.pt"))
+    with pytest.raises(Exception, match="Weights only load failed"):
+        theirs(TorchCheckpointEngine(), str(tmp_path / "bad.pt"))
