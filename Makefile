@@ -14,7 +14,7 @@ STORE := runs/mlflow.db
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart smoke test test-quick test-oldest test-newest check docs lock evidence ui clean
+.PHONY: help install quickstart smoke test test-quick test-cluster test-oldest test-newest check docs lock evidence ui clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -32,6 +32,9 @@ test: $(INSTALLED)  ## run every test
 
 test-quick: $(INSTALLED)  ## run the tests that take seconds
 	$(PYTHON) -m pytest -m "not slow"
+
+test-cluster: $(INSTALLED)  ## run the tests of clusters: a real Slurm of two nodes on this machine (as root, with slurm-wlm and munge)
+	$(PYTHON) -m pytest tests/slurm tests/distributed
 
 # In environments of their own, which stay: remove .venv-oldest and .venv-newest by hand.
 test-oldest: .venv-oldest/installed  ## smoke run and tests with the lowest versions that pyproject.toml admits

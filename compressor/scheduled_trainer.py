@@ -8,8 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
+from compressor.checkpointed_trainer import CheckpointedTrainer
 from compressor.fixed_settings import FIXED_IN_TRAINING, refuse_changed
 from compressor.precision import keep_trained_in_float32
 
@@ -66,7 +67,7 @@ def require_finite(loss: Tensor, step: int) -> None:
         raise NonFiniteError("loss", step)
 
 
-class ScheduleReader(Trainer):
+class ScheduleReader(CheckpointedTrainer):
     """What every trainer of the project does alike, whatever it minimises.
 
     It reads the positions of a `ScheduledDataset` in order, so that each global batch is exact and the same on any

@@ -191,8 +191,17 @@ SEAMS = {
         "Trainer.create_optimizer(model) makes self.optimizer, whose groups may be split before the first step",
         "epo.training.sft",
     ),
-    "state_written_last": Seam(
-        "transformers", "Trainer writes trainer_state.json last into a checkpoint", "launch.training"
+    "checkpoint_folder": Seam(
+        "transformers",
+        "Trainer._save_checkpoint(model, trial) writes all of a checkpoint, and deletes old ones, below what "
+        "Trainer._get_output_dir(trial) says",
+        "compressor.checkpointed_trainer",
+    ),
+    "checkpoint_states": Seam(
+        "transformers",
+        "a checkpoint's states are Trainer._save_optimizer_and_scheduler(output_dir), Trainer._save_rng_state(output_"
+        "dir), Trainer._load_optimizer_and_scheduler(checkpoint) and Trainer._load_rng_state(checkpoint)",
+        "compressor.checkpointed_trainer",
     ),
     "training_args_bin": Seam("transformers", "Trainer.save_model writes training_args.bin", "launch.epo"),
     "deepspeed_config": Seam("transformers", "unset_hf_deepspeed_config() lets models load whole under ZeRO-3"),
@@ -215,6 +224,12 @@ SEAMS = {
         "deepspeed", "parameter_offload.fwd_pre_hook is what TRL leaves of a ZeRO-3 model's hooks, and can be removed"
     ),
     "leaf_modules": Seam("deepspeed", "set_z3_leaf_module lets ZeRO-3 gather a module as one"),
+    "engine_load": Seam(
+        "deepspeed",
+        "TorchCheckpointEngine.load(path, map_location) reads each file of a checkpoint, which holds tensors, plain "
+        "data and four classes of its own",
+        "compressor.deepspeed_states",
+    ),
     "shm_operator": Seam(
         "deepspeed", "ops.__compatible_ops__['deepspeed_shm_comm'] = False keeps it from compiling an operator"
     ),

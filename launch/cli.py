@@ -19,6 +19,9 @@ With a corpus of your own or a published one:
                               also: describe, show, label, labels, import-pairs; epo data --help
   epo pipeline --config recipes/mine/pipeline.yaml [--check] [--only STAGE] [--run FOLDER]
                               every stage in order; the same command goes on where it stopped
+  epo submit STAGE --config recipes/mine/STAGE.yaml [--nodes N] [--dry_run]
+                              the same on Slurm; also: epo submit pipeline. epo sync FOLDER sends
+                              to MLflow what it has not taken yet
   epo doctor --config recipes/mine/sft.yaml [--accelerate_config FILE]
                               what a stage, or a pipeline.yaml, finds and needs, and what is missing
 
@@ -43,7 +46,7 @@ epo run STAGE --help shows the keys of its recipe."""
 
 _BY_ACCELERATE = ("extractor", "compressor", "sft", "epo", "evaluate")
 _STAGES = (*_BY_ACCELERATE, "preferences")
-_COMMANDS = ("quickstart", "smoke", "new", "data", "pipeline", "run", "doctor", "chat")
+_COMMANDS = ("quickstart", "smoke", "new", "data", "pipeline", "run", "submit", "sync", "doctor", "chat")
 
 
 def main() -> None:
@@ -94,6 +97,14 @@ def _dispatch(command: str, rest: Sequence[str]) -> None:
         from launch.keys import new_recipes
 
         new_recipes.run(rest)
+    elif command == "submit":
+        from launch import submit
+
+        submit.run(rest)
+    elif command == "sync":
+        from launch import tracking
+
+        tracking.run(["sync", *rest])
     elif command == "run":
         _run_stage(rest)
     else:

@@ -14,14 +14,14 @@ from launch.keys.recipe_file import RecipeError, read_mapping
 from launch.keys.shipped import find_shipped
 from launch.processes.ends import MISTAKE
 
-_HELP = """python launch/doctor.py --config RECIPE [--accelerate_config FILE] [--num_processes N] [--KEY VALUE ...]
+_HELP = """python launch/doctor.py --config RECIPE [--accelerate_config FILE] [--devices N] [--KEY VALUE ...]
 
 Shows on one screen which parts a stage finds, what trains, how much memory a device needs, how much work there is, and
 what is missing. RECIPE is a stage's or a pipeline.yaml: then every stage is told in turn. Unless said, a stage is taken
 to start as the pipeline.yaml beside its recipe says.
 
   --accelerate_config FILE  such as launch/accelerate/zero2.yaml
-  --num_processes N         in place of what that file says
+  --num_processes N         in place of what that file says; --devices N is the same
   --parts_root FOLDER       where parts named as on the hub are looked up first
   --run FOLDER, --KEY VALUE as the stage itself takes them"""
 
@@ -33,12 +33,13 @@ def run(argv: Sequence[str] | None = None) -> None:
         print(_HELP)
         return
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name, kind in (("--config", str), ("--accelerate_config", str), ("--num_processes", int)):
+    for name, kind in (("--config", str), ("--accelerate_config", str), ("--num_processes", int), ("--devices", int)):
         parser.add_argument(name, type=kind)
     known, rest = parser.parse_known_args(arguments)
     if known.config is None:
         raise RecipeError("--config: name a recipe, such as recipes/quickstart/sft.yaml, or a pipeline.yaml")
-    _show(known.config, rest, None, known.accelerate_config, known.num_processes)
+    number = known.num_processes if known.devices is None else known.devices
+    _show(known.config, rest, None, known.accelerate_config, number)
 
 
 def dry_run(script: str, argv: Sequence[str]) -> None:

@@ -17,8 +17,30 @@ _HERE = os.path.dirname(os.path.realpath(__file__))
 def watch() -> None:
     """Take over how a launcher of our scripts ends; the entry point that PyTorch calls."""
     if any(_is_our_script(argument) for argument in sys.argv[1:]):
+        _refuse_restarts(sys.argv[1:])
         sys.excepthook = _end_as_the_ranks_did
         _start_lightly()
+
+
+def _refuse_restarts(argv: list[str]) -> None:
+    """Leave with one line where the launcher is to start ranks again by itself.
+
+    The new ranks wait for ones that are gone, without an end: tried twice, hung twice.
+    """
+    for place, word in enumerate(argv):
+        name, is_joined, value = word.partition("=")
+        if _is_our_script(word):
+            return
+        if name in ("--max_restarts", "--max-restarts"):
+            number = value if is_joined else "".join(argv[place + 1 : place + 2])
+            if number != "0":
+                print(
+                    f"error: --max_restarts {number}: ranks that the launcher starts again wait for ones that are "
+                    "gone; leave it out and give the same command again, which goes on from the last checkpoint (the "
+                    "job files of launch/slurm do so by themselves)",
+                    file=sys.stderr,
+                )
+                raise SystemExit(2)
 
 
 def _start_lightly() -> None:

@@ -1,18 +1,30 @@
-"""MLflow: one run a stage, a child of one run a pipeline; how it is found or made, and how it ends."""
+"""MLflow: one run a stage, a child of one run a pipeline; how it is found or made, how it ends, and sending it later.
+
+    python launch/tracking.py sync FOLDER [FOLDER ...]
+
+sends what a stage's or pipeline's folder has in its journal and the store has not taken yet.
+"""
 
 import contextlib
 import fcntl
 import logging
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import launch  # noqa: F401
+from launch import stage as this_process
+from launch.folder.folder_lock import hold
+from launch.keys.recipe_file import RecipeError
 from launch.processes.credentials import redact
 from launch.stage import rank
-from launch.tracked_run import OpenedRun, TrackedRun
+from launch.tracked_run import TrackedRun
+from launch.tracking_delivery import Delivery, DeliveryError, OpenedRun
+from launch.tracking_journal import JOURNAL, Journal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,9 +47,6 @@ _ENVIRONMENT = {
 
 _log = logging.getLogger(__name__)
 
-# Makes a run in an experiment: the client, the experiment's id and when the stage started, in milliseconds.
-_Create = Callable[["MlflowClient", str, int], str]
-
 
 @contextlib.contextmanager
 def open_run(
@@ -57,8 +66,7 @@ def open_run(
         output_dir: the stage's folder.
         resolved: the recipe, logged as parameters.
     """
-    name, parent = redact(stage), redact(pipeline)
-    with _tracked(output_dir, experiment, lambda client, id_, ms: _create_stage(client, id_, ms, name, parent)) as run:
+    with _tracked(output_dir, {"stage": redact(stage), "pipeline": redact(pipeline)}, experiment) as run:
         run.log_params(resolved)
         yield run
 
@@ -71,8 +79,7 @@ def open_pipeline(
 
     Args, folder and ending are those of `open_run`.
     """
-    name = redact(pipeline)
-    with _tracked(output_dir, experiment, lambda client, id_, ms: _create_parent(client, id_, ms, name)) as run:
+    with _tracked(output_dir, {"stage": None, "pipeline": redact(pipeline)}, experiment) as run:
         run.log_params(resolved)
         yield run
 
@@ -92,11 +99,40 @@ def tracking_uri(output_dir: Path) -> str:
     return uri if uri else f"sqlite:///{store_root(output_dir)}/mlflow.db"
 
 
+def sync(folder: Path) -> int:
+    """Send what the journal of a stage's or pipeline's folder still holds, and return how many lines that were.
+
+    Raises:
+        RecipeError: there is no journal, or the store does not take it.
+        FolderInUseError: the stage is running, and sends by itself.
+    """
+    journal = Journal(folder)
+    begin = journal.last("begin")
+    if begin is None:
+        raise RecipeError(f"{folder}: no {JOURNAL} there; name the output_dir of a stage or pipeline that was tracked")
+    with hold(folder):
+        num_waiting = journal.num_waiting()
+        if num_waiting:
+            try:
+                Delivery(journal, lambda: _open(folder, begin)).deliver()
+            except DeliveryError as error:
+                raise RecipeError(
+                    f"{folder}: {error}; what is left is kept: see that {redact(tracking_uri(folder))} can be reached, "
+                    "and give the command again"
+                ) from None
+    return num_waiting
+
+
 @contextlib.contextmanager
-def _tracked(output_dir: Path, experiment: str, create: _Create) -> Iterator[TrackedRun]:
+def _tracked(output_dir: Path, names: Mapping[str, Any], experiment: str) -> Iterator[TrackedRun]:
     """Open or continue a run, see it through, and record how it ended."""
-    start_ms = int(time.time() * 1000)
-    run = TrackedRun(lambda: _open(output_dir, redact(experiment), create, start_ms)) if rank() == 0 else TrackedRun()
+    begin = {**names, "experiment": redact(experiment), "time_ms": int(time.time() * 1000)}
+    if rank() == 0:
+        _settle_environment()
+        is_local = tracking_uri(output_dir).startswith("sqlite:")
+        run = TrackedRun(lambda: _open(output_dir, begin), output_dir, begin, is_local)
+    else:
+        run = TrackedRun()
     status = "FINISHED"
     with _sigterm_as_exit() if rank() == 0 else contextlib.nullcontext():
         try:
@@ -108,12 +144,16 @@ def _tracked(output_dir: Path, experiment: str, create: _Create) -> Iterator[Tra
             run.finish(status)
 
 
-def _open(output_dir: Path, experiment: str, create: _Create, start_ms: int) -> OpenedRun:
-    """Continue the run of this folder or create it; raises whatever keeps it from doing so."""
+def _settle_environment() -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)  # table creation is told in twenty lines otherwise
+
+
+def _open(output_dir: Path, begin: Mapping[str, Any]) -> OpenedRun:
+    """Continue the run of this folder or create it; raises whatever keeps it from doing so."""
+    _settle_environment()
     from mlflow import MlflowClient
 
     root = store_root(output_dir)
@@ -123,7 +163,11 @@ def _open(output_dir: Path, experiment: str, create: _Create, start_ms: int) -> 
         run_id = _continue_run(client, output_dir)
         if run_id is not None:
             return OpenedRun(client, run_id, is_continued=True)
-        run_id = create(client, _experiment_id(client, experiment, root), start_ms)
+        experiment_id, start_ms = _experiment_id(client, begin["experiment"], root), begin["time_ms"]
+        if begin["stage"] is None:
+            run_id = _create_parent(client, experiment_id, start_ms, begin["pipeline"])
+        else:
+            run_id = _create_stage(client, experiment_id, start_ms, begin["stage"], begin["pipeline"])
         (output_dir / _RUN_ID_FILE).write_text(run_id + "\n", encoding="utf-8")
     return OpenedRun(client, run_id, is_continued=False)
 
@@ -225,3 +269,19 @@ def _status_after(error: BaseException) -> str:
             return "FINISHED"
         return "KILLED" if error.code in [128 + number for number in (signal.SIGINT, *_ENDING_SIGNALS)] else "FAILED"
     return "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Read the command line and send journals."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help"):
+        print((__doc__ or "").split("\n\n", 1)[1].strip())
+        return
+    if words[0] != "sync" or len(words) < 2:
+        raise RecipeError(f"{words[0]}: want sync and one or more folders: python launch/tracking.py sync FOLDER")
+    for name in words[1:]:
+        print(f"{name}: {sync(Path(name))} lines and files sent")
+
+
+if __name__ == "__main__":
+    this_process.main(run, is_stage=False)

@@ -1,6 +1,6 @@
 """What the training stages share: exact batches, resuming, and how a finished part is saved."""
 
-import re
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -8,7 +8,10 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from launch import stage
 from compressor.chat import chat_format
+from compressor.checkpoint_commit import last_checkpoint as last_checkpoint  # part of what a stage offers
+from compressor.checkpoint_commit import newest_whole
 from compressor.fitting import PromptTooLong
+from compressor.scheduled_trainer import ScheduleReader
 from compressor.seams import gather_together
 from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues
 from epo.data.findings import StopAtFault
@@ -40,17 +43,36 @@ def plan_batches(args: TrainingArguments, global_batch_size: int) -> int:
     return int(args.max_steps) * global_batch_size
 
 
-def fit(trainer: Trainer) -> dict[str, float]:
-    """Train, from the last complete checkpoint in the output folder if there is one, and return final metrics."""
+def fit(trainer: ScheduleReader) -> dict[str, float]:
+    """Train, from the newest checkpoint in the output folder that is whole, and return final metrics.
+
+    Raises:
+        CheckpointError: it is spread over other ranks than these.
+        SystemExit: a signal ended training, on all ranks together.
+    """
     gather_together(trainer.model)
     output_dir = Path(trainer.args.output_dir)
     if stage.rank() == 0:
         require_space(output_dir, _bytes_to_write(trainer))
     show_own_progress(trainer, output_dir.name)
-    checkpoint = last_checkpoint(output_dir)
-    if checkpoint is not None and stage.rank() == 0:
-        print(f"resuming from {checkpoint}")
-    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    found = newest_whole(output_dir)
+    checkpoint = found.path
+    if stage.rank() == 0:
+        for note in found.notes:
+            print(note)
+        if checkpoint is not None:
+            print(f"resuming from {checkpoint}")
+    if checkpoint is not None:
+        trainer.require_resumable(checkpoint)
+    try:
+        result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        trainer.stopping.end()
+    if trainer.stopping.received is not None:
+        if stage.rank() == 0:
+            name = signal.Signals(trainer.stopping.received).name
+            print(f"{name}: stopped after step {trainer.state.global_step}; the same command goes on from there")
+        raise SystemExit(128 + trainer.stopping.received)
     return dict(result.metrics)
 
 
@@ -66,16 +88,6 @@ def _bytes_to_write(trainer: Trainer) -> int:
     weights: int = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
     trained: int = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     return bytes_to_write(trainer.args, weights, trained)
-
-
-def last_checkpoint(output_dir: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end; `trainer_state.json` comes last.
-
-    Folders that a user named otherwise, such as checkpoint-best or checkpoint-200.bak, are none.
-    """
-    complete = [path.parent for path in output_dir.glob("checkpoint-*/trainer_state.json")]
-    steps = {path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in complete}
-    return max((p for p, step in steps.items() if step), key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def check_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, str]]) -> None:

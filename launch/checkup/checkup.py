@@ -10,7 +10,8 @@ from typing import Any
 from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply
 from epo.data.selection import held_out_dialogues, held_out_replies, labelled_clips, replies_of_split, with_history
-from epo.model.memory_estimate import Sharding
+from epo.model.memory_estimate import Parameters, Sharding
+from epo.model.scaling import Machine, bytes_sent, step_time
 from launch.checkup.kernels import kernel_lines
 from launch.checkup.lengths import Lengths, Readers, measure_clips, measure_replies, readers_of, unknown_lengths
 from launch.checkup.memory import MemoryEstimate, estimate_answering, estimate_training, weigh
@@ -302,6 +303,26 @@ def _count(found: Checkup, planned: PlannedStage) -> None:
         rows = 2 if planned.script == "epo.py" else 1
         tokens = found.lengths.mean_tokens * recipe.global_batch_size * rows
         found.work.append(f"about {tokens:,.0f} tokens a step, {found.lengths.mean_tokens:,.0f} a row")
+        if found.parameters and planned.start.num_ranks > 1 and not planned.start.wants_cpu:
+            found.work.append(_on_paper(found, planned, round(tokens)))
+
+
+def _on_paper(found: Checkup, planned: PlannedStage, tokens: int) -> str:
+    """Say what devices would send and how long it would take, on machines that nobody has measured."""
+    trained, frozen = (sum(pair[place] for pair in found.parameters.values()) for place in (0, 1))
+    recipe, start, machine = planned.recipe, planned.start, Machine()
+    parameters = Parameters(trained, frozen, 2, 2)
+    accumulation = max(1, recipe.global_batch_size // (recipe.per_device_train_batch_size * start.num_ranks))
+    sharding = Sharding(start.num_ranks, start.zero_stage, is_cuda=True)
+    again = bool(getattr(recipe, "gradient_checkpointing", False))
+    seconds = step_time(parameters, sharding, tokens, machine, accumulation, again).total
+    sent = bytes_sent(parameters, sharding, accumulation)
+    return (
+        f"on paper, {start.num_ranks} devices each send {size_text(sent)} a step and take {seconds:.2g} s, "
+        f"{seconds * recipe.max_steps / 3600:.2g} h in all: {machine.flops_per_s / 1e12:.0f} TFLOP/s used to "
+        f"{machine.utilisation:.0%}, {machine.devices_per_node} a node, {machine.network_bytes_per_s / 1e9:.0f} GB/s "
+        "between nodes (docs/scaling.md)"
+    )
 
 
 def _look_around(found: Checkup, planned: PlannedStage, dialogues: list[Dialogue] | None) -> None:

@@ -21,7 +21,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PART_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".gguf", ".onnx", ".xml", ".vocab")
 RECORDS = (
     "stage.json", "identity.json", "recipe.yaml", "provenance.json", "pipeline.json", "mlflow_run_id.txt",
-    "report.json", "report.html", "trainer_state.json",
+    "tracking.jsonl", "tracking.sent", "report.json", "report.html", "trainer_state.json",
 )  # fmt: skip
 """Files about a result: no part of it."""
 

@@ -29,6 +29,7 @@ def read_attempts(folder: Path) -> list[dict[str, Any]]:
 
 def begin_attempt(folder: Path, identity: Identity) -> None:
     """Add the record of an attempt that starts now: command, commit, versions, place, and what it is made from."""
+    end_unfinished(folder, "ended without a word: killed, or its machine failed")
     attempt = {
         "started": _now(),
         "ended": None,
@@ -51,6 +52,13 @@ def end_attempt(folder: Path, verdict: str) -> None:
     if attempts:
         attempts[-1] |= {"ended": _now(), "verdict": redact(verdict)}
         _write(folder, attempts)
+
+
+def end_unfinished(folder: Path, verdict: str) -> None:
+    """Write into the newest record how the attempt ended, if it could not do so itself."""
+    attempts = read_attempts(folder)
+    if attempts and attempts[-1]["verdict"] is None:
+        end_attempt(folder, verdict)
 
 
 def _write(folder: Path, attempts: list[dict[str, Any]]) -> None:

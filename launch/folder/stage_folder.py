@@ -1,6 +1,7 @@
 """The folder of a stage: one writer at a time, made from one identity, finished once, every attempt recorded."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import signal
@@ -17,12 +18,16 @@ from launch.folder.digests import RECORDS, file_digest
 from launch.folder.folder_lock import hold
 from launch.folder.identity import Identity, changes, identify, layout_changes
 from launch.folder.provenance import begin_attempt, end_attempt
+from launch.folder.stage_progress import is_held_whole_by_each_rank, progress_of
 from launch.keys.roles import own_roles
 from launch.processes.ends import explain
+from launch.processes.job_record import note
 from launch.processes.process_group import from_rank_0
 from launch.recipe import RecipeError, declared, resolved_keys
 from launch.stage import num_ranks, rank
 
+# How a batch is dealt out: the position in the data is counted in optimizer steps, whatever these are.
+_SPREAD = ("num_ranks", "per_device_train_batch_size", "gradient_accumulation_steps")
 _DONE, _IDENTITY, _RECIPE = "stage.json", "identity.json", "recipe.yaml"
 
 
@@ -114,6 +119,7 @@ def open_folder(
             write_whole(path / _RECIPE, yaml.safe_dump(resolved, sort_keys=True))
             write_whole(path / _IDENTITY, json.dumps(identity.as_json(), indent=2) + "\n")
             begin_attempt(path, identity)
+            note(folder=str(path.absolute()), progress=dataclasses.asdict(progress_of(path)))
             return StageFolder(path, resolved, identity, is_done=False, rewritten=rewritten or ())
 
         folder = from_rank_0(decide)
@@ -209,7 +215,11 @@ def _refusal(path: Path, reasons: Sequence[str]) -> str:
 
 
 def _require_same_layout(path: Path, identity: Identity) -> None:
-    reasons = layout_changes(Identity(**_read(path / _IDENTITY)), identity)
+    old = Identity(**_read(path / _IDENTITY))
+    if is_held_whole_by_each_rank(path):
+        same = {key: old.layout[key] for key in _SPREAD if key in old.layout}
+        identity = dataclasses.replace(identity, layout=identity.layout | same)
+    reasons = layout_changes(old, identity)
     if reasons:
         raise RecipeError(
             f"{path}: its checkpoints were written in another layout ({'; '.join(reasons)}); go on in that layout, or "

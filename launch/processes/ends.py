@@ -6,6 +6,8 @@ import sys
 import time
 import traceback
 
+from launch.processes.job_record import note
+
 MISTAKE = 2
 """Exit code of what only the user can mend: starting again without a change would end the same way."""
 CRASH = 1
@@ -65,6 +67,7 @@ def report(error: BaseException, rank: int) -> int:
     if line is None:
         traceback.print_exception(error)
         return CRASH
+    note(said="mistake", line=line)
     print(f"error: {line}", file=sys.stderr)
     return MISTAKE
 

@@ -23,6 +23,8 @@ import pytest
 from mlflow import MlflowClient
 
 from launch import tracking
+from launch.folder.folder_lock import FolderInUseError, hold
+from launch.keys.recipe_file import RecipeError
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +283,7 @@ def test_metrics_wait_for_a_store_that_comes_back(root, client, caplog):
     with _open(root / "outage") as run:
         with _broken(run):
             run.log_metrics({"loss": 3.0}, step=1)
+            run.settle()
             run.log_metrics({"loss": 2.0}, step=2)  # within the pause: not even tried
         assert caplog.text.count("could not log metrics") == 1
         assert "next try in 30 s" in caplog.text
@@ -294,9 +297,10 @@ def test_metrics_wait_for_a_store_that_comes_back(root, client, caplog):
 def _broken(run):
     """Point a run at a store that refuses connections."""
     os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}
-    working, run._client = run._client, MlflowClient(tracking_uri="http://127.0.0.1:1")
+    run.settle()
+    working, run._delivery.client = run._delivery.client, MlflowClient(tracking_uri="http://127.0.0.1:1")
     yield
-    run._client = working
+    run._delivery.client = working
 
 
 def _open_in_own_process(output_dir):
@@ -368,7 +372,7 @@ def test_a_server_that_never_answers_costs_seconds(tmp_path, monkeypatch, caplog
             opened_s = time.monotonic()
             run.log_metrics({"loss": 1.0})
             logged_s = time.monotonic()
-    assert opened_s - start_s < 11 and logged_s - opened_s < 0.1 and time.monotonic() - logged_s < 11
+    assert opened_s - start_s < 2 and logged_s - opened_s < 0.1 and time.monotonic() - logged_s < 11
     assert "this run is not tracked yet" in caplog.text
 
 
@@ -383,6 +387,88 @@ def test_runs_opened_outside_the_main_thread_leave_signals_alone(root, client):
     thread.start()
     thread.join()
     assert client.get_run(ids[0]).info.status == "FINISHED"
+
+
+def test_what_a_server_never_took_is_sent_after_the_run(root, client, monkeypatch, tmp_path):
+    """Two attempts while it is down, the second of which repeats a step; then a sync, and one more for nothing."""
+    folder, report = root / "sent later", tmp_path / "report.json"
+    report.write_text('{"key": "hf_' + "a" * 30 + '"}')
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    for steps, fault in (((1, 2, 3), KeyboardInterrupt), ((3, 4), None)):
+        with contextlib.suppress(KeyboardInterrupt), _open(folder) as run:
+            for step in steps:
+                run.log_metrics({"loss": 10.0 - step}, step)
+            if fault is not None:
+                raise fault
+            run.log_artifact(report)
+    with pytest.raises(
+        RecipeError, match=r"this run is not tracked yet \(.*see that http://127.0.0.1:1 can be reached"
+    ):
+        tracking.sync(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking.sync(folder) > 0
+    assert tracking.sync(folder) == 0
+    run_id = (folder / "mlflow_run_id.txt").read_text().strip()
+    history = client.get_metric_history(run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(1, 9.0), (2, 8.0), (3, 7.0), (4, 6.0)]
+    done = client.get_run(run_id)
+    assert (done.info.status, done.data.params["beta"], done.info.run_name) == ("FINISHED", "0.2", "epo")
+    sent = root / "mlartifacts" / run_id / "artifacts/report.json"
+    assert sent.read_text() == '{"key": "***"}'
+
+
+def test_a_journal_is_sent_once_whatever_a_crash_left(root, client):
+    """Half a last line, lines that were sent but not marked so, and a mark beyond the end."""
+    folder = root / "crashed"
+    with _open(folder) as run:
+        run.log_metrics({"loss": 2.0}, 1)
+    journal = folder / "tracking.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"kind": "metrics", "step": 2, "val')
+    (folder / "tracking.sent").write_text("not json")
+    with _open(folder) as run:
+        run.log_metrics({"loss": 1.0}, 2)
+    (folder / "tracking.sent").write_text('{"bytes": 99999999, "files": []}')
+    assert tracking.sync(folder) > 0
+    history = client.get_metric_history(run.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.0)]
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_no_credential_reaches_the_journal(root):
+    with _open(root / "hush", resolved={"hub_token": "hush-hush", "note": "hf_" + "a" * 30}):
+        pass
+    text = (root / "hush/tracking.jsonl").read_text()
+    assert "hush-hush" not in text and "hf_a" not in text and text.count("***") == 2
+
+
+def test_sync_says_where_there_is_nothing_and_who_holds_a_folder(root, tmp_path):
+    with pytest.raises(RecipeError, match=r"no tracking.jsonl there; name the output_dir of a stage"):
+        tracking.sync(tmp_path)
+    with _open(root / "held") as run, hold(root / "held"):
+        run.settle()
+        with pytest.raises(FolderInUseError, match="in use by process"):
+            tracking.sync(root / "held")
+
+
+def test_an_artifact_store_that_cannot_be_written_holds_nothing_else_up(root, client, monkeypatch, tmp_path, caplog):
+    report = tmp_path / "report.json"
+    report.write_text("{}")
+    with monkeypatch.context() as patch, _open(root / "read only") as run:
+        run.settle()
+
+        def refuse(*_):
+            raise PermissionError(13, "Permission denied")
+
+        patch.setattr(MlflowClient, "log_artifact", refuse)
+        run.log_artifact(report)
+        run.log_metrics({"loss": 1.0}, 1)
+        run.settle()
+        assert client.get_metric_history(run.run_id, "loss")[0].value == 1.0
+        run.finish("FINISHED")
+    assert "could not log files (PermissionError" in caplog.text and "artifact folder writable" in caplog.text
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert tracking.sync(root / "read only") > 0
+    assert [entry.path for entry in client.list_artifacts(run.run_id)] == ["report.json"]
 
 
 def test_importing_tracking_imports_no_mlflow():

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+
+from compressor.checkpoint_commit import CheckpointError
+from compressor.deepspeed_states import read_deepspeed_states_safely
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -70,3 +74,22 @@ def test_the_last_hook_can_be_removed(ranks):
 def test_one_rank_alone_generates_with_all_weights(ranks):
     assert [rank["size_whole"] for rank in ranks] == [rank["size_loaded"] for rank in ranks]
     assert ranks[0]["generated"] == 6 and "generated" not in ranks[1]
+
+
+@pytest.mark.seam("engine_load")
+def test_a_checkpoint_of_deepspeeds_is_read_without_executing_what_it_names(tmp_path, monkeypatch):
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+
+    theirs = TorchCheckpointEngine.load
+    monkeypatch.setattr(TorchCheckpointEngine, "load", theirs)  # put back at the end
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
+    read_deepspeed_states_safely()
+    torch.save({"scale": LossScaler(2.0), "a": torch.ones(2)}, tmp_path / "fine.pt")
+    read = TorchCheckpointEngine().load(str(tmp_path / "fine.pt"), map_location="cpu")
+    assert read["scale"].cur_scale == 2.0 and read["a"].tolist() == [1.0, 1.0]
+    torch.save({"bad": os.system}, tmp_path / "bad.pt")
+    with pytest.raises(CheckpointError, match=r"bad.pt: names code that no checkpoint .* needs \(posix.system\)"):
+        TorchCheckpointEngine().load(str(tmp_path / "bad.pt"))
+    with pytest.raises(Exception, match="Weights only load failed"):
+        theirs(TorchCheckpointEngine(), str(tmp_path / "bad.pt"))

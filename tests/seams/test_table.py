@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import Trainer
 
+from compressor.checkpointed_trainer import CheckpointedTrainer
 from compressor.modeling import MambaCompressor
 from compressor.scheduled_trainer import ScheduledTrainer, ScheduleReader
 from compressor.seams import SEAMS
@@ -55,7 +56,16 @@ def test_what_lies_below_a_front_door_is_imported_by_the_seams_or_listed():
     assert [f"{name} imports {t}" for name, t in found if (name, t.split(".")[0]) not in listed] == []
 
 
-TRAINERS = (ScheduleReader, ScheduledTrainer, ExtractorTrainer, TextTrainer, SftTrainer, CompressorTrainer, EpoTrainer)
+TRAINERS = (
+    CheckpointedTrainer,
+    ScheduleReader,
+    ScheduledTrainer,
+    ExtractorTrainer,
+    TextTrainer,
+    SftTrainer,
+    CompressorTrainer,
+    EpoTrainer,
+)
 MODELS = (MambaCompressor, EmotionExtractor, EpoForConditionalGeneration)
 
 

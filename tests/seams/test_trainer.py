@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import ScheduledTrainer
@@ -117,12 +117,28 @@ def test_the_optimizer_is_ours_and_made_once(run):
     assert len(run.optimizers) == 1 and run.optimizers[0].param_groups[0]["lr"] == 0.1
 
 
-@pytest.mark.seam("state_written_last")
-def test_the_state_is_the_last_file_of_a_checkpoint(run, tmp_path):
+@pytest.mark.seam("checkpoint_folder")
+def test_all_of_a_checkpoint_goes_where_the_trainer_says(run, tmp_path):
+    """With a folder of its own a save touches no other, whatever the limit."""
     run.train()
-    files = list((tmp_path / "checkpoint-2").iterdir())
-    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= {file.name for file in files}
-    assert max(files, key=lambda file: file.stat().st_mtime_ns).name == "trainer_state.json"
+    run.args.save_total_limit = 1
+    run._get_output_dir = lambda trial: str(tmp_path / "aside")
+    Trainer._save_checkpoint(run, run.model, None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["aside", "checkpoint-2"]
+    assert {"trainer_state.json", "training_args.bin"} <= {path.name for path in (tmp_path / "aside").glob("*/*")}
+
+
+@pytest.mark.seam("checkpoint_states")
+def test_states_are_saved_and_loaded_by_four_methods(run, tmp_path):
+    asked = []
+    for name in ("optimizer_and_scheduler", "rng_state"):
+        for way in ("_save_", "_load_"):
+            setattr(run, way + name, lambda folder, what=way + name: asked.append((what, str(folder)[-12:])))
+    run.train()
+    run.args.max_steps = 3
+    run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    kinds = ["_load_optimizer_and_scheduler", "_load_rng_state", "_save_optimizer_and_scheduler", "_save_rng_state"]
+    assert sorted({what for what, folder in asked if folder == "checkpoint-2"}) == kinds
 
 
 @pytest.mark.seam("training_args_bin")

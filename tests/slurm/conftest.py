@@ -48,10 +48,10 @@ class Cluster:
     """Submits jobs and tells what became of them."""
 
     def __init__(self, environment):
-        self._environment = environment
+        self.environment = environment
 
     def command(self, *words, cwd=None):
-        done = subprocess.run(words, env=self._environment, cwd=cwd, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(words, env=self.environment, cwd=cwd, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 

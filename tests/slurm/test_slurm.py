@@ -1,6 +1,9 @@
 """launch/slurm/*.sbatch on a real cluster: two nodes train one model, time runs out and they go on, failures show."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,14 +41,29 @@ def _resources(out, *more):
     return (*more, f"--output={out}.log", str(ROOT / "launch/slurm/stage.sbatch"))
 
 
+def _submit(cluster, folder, *words):
+    """Submit by `epo submit` and return the job's id and log."""
+    command = [sys.executable, "-m", "launch.cli", "submit", *words]
+    for name in ("SLURM_CONF", "OMP_NUM_THREADS"):
+        command += ["--env", f"{name}={cluster.environment.get(name, '1')}"]
+    environment = cluster.environment | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    job, log = re.fullmatch(r".*: job (\d+), log (.*)\n", done.stdout).groups()
+    return job, Path(log)
+
+
 def _has_ended(job):
     return job["JobState"] in ENDED
 
 
 def test_two_nodes_train_one_model_and_go_on_when_time_is_up(cluster, corpus, tmp_path):
-    out, log = tmp_path / "lm", tmp_path / "lm.log"
-    steps = ("--max_steps", "12", "--save_steps", "3")
-    job = cluster.submit(*_resources(out, "--nodes=2"), *_stage(corpus, out, *steps), cwd=ROOT)
+    """Submitted by `epo submit`, from another folder, with nothing of this shell's environment."""
+    out = tmp_path / "lm"
+    recipe = ("--config", "recipes/quickstart/lm.yaml", "--data", str(corpus), "--output_dir", str(out))
+    steps = ("--max_steps", "12", "--save_steps", "3", "--min_fact_recall", "0.0")
+    settings = ("--accelerate", "launch/accelerate/zero2-cpu.yaml", "--nodes", "2", "--ranks_per_node", "1")
+    job, log = _submit(cluster, tmp_path, "sft", *recipe, *settings, *steps)
     # What Slurm does shortly before the time limit (--signal=B:USR1@300), here at the first checkpoint.
     cluster.wait(job, lambda fields: any(out.glob("checkpoint-*/trainer_state.json")) or _has_ended(fields))
     cluster.command("scancel", "--batch", "--signal=USR1", job)
@@ -80,3 +98,47 @@ def test_a_pipeline_runs_inside_a_job(cluster, tmp_path):
     fields = cluster.wait(job, _has_ended)
     assert (fields["JobState"], fields["ExitCode"]) == ("FAILED", "2:0")
     assert "no/such/recipe.yaml: no such recipe" in (tmp_path / "job.log").read_text()
+
+
+ATTEMPT = """
+import os, signal, sys, time
+from pathlib import Path
+from launch.processes.job_record import note
+kind, folder = sys.argv[1], Path(sys.argv[2])
+note(folder=str(folder), progress={"is_done": False, "step": len(list(folder.glob("checkpoint-*"))), "num_bytes": 0})
+if os.environ.get("SLURM_RESTART_COUNT", "0") == "1":
+    sys.exit(0)
+if kind == "crash":
+    (folder / "checkpoint-1").mkdir(parents=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+if kind == "mistake":
+    sys.exit(2)
+(folder / "started").touch()
+time.sleep(300)
+"""
+
+
+def test_what_goes_back_into_the_queue_and_what_does_not(cluster, tmp_path):
+    """The real job step around a small program: one that is killed after a checkpoint, a mistake, time without one."""
+    (tmp_path / "attempt.py").write_text(ATTEMPT)
+    jobs = {}
+    for kind in ("crash", "mistake", "time"):
+        (tmp_path / kind).mkdir()
+        job_file = tmp_path / f"{kind}.sbatch"
+        job_file.write_text(
+            "#!/bin/bash\n#SBATCH --requeue\n#SBATCH --open-mode=append\nset -euo pipefail\n"
+            f"export EPO_ROOT={ROOT} EPO_BIN={Path(sys.executable).parent} PYTHONPATH={ROOT}\n"
+            f"cd {tmp_path}\nsource {ROOT}/launch/slurm/step.sh\nrun_step python attempt.py {kind} {tmp_path / kind}\n"
+        )
+        jobs[kind] = cluster.submit(f"--output={tmp_path}/{kind}.log", str(job_file), cwd=tmp_path)
+    cluster.wait(jobs["time"], lambda fields: (tmp_path / "time/started").exists() or _has_ended(fields))
+    (tmp_path / "time" / "started").unlink()
+    cluster.command("scancel", "--batch", "--signal=USR1", jobs["time"])
+    fields = {kind: cluster.wait(job, _has_ended) for kind, job in jobs.items()}
+    logs = {kind: (tmp_path / f"{kind}.log").read_text() for kind in jobs}
+    found = {kind: (row["JobState"], row["Restarts"]) for kind, row in fields.items()}
+    assert found == {"crash": ("COMPLETED", "1"), "mistake": ("FAILED", "0"), "time": ("FAILED", "0")}, logs
+    assert "a crash, 1 of 3: back into the queue" in logs["crash"]
+    assert "a mistake that starting again cannot mend" in logs["mistake"]
+    assert "no checkpoint within the time limit: lower save_steps; not put back" in logs["time"]
+    assert not (tmp_path / f".slurm-{jobs['crash']}.attempts").exists()

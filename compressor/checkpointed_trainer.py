@@ -1,0 +1,105 @@
+"""A transformers Trainer that writes checkpoints which are whole or none, with few pickles, and saves at a signal."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+
+from compressor.checkpoint_commit import CheckpointError, committed, facts_of, keep_newest
+from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
+from compressor.stopping import StopOnSignal
+from compressor.training_states import StateError, random_states, read_state, set_random_states, write_state
+
+_OPTIMIZER, _SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
+
+
+class CheckpointedTrainer(Trainer):
+    """Writes checkpoints through `compressor.checkpoint_commit`, and plain states as safetensors.
+
+    Without DeepSpeed and FSDP, which have formats of their own, a checkpoint can be gone on from on any number of
+    ranks: each held all of it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._aside: Path | None = None  # where a checkpoint is being written
+        super().__init__(*args, **kwargs)
+        self.stopping = StopOnSignal()
+        self.add_callback(self.stopping)
+        if self.is_deepspeed_enabled:
+            read_deepspeed_states_safely()
+
+    def checkpoint_facts(self) -> dict[str, Any]:
+        """Return what a checkpoint's manifest says about how it is spread: ranks, and what they hold each a part of."""
+        return {
+            "ranks": self.args.world_size,
+            "sharding": "fsdp" if self.is_fsdp_enabled else zero_stage(self),
+            "is_weights_only": bool(self.args.save_only_model),
+        }
+
+    def require_resumable(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint that is spread otherwise than this run.
+
+        Without sharding every rank holds everything, so any number of ranks can go on.
+
+        Raises:
+            CheckpointError: says how it is spread, and the remedy.
+        """
+        was, now = facts_of(checkpoint), self.checkpoint_facts()
+        if not was:  # of an older version: the stage's folder knows its ranks
+            return
+        is_other = was["sharding"] != now["sharding"]
+        if is_other or (now["sharding"] != "none" and was["ranks"] != now["ranks"]):
+            raise CheckpointError(
+                f"{checkpoint}: was written by {was['ranks']} ranks with sharding {was['sharding']}, and this run has "
+                f"{now['ranks']} with {now['sharding']}; only checkpoints without sharding can change their number of "
+                "ranks: go on as it was, or give --fresh to start anew"
+            )
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(super()._get_output_dir(trial) if self._aside is None else self._aside)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint aside, and let it count once it is whole; older ones go only then."""
+        output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
+        try:
+            with committed(output_dir, self.state.global_step, self.checkpoint_facts()) as self._aside:
+                super()._save_checkpoint(model, trial)
+                if self.args.should_save:
+                    (self._aside / name / "training_args.bin").unlink(missing_ok=True)  # a pickle; see recipe.yaml
+        finally:
+            self._aside = None
+        keep_newest(output_dir, self.args.save_total_limit)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Write plain optimizers without pickle; DeepSpeed and FSDP have formats of their own."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        if not self.args.should_save:
+            return
+        try:
+            write_state(Path(output_dir) / _OPTIMIZER, self.optimizer.state_dict())
+            write_state(Path(output_dir) / _SCHEDULER, self.lr_scheduler.state_dict())
+        except StateError:  # of a library: torch's format, which is read with weights_only
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not (Path(checkpoint) / _SCHEDULER).is_file():
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        self.optimizer.load_state_dict(read_state(Path(checkpoint) / _OPTIMIZER))
+        self.lr_scheduler.load_state_dict(read_state(Path(checkpoint) / _SCHEDULER))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        write_state(Path(output_dir) / f"random_{self.args.process_index}.safetensors", random_states())
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Restore this rank's generators; a rank that the checkpoint did not have keeps those of its seed."""
+        if checkpoint is None:
+            return
+        path = Path(checkpoint) / f"random_{self.args.process_index}.safetensors"
+        if path.is_file():
+            set_random_states(read_state(path))
+        else:
+            super()._load_rng_state(checkpoint)

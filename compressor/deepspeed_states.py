@@ -1,0 +1,44 @@
+"""DeepSpeed's checkpoints: what they spread over the ranks, and reading them without executing what they name."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from compressor.checkpoint_commit import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+
+def zero_stage(trainer: "Trainer") -> str:
+    """Return what DeepSpeed spreads over the ranks of a trainer, such as "zero-2"; "none" without it."""
+    if not trainer.is_deepspeed_enabled:
+        return "none"
+    return f"zero-{trainer.accelerator.state.deepspeed_plugin.zero_stage}"
+
+
+def read_deepspeed_states_safely() -> None:
+    """Let DeepSpeed read its checkpoints, which are pickles, without executing what they name.
+
+    It asks torch to unpickle anything; a variable of torch's forbids that in this whole process. Tensors, plain data
+    and the classes below, of which DeepSpeed keeps instances, pass; a file that names anything else is refused.
+    """
+    import torch
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    torch.serialization.add_safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address])
+    theirs = TorchCheckpointEngine.load
+
+    def load(self: Any, path: str, map_location: Any = None) -> Any:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        if foreign:
+            raise CheckpointError(
+                f"{path}: names code that no checkpoint of DeepSpeed's needs ({', '.join(sorted(foreign))}), so it is "
+                "not read; take an older checkpoint, or give --fresh to start anew"
+            )
+        return theirs(self, path, map_location)
+
+    TorchCheckpointEngine.load = load
