@@ -26,7 +26,7 @@ from epo.training.collate import PromptBuilder
 from launch.folder.stage_folder import StageFolder, open_folder
 from launch.keys.recipe_pieces import (
     ClipsKeys,
-    DataKeys,
+    DescribedDataKeys,
     JudgeKeys,
     OutputKeys,
     PartsKeys,
@@ -44,7 +44,7 @@ from launch.training import open_corpus, open_pairs
 
 @dataclass(kw_only=True)
 class EvaluateRecipe(
-    DataKeys, RepliesKeys, JudgeKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe
+    DescribedDataKeys, RepliesKeys, JudgeKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe
 ):
     """Score what models reply to held-out dialogues, with the clip or memory changed too, or what lies in a file."""
 
@@ -109,7 +109,7 @@ def run() -> None:
     (recipe,) = read_recipe(RECIPES)
     systems = systems_of(recipe)
     recipe.require_judge_data()
-    dialogues = open_corpus(recipe.data)
+    dialogues = open_corpus(recipe.data, recipe.descriptions)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     pairs = [] if recipe.pairs is None else open_pairs(recipe.pairs, by_id)
     task = task_of(recipe, dialogues, pairs)

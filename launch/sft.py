@@ -33,7 +33,7 @@ from launch.keys.recipe_pieces import (
     BatchKeys,
     ClipRepliesKeys,
     ClipsKeys,
-    DataKeys,
+    DescribedDataKeys,
     HistoryKeys,
     LoraKeys,
     PartsKeys,
@@ -55,12 +55,13 @@ from launch.training import (
     open_pairs,
     placed_texts,
     plan_batches,
+    require_told,
 )
 
 
 @dataclass(kw_only=True)
 class SftRecipe(
-    DataKeys,
+    DescribedDataKeys,
     ClipRepliesKeys,
     PromptKeys,
     HistoryKeys,
@@ -125,6 +126,8 @@ class SftRecipe(
             changed = [key for key in keys if getattr(self, key) != _default(key)] if is_so else []
             if changed:
                 raise RecipeError(f"{changed[0]} would do nothing: {why}")
+        if self.model is None:
+            require_told(self.descriptions, self.prompt_parts)
 
     @property
     def reads_clips(self) -> bool:
@@ -166,7 +169,7 @@ def run() -> None:
     require_parts_named(recipe)
     out = Path(args.output_dir)
     plan_batches(args, recipe.global_batch_size)
-    dialogues = open_corpus(recipe.data)
+    dialogues = open_corpus(recipe.data, recipe.descriptions)
     examples = _examples(recipe, dialogues)
     with open_folder(out, [recipe, args]) as folder:
         if folder.is_done:
@@ -202,7 +205,9 @@ def _tune_text(
     assert recipe.llm is not None
     held_out = _held_out_facts(recipe, dialogues)
     # With their labels, so that emotion words become tokens too.
-    texts = (reply_text(turn.text, turn.emotion) for d in dialogues if d.split == "train" for turn in d.turns)
+    turns = [turn for d in dialogues if d.split == "train" for turn in d.turns]
+    texts = [reply_text(turn.text, turn.emotion) for turn in turns]
+    texts += [turn.description for turn in turns if recipe.descriptions is not None and turn.description is not None]
     tokenizer = load_tokenizer(recipe.llm, texts)
     check_words(tokenizer, placed_texts(recipe.data, dialogues))
     layout = Layout(recipe.prompt_parts, recipe.system_prompt, recipe.history_emotions)
@@ -269,6 +274,7 @@ def _tune_model(
     """Train LoRA, extractor, projections and compressor together, and save the model with the LoRA part of it."""
     if recipe.model is not None:
         model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
+        require_told(recipe.descriptions, processor.prompt_parts)
     else:
         assert recipe.llm is not None and recipe.extractor is not None and recipe.compressor is not None
         model, processor = join_parts(

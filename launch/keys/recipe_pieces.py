@@ -43,6 +43,15 @@ class DataKeys:
 
 
 @dataclass(kw_only=True)
+class DescribedDataKeys(DataKeys):
+    """Data."""
+
+    descriptions: str | None = field(
+        default=None, metadata={"help": "descriptions.jsonl, which the prompt part `description` tells"}
+    )
+
+
+@dataclass(kw_only=True)
 class RepliesKeys:
     """Data."""
 
@@ -174,6 +183,7 @@ __all__ = [
     "BatchKeys",
     "ClipsKeys",
     "DataKeys",
+    "DescribedDataKeys",
     "FittedJudgeKeys",
     "HistoryKeys",
     "JudgeKeys",

@@ -18,7 +18,7 @@ layout: how a batch is spread over ranks and memory. The result is the same up t
 cosmetic: where results go, what is shown and how fast: changes nothing that is learnt.
 """
 
-_FILES = ("data", "voices", "pairs", "answers", "judge_data")
+_FILES = ("data", "voices", "pairs", "answers", "judge_data", "descriptions")
 
 _PARTS = (
     "llm", "extractor", "compressor", "model", "models", "sft", "control", "epo",

@@ -22,6 +22,7 @@ ELSEWHERE = {
 }  # as of every stage: test_stage_folder.py, test_run_names.py, test_parts_root.py
 CHANGES = {
     "data": ("@other", "gold"),
+    "descriptions": ("@told", "gold"),
     "models": (["@model2"], "systems"),
     "answers": ("@said", "systems"),
     "sft": ("@model2", "systems"),
@@ -73,6 +74,7 @@ def start(corpus, tmp_path, monkeypatch):
     _write("data", rows)
     _write("other", [row | {"turns": row["turns"][:-1] + [row["turns"][-1] | {"text": "Well."}]} for row in rows])
     _write("labelled", rows)
+    _write("told", [{"dialogue_id": row["id"], "turn": 2, "description": "The chin drops."} for row in rows])
     _write("said", [{"dialogue_id": "d10", "turn": 3, "reply": "Yes."}])
     (tmp_path / "pairs").write_text(pairs)
     (tmp_path / "other_pairs").write_text(pairs.replace("Stop it", "Leave it"))
@@ -101,7 +103,7 @@ def start(corpus, tmp_path, monkeypatch):
         seen.update(
             systems=[(e.name, e.model.where if hasattr(e, "model") else e.replies) for e in entrants],
             caches={entrant.build.cache._folder for entrant in models},
-            gold=[(reply.dialogue_id, reply.turn, reply.text) for reply in task.gold],
+            gold=[(reply.dialogue_id, reply.turn, reply.text, reply.current.description) for reply in task.gold],
             pairs=[pair.rejected for pair in task.pairs],
             suites=list(chosen.suites),
             generation=generation,

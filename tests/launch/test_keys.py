@@ -109,6 +109,7 @@ TABLE: dict[str, dict[str, Any]] = {
     },
     "sft": COMMON | {
         "data": Changed("@less", "batches"),
+        "descriptions": Changed("@descriptions", "batches", {"prompt_parts": ["clip", "description", "words"]}),
         "llm": Changed("@llm2", "loss"),
         "extractor": Changed("@extractor2", "loss"),
         "compressor": Changed("@compressor2", "loss"),
@@ -136,6 +137,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "cache_dir": Changed("@fresh_cache", "cached"),
     },
     "epo": COMMON | {
+        "descriptions": Refused("@descriptions", "no part `description`"),
         "data": Changed("@edited", "batches"),
         "pairs": Changed("@swapped", "batches"),
         "model": Changed("@model2", "loss"),
@@ -221,6 +223,18 @@ def write_lines(corpus, tmp_path):
     return write
 
 
+def write_descriptions(corpus, folder):
+    """Describe every turn with a clip."""
+    path = folder / "descriptions.jsonl"
+    rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
+    lines = [
+        {"dialogue_id": row["id"], "turn": number, "description": f"The chin drops, {row['id']}."}
+        for row in rows for number, turn in enumerate(row["turns"]) if "clip" in turn
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
 @pytest.fixture
 def places(tmp_path, tmp_path_factory, corpus, part, save_part, write_lines):
     """Return the path behind a name such as `@llm2`, made when it is asked for."""
@@ -231,6 +245,8 @@ def places(tmp_path, tmp_path_factory, corpus, part, save_part, write_lines):
     changes = {change.__name__: change for change in FILES}
 
     def place(name):
+        if name == "descriptions":
+            return write_descriptions(corpus, tmp_path)
         if name in known:
             return str(known[name])
         if name in changes:
