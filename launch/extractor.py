@@ -1,25 +1,30 @@
 """Train the Audio-Visual Emotion Extractor on labelled clips: `launch/extractor.py --config FILE`."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from transformers import TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from launch import stage
 from compressor.curriculum import ScheduledDataset
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
-from epo.data.dialogue import Clip
-from epo.data.selection import clips_of_split, labelled_clips
+from epo.data.dialogue import Clip, DataError, Dialogue
+from epo.data.selection import clips_of_split, described_clips, described_clips_of_split, labelled_clips
 from epo.emotions import Emotion
 from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.model.hearing import hearing_of
-from epo.model.parts import build_extractor
+from epo.model.loading import load_part
+from epo.model.parts import build_extractor, load_llm, load_tokenizer
 from epo.model.saving import save_weights
+from epo.prompts.marks import add_placeholders
 from epo.training.collate import ClipCollator
+from epo.training.face_captions import CaptionCollator, FaceCaptioner, FaceTrainer, mean_description_nll
+from epo.training.lora import freeze_all_but
 from epo.training.sft import ExtractorTrainer
 from launch.clip_check import read_clips_first
 from launch.folder.stage_folder import StageFolder, open_folder
@@ -27,10 +32,12 @@ from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, PartsKeys,
 from launch.precision_check import require_precision
 from launch.recipe import RecipeError, read_recipe
 from launch.tracking import open_run
-from launch.training import fit, named, open_corpus, plan_batches
+from launch.training import check_words, fit, named, open_corpus, plan_batches
 
 Clips = list[tuple[Clip, Emotion]]
 """Labelled clips."""
+Validate = Callable[[], dict[str, float]]
+"""Returns further numbers of the validation split, once the model is trained."""
 
 
 @dataclass(kw_only=True)
@@ -53,7 +60,45 @@ class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
     face_detector: str = field(
         default="", metadata={"help": "cut frames to the face: YuNet .onnx, cascade .xml, or a cascade OpenCV brings"}
     )
+    modalities: Literal["both", "audio", "video"] = field(
+        default="both", metadata={"help": "which halves of clips are read; descriptions are learnt from the picture"}
+    )
+    extractor: str | None = field(
+        default=None, metadata={"help": "extractor to go on with, of the same encoders and sizes; none: start anew"}
+    )
+    trainable: list[str] = field(
+        default_factory=list, metadata={"help": "parts of parameter names that train; none: all"}
+    )
+    descriptions: str | None = field(
+        default=None, metadata={"help": "descriptions.jsonl: teach the face by them, through a frozen language model"}
+    )
+    llm: str | None = field(default=None, metadata={"help": "that language model: folder or hub name"})
+    description_weight: float = field(default=1.0, metadata={"help": "weight of the descriptions' loss"})
+    label_weight: float = field(default=1.0, metadata={"help": "weight of the labels' loss beside it; 0: no labels"})
     global_batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse keys that would do nothing beside others.
+
+        Raises:
+            RecipeError: names the key, the other one, and the remedy.
+        """
+        if self.descriptions is None:
+            for key, default in (("llm", None), ("description_weight", 1.0), ("label_weight", 1.0)):
+                if getattr(self, key) != default:
+                    raise RecipeError(f"{key} would do nothing: name descriptions too, or leave it out")
+            return
+        if self.llm is None:
+            raise RecipeError("llm: name the language model that descriptions are learnt through")
+        if self.modalities != "video":
+            raise RecipeError("descriptions: are learnt from the picture alone; set modalities: video")
+        if self.modality_dropout != 0:
+            raise RecipeError("modality_dropout would do nothing: a picture alone has no half to lose; set it to 0")
+        if self.description_weight <= 0 or self.label_weight < 0:
+            raise RecipeError(
+                f"description_weight {self.description_weight} and label_weight {self.label_weight}: want one above 0 "
+                "and one of 0 or more; leave descriptions out to learn from labels alone"
+            )
 
 
 RECIPES = [ExtractorRecipe, TrainingArguments]
@@ -65,28 +110,73 @@ def run() -> None:
     require_precision(recipe, args)
     out = Path(args.output_dir)
     num_samples = plan_batches(args, recipe.global_batch_size)
-    dialogues = open_corpus(recipe.data)
-    train = clips_of_split(dialogues, "train", recipe.data)
-    validation = labelled_clips(d for d in dialogues if d.split == "validation")
+    dialogues = open_corpus(recipe.data, recipe.descriptions)
+    by_split = {split: [d for d in dialogues if d.split == split] for split in ("train", "validation")}
+    if recipe.descriptions is None:
+        clips_of_split(dialogues, "train", recipe.data)
+    else:
+        described_clips_of_split(dialogues, "train", recipe.data)
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
-            _train(recipe, args, train, validation, num_samples, folder)
+            _train(recipe, args, by_split["train"], by_split["validation"], num_samples, folder)
 
 
 def _train(
     recipe: ExtractorRecipe,
     args: TrainingArguments,
-    train: Clips,
-    validation: Clips,
+    train: list[Dialogue],
+    validation: list[Dialogue],
     num_samples: int,
     folder: StageFolder,
 ) -> None:
     out = folder.path
     set_seed(args.seed)
     load_models_whole()
+    extractor, reader = _build(recipe)
+    cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
+    held_out = _seen_of(recipe, labelled_clips(validation))
+    with open_run("extractor", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
+        make = _labels_trainer if recipe.descriptions is None else _face_trainer
+        trainer, validate = make(recipe, args, extractor, reader, cache, train, validation, num_samples)
+        trainer.add_callback(tracked.callback())
+        results = named("train", fit(trainer))
+        state = gathered_state(trainer)
+        with whole_model(trainer):
+            if stage.rank() == 0:
+                if recipe.descriptions is not None:  # of which the projection stays behind
+                    state = {n.removeprefix("extractor."): t for n, t in state.items() if n.startswith("extractor.")}
+                save_weights(extractor.config, state, out)
+                reader.save(out)
+                clips, emotions = [clip for clip, _ in held_out], [emotion for _, emotion in held_out]
+                results |= named("validation", recognise(extractor, clips, emotions, reader, cache) | validate())
+                tracked.log_metrics(results)
+                folder.finish(results)
+
+
+def _build(recipe: ExtractorRecipe) -> tuple[EmotionExtractor, ClipReader]:
+    """Build the extractor, or take up the one to go on with, and freeze what does not train.
+
+    Raises:
+        RecipeError: the one to go on with has other encoders or sizes, or nothing would train.
+    """
     extractor, feature_extractor, image_processor = build_extractor(
         recipe.audio_encoder, recipe.vision_tower, sizes_of(recipe)
     )
+    _check_length(recipe, extractor)
+    if recipe.extractor is not None:
+        before = load_part(recipe.extractor, EmotionExtractor, "launch/extractor.py")
+        shapes = [{name: tensor.shape for name, tensor in one.state_dict().items()} for one in (before, extractor)]
+        if shapes[0] != shapes[1]:
+            other = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
+            raise RecipeError(
+                f"extractor: {recipe.extractor} has another {other[0]} than this recipe's encoders and sizes make; say "
+                "those that it was made with"
+            )
+        extractor.load_state_dict(before.state_dict())
+    if recipe.trainable:
+        freeze_all_but(extractor, tuple(recipe.trainable))
+        if not any(parameter.requires_grad for parameter in extractor.parameters()):
+            raise RecipeError(f"trainable: no parameter of the extractor has one of {recipe.trainable} in its name")
     reader = ClipReader(
         feature_extractor,
         image_processor,
@@ -95,27 +185,77 @@ def _train(
         recipe.max_frames,
         recipe.face_detector,
     )
-    cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
-    _check_length(recipe, extractor)
-    read_clips_first((clip for clip, _ in (*train, *validation)), reader, cache)
-    with open_run("extractor", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
-        trainer = ExtractorTrainer(
-            model=extractor,
-            args=args,
-            train_dataset=ScheduledDataset(len(train), num_samples, args.seed),
-            data_collator=ClipCollator(train, reader, cache, recipe.modality_dropout),
-            callbacks=[tracked.callback()],
-        )
-        results = named("train", fit(trainer))
-        state = gathered_state(trainer)
-        with whole_model(trainer):
-            if stage.rank() == 0:
-                save_weights(extractor.config, state, out)
-                reader.save(out)
-                clips, emotions = [clip for clip, _ in validation], [emotion for _, emotion in validation]
-                results |= named("validation", recognise(extractor, clips, emotions, reader, cache))
-                tracked.log_metrics(results)
-                folder.finish(results)
+    return extractor, reader
+
+
+def _labels_trainer(
+    recipe: ExtractorRecipe,
+    args: TrainingArguments,
+    extractor: EmotionExtractor,
+    reader: ClipReader,
+    cache: ClipCache,
+    train: list[Dialogue],
+    validation: list[Dialogue],
+    num_samples: int,
+) -> tuple[Trainer, Validate]:
+    """Return what trains the extractor on labels, and what else is to be validated: nothing."""
+    clips = _seen_of(recipe, labelled_clips(train))
+    if not clips:
+        raise DataError(f"{recipe.data}: no labelled clip of split 'train' has {recipe.modalities}; set modalities")
+    read_clips_first((clip for clip, _ in (*clips, *_seen_of(recipe, labelled_clips(validation)))), reader, cache)
+    trainer = ExtractorTrainer(
+        model=extractor,
+        args=args,
+        train_dataset=ScheduledDataset(len(clips), num_samples, args.seed),
+        data_collator=ClipCollator(clips, reader, cache, recipe.modality_dropout),
+    )
+    return trainer, dict
+
+
+def _face_trainer(
+    recipe: ExtractorRecipe,
+    args: TrainingArguments,
+    extractor: EmotionExtractor,
+    reader: ClipReader,
+    cache: ClipCache,
+    train: list[Dialogue],
+    validation: list[Dialogue],
+    num_samples: int,
+) -> tuple[Trainer, Validate]:
+    """Return what trains the face on descriptions, with labels or without, and what validates it by descriptions."""
+    assert recipe.llm is not None and recipe.descriptions is not None
+    taught, unseen = described_clips(train), described_clips(validation)
+    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
+    tokenizer = load_tokenizer(recipe.llm, ())
+    video_token_id = add_placeholders(tokenizer)["video_token_id"]
+    check_words(tokenizer, ((recipe.descriptions, str(one.description)) for one in (*taught, *unseen)))
+    llm = load_llm(recipe.llm, "float32")
+    captioner = FaceCaptioner(extractor, llm)
+    trainer = FaceTrainer(
+        model=captioner,
+        args=args,
+        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
+        data_collator=CaptionCollator(taught, reader, cache, tokenizer),
+        llm=llm,
+        video_token_id=video_token_id,
+        description_weight=recipe.description_weight,
+        label_weight=recipe.label_weight,
+    )
+
+    def validate() -> dict[str, float]:
+        collate = CaptionCollator(unseen, reader, cache, tokenizer)
+        nll = mean_description_nll(captioner, llm, video_token_id, collate, len(unseen))
+        return {} if nll is None else {"description_nll": nll}
+
+    return trainer, validate
+
+
+def _seen_of(recipe: ExtractorRecipe, clips: Clips) -> Clips:
+    """Return the clips with those halves alone that the recipe reads, and without those that have none of them."""
+    if recipe.modalities == "both":
+        return clips
+    hidden, read = ("video", "audio") if recipe.modalities == "audio" else ("audio", "video")
+    return [(replace(clip, **{hidden: None}), emotion) for clip, emotion in clips if getattr(clip, read) is not None]
 
 
 def sizes_of(recipe: Any) -> dict[str, Any]:

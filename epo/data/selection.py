@@ -1,6 +1,7 @@
 """What a stage takes from dialogues and cannot do without: a split's dialogues, replies, histories, labels, clips."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from epo.data.dialogue import Clip, DataError, Dialogue, Split
 from epo.data.replies import Reply, ReplyChoice, replies_of
@@ -101,6 +102,44 @@ def clips_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> li
         raise DataError(
             f"{path}: none of its {len(ours)} dialogues of split {split!r} has a user turn with both a clip and an "
             "emotion, so there is nothing to learn; import the corpus with its media and labels"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class TaughtClip:
+    """A clip of a user turn, and what is known of it: an emotion, a description, or both."""
+
+    clip: Clip
+    emotion: Emotion | None = None
+    description: str | None = None
+
+
+def described_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
+    """Return the clips with a picture of user turns that are described, with their emotion where it is known."""
+    return [
+        TaughtClip(turn.clip, turn.emotion, turn.description)
+        for dialogue in dialogues
+        for turn in dialogue.turns
+        if turn.clip is not None
+        and turn.clip.video is not None
+        and turn.description is not None
+        and turn.speaker == "user"
+    ]
+
+
+def described_clips_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> list[TaughtClip]:
+    """Return the described clips of one split, for a stage that cannot do without.
+
+    Raises:
+        DataError: there is not one.
+    """
+    ours = dialogues_of_split(dialogues, split, path)
+    found = described_clips(ours)
+    if not found:
+        raise DataError(
+            f"{path}: none of its {len(ours)} dialogues of split {split!r} has a user turn with a picture and a "
+            "description; `python launch/data.py describe-faces` writes them into a file that `descriptions` names"
         )
     return found
 

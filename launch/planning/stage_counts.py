@@ -87,7 +87,7 @@ def part_keys(script: str, recipe: Any, verb: str | None = None) -> Sequence[str
     if script == "evaluate.py":
         return ("sft", "control", "epo", "models", "bert_score_model", *_judge_keys(recipe))
     return {
-        "extractor.py": ("audio_encoder", "vision_tower"),
+        "extractor.py": ("audio_encoder", "vision_tower", "extractor", "llm"),
         "compressor.py": ("llm", "backbone"),
         "epo.py": ("model",),
     }.get(script, ())
@@ -116,6 +116,9 @@ def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     dialogues = open_dialogues(check, recipe.data, files)
     if dialogues is None:
         return
+    if recipe.descriptions is not None:
+        _count_described(check, recipe, dialogues)
+        return
     train = check.attempt(clips_of_split, dialogues, "train", recipe.data, key="data")
     if train is None:
         return
@@ -124,6 +127,25 @@ def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     emotions = sorted({emotion for _, emotion in train})
     if len(emotions) == 1:
         check.warnings.append(f"every training clip is labelled {emotions[0]}: there is nothing to tell apart")
+    _warn_without_validation(check)
+
+
+def _count_described(check: StageCheck, recipe: Any, dialogues: Sequence[Dialogue]) -> None:
+    """Count clips with a picture, of which each may be described."""
+    check.unit, check.is_upper_bound = "described clips", True
+    seen = {
+        split: [turn for d in dialogues if d.split == split for turn in d.turns if turn.speaker == "user"]
+        for split in ("train", "validation")
+    }
+    shown = {
+        split: [t for t in turns if t.clip is not None and t.clip.video is not None] for split, turns in seen.items()
+    }
+    check.training, check.validation = len(shown["train"]), len(shown["validation"])
+    check.tally(shown["train"], sum(turn.emotion is not None for turn in shown["train"]))
+    if not shown["train"]:
+        check.errors.append(
+            f"data: no user turn of split 'train' of {recipe.data} has a clip with a picture to describe"
+        )
     _warn_without_validation(check)
 
 

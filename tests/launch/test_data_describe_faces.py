@@ -10,6 +10,7 @@ import yaml
 
 from epo.data.dialogue import DataError
 from launch.data_verbs import describing_faces
+from launch.extractor import ExtractorRecipe
 from launch.planning.pipeline_recipe import Stage
 from launch.planning.preflight import check_pipeline
 from launch.recipe import RecipeError
@@ -92,3 +93,31 @@ def test_descriptions_that_no_prompt_tells_are_refused():
     with pytest.raises(RecipeError, match="descriptions would do nothing: .* no part `description`; add it to"):
         SftRecipe(data="d", llm="x", input="text", descriptions="told.jsonl")
     SftRecipe(data="d", llm="x", input="text", descriptions="told.jsonl", prompt_parts=["description", "words"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"llm": "lm"}, "llm would do nothing: name descriptions too"),
+        ({"label_weight": 0.5}, "label_weight would do nothing: name descriptions too"),
+        ({"descriptions": "d.jsonl"}, "llm: name the language model that descriptions are learnt through"),
+        ({"descriptions": "d.jsonl", "llm": "lm"}, "learnt from the picture alone; set modalities: video"),
+        (
+            {"descriptions": "d.jsonl", "llm": "lm", "modalities": "video"},
+            "modality_dropout would do nothing: .* set it to 0",
+        ),
+        (
+            {
+                "descriptions": "d",
+                "llm": "lm",
+                "modalities": "video",
+                "modality_dropout": 0.0,
+                "description_weight": 0.0,
+            },
+            "description_weight 0.0 and label_weight 1.0: want one above 0",
+        ),
+    ],
+)
+def test_keys_of_a_described_face_that_lack_one_another_are_refused(keys, message):
+    with pytest.raises(RecipeError, match=message):
+        ExtractorRecipe(data="d", audio_encoder="a", vision_tower="v", **keys)

@@ -65,6 +65,7 @@ class Elsewhere:
 _ALONE = {"extractor": None, "compressor": None, "lora_rank": None, "cache_dir": None}  # None: left out
 TEXT = {"input": "text", **_ALONE}
 WHOLE = {"model": "@model", "llm": None, "extractor": None, "compressor": None}
+FACE = {"descriptions": "@descriptions", "llm": "@llm", "modalities": "video", "modality_dropout": 0.0}
 COMMON = {
     "run": Elsewhere("tests/launch/test_run_names.py::test_a_flag_renames_the_run_and_what_is_named_after_it"),
     "pipeline": Changed("other", "run"),
@@ -88,6 +89,15 @@ TABLE: dict[str, dict[str, Any]] = {
         "video_fps": Changed(2.0, "batches"),
         "max_frames": Changed(2, "batches"),
         "face_detector": Refused("gone.onnx", "gone.onnx"),
+        "modalities": Changed("audio", "batches"),
+        "extractor": Changed("@extractor2", "loss"),
+        "trainable": Changed(["video_head"], "trainable"),
+        "descriptions": Changed(
+            "@descriptions", "batches", {"modalities": "video", "modality_dropout": 0.0}, {"llm": "@llm"}
+        ),
+        "llm": Changed("@llm2", "loss", FACE),
+        "description_weight": Changed(2.0, "loss", FACE),
+        "label_weight": Changed(0.0, "loss", FACE),
         "cache_dir": Changed("@fresh_cache", "cached"),
     },
     "compressor": COMMON | {
