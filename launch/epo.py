@@ -51,7 +51,7 @@ def run() -> None:
     require_precision(recipe, args)
     out = Path(args.output_dir)
     plan_batches(args, recipe.global_batch_size)
-    by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data, recipe.descriptions)}
+    by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)}
     pairs = open_pairs(recipe.pairs, by_id)
     pairs_to_learn(pairs, recipe.pairs, recipe.data)
     with open_folder(out, [recipe, args]) as folder:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from epo.model.heard_emotions import heard_emotions_of
 from epo.model.loading import load_adapter, load_model
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
+from launch.cascade_rows import cascade_rows
 from launch.folder.stage_folder import StageFolder, open_folder
 from launch.keys.recipe_pieces import (
     ClipsKeys,
@@ -61,6 +63,12 @@ class EvaluateRecipe(
     suites: list[str] | None = field(
         default=None, metadata={"help": "what to score, by names; none takes all that can be given"}
     )
+    cascade: str | None = field(
+        default=None, metadata={"help": "text language model that answers `(label) words`: rows of a cascade"}
+    )
+    cascade_extractor: str | None = field(
+        default=None, metadata={"help": "folder of launch/extractor.py, which recognises the cascade's labels"}
+    )
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     variants: bool = field(default=True, metadata={"help": "test models with clips and memories changed, too"})
@@ -72,6 +80,8 @@ class EvaluateRecipe(
     def __post_init__(self) -> None:
         """Refuse keys that would do nothing."""
         _ = self.judge  # refuses keys of a judge that lack one another
+        if self.cascade_extractor is not None and self.cascade is None:
+            raise RecipeError("cascade_extractor would do nothing: name the language model in cascade too")
         if self.bert_score_layer is not None and self.bert_score_model is None:
             raise RecipeError("bert_score_layer would do nothing: name the encoder in bert_score_model too")
         if self.bert_score_model is not None and self.suites is not None and "overlap" not in self.suites:
@@ -80,7 +90,7 @@ class EvaluateRecipe(
     @property
     def reads_clips(self) -> bool:
         """Whether a model is asked: replies from a file are scored by their words alone."""
-        return any((self.models, self.sft, self.control, self.epo))
+        return any((self.models, self.sft, self.control, self.epo, self.cascade_extractor))
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def run() -> None:
     (recipe,) = read_recipe(RECIPES)
     systems = systems_of(recipe)
     recipe.require_judge_data()
-    dialogues = open_corpus(recipe.data, recipe.descriptions)
+    dialogues = open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     pairs = [] if recipe.pairs is None else open_pairs(recipe.pairs, by_id)
     task = task_of(recipe, dialogues, pairs)
@@ -200,7 +210,8 @@ def _evaluate(
             if stage.rank() == 0:
                 write_replies(out / "replies", said, task.gold)
 
-        report = compare(_entrants(recipe, systems, answers, device), task, chosen, generation, keep)
+        entrants = chain(_entrants(recipe, systems, answers, device), cascade_rows(recipe, task, generation, device))
+        report = compare(entrants, task, chosen, generation, keep)
         if stage.rank() == 0:
             report |= {"notes": [*notes, *report["notes"]], "settings": _settings(recipe, task, chosen)}
             report["hardware"] = describe_hardware()

@@ -254,8 +254,9 @@ def _seen_of(recipe: ExtractorRecipe, clips: Clips) -> Clips:
     """Return the clips with those halves alone that the recipe reads, and without those that have none of them."""
     if recipe.modalities == "both":
         return clips
-    hidden, read = ("video", "audio") if recipe.modalities == "audio" else ("audio", "video")
-    return [(replace(clip, **{hidden: None}), emotion) for clip, emotion in clips if getattr(clip, read) is not None]
+    if recipe.modalities == "audio":
+        return [(replace(clip, video=None), emotion) for clip, emotion in clips if clip.audio is not None]
+    return [(replace(clip, audio=None), emotion) for clip, emotion in clips if clip.video is not None]
 
 
 def sizes_of(recipe: Any) -> dict[str, Any]:

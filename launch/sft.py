@@ -100,6 +100,10 @@ class SftRecipe(
     prompt_parts: list[str] = field(
         default_factory=lambda: list(LAYOUT), metadata={"help": "what a prompt consists of, in order"}
     )
+    user_words: Literal["true", "false", "asr"] = field(
+        default="true",
+        metadata={"help": "current turn's words in prompts: written, none (the clip alone), or of transcripts (asr)"},
+    )
     min_fact_recall: float | None = field(
         default=None, metadata={"help": "text input: stop if the validation split's fact recall is lower"}
     )
@@ -111,6 +115,8 @@ class SftRecipe(
         Raises:
             RecipeError: names the key, the other one, and the remedy.
         """
+        if isinstance(self.user_words, bool):  # as YAML reads true and false
+            self.user_words = "true" if self.user_words else "false"
         is_text = self.input == "text"
         for is_so, keys, why in (
             (is_text, _ONLY_WITH_CLIPS, "input: text trains a language model alone; leave it out"),
@@ -126,8 +132,27 @@ class SftRecipe(
             changed = [key for key in keys if getattr(self, key) != _default(key)] if is_so else []
             if changed:
                 raise RecipeError(f"{changed[0]} would do nothing: {why}")
+        self._settle_words()
         if self.model is None:
             require_told(self.descriptions, self.prompt_parts)
+
+    def _settle_words(self) -> None:
+        """Take the words out of prompts where the clip alone is to be answered, which a turn without one cannot be.
+
+        Raises:
+            RecipeError: names the keys that do not go together, and the remedy.
+        """
+        if (self.user_words == "asr") != (self.transcripts is not None):
+            raise RecipeError("user_words: asr needs transcripts, and transcripts need user_words: asr; set both")
+        if self.user_words != "false":
+            return
+        if self.input == "text" or self.model is not None:
+            raise RecipeError("user_words: false is settled where a model is joined from its parts; leave it out here")
+        if not self.require_clip or self.dropouts[1] > 0:
+            raise RecipeError(
+                "user_words: false leaves the clip alone to answer: set require_clip: true, clip_dropout: 0"
+            )
+        self.prompt_parts = [part for part in self.prompt_parts if part != "words"]
 
     @property
     def reads_clips(self) -> bool:
@@ -169,7 +194,7 @@ def run() -> None:
     require_parts_named(recipe)
     out = Path(args.output_dir)
     plan_batches(args, recipe.global_batch_size)
-    dialogues = open_corpus(recipe.data, recipe.descriptions)
+    dialogues = open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)
     examples = _examples(recipe, dialogues)
     with open_folder(out, [recipe, args]) as folder:
         if folder.is_done:

@@ -14,6 +14,7 @@ from epo.data.descriptions import with_descriptions
 from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues
 from epo.data.findings import StopAtFault
 from epo.data.replies import Reply
+from epo.data.transcripts import with_transcripts
 from epo.preferences.pair import PreferencePair, read_pairs
 from epo.prompts.layout import Layout
 from epo.prompts.marks import refuse_tokens, special_tokens
@@ -133,20 +134,22 @@ def placed_texts(path: str, dialogues: Iterable[Dialogue]) -> Iterator[tuple[str
             yield f"{path}: dialogue {dialogue.id!r}, turn {number}", turn.text
 
 
-def open_corpus(path: str, descriptions: str | None = None) -> list[Dialogue]:
+def open_corpus(path: str, descriptions: str | None = None, transcripts: str | None = None) -> list[Dialogue]:
     """Read and validate a dialogues file, and say what is odd about it.
 
     Args:
         path: of the dialogues.
         descriptions: a side file of descriptions, put on their turns; None for none.
+        transcripts: a side file of transcripts, put in the place of the user's words; None for none.
     """
     findings = StopAtFault()
     dialogues = list(read_dialogues(path, findings))
     _print_notes(path, findings)
-    if descriptions is not None:
-        findings = StopAtFault()
-        dialogues = with_descriptions(dialogues, descriptions, findings)
-        _print_notes(descriptions, findings)
+    for file, put in ((descriptions, with_descriptions), (transcripts, with_transcripts)):
+        if file is not None:
+            findings = StopAtFault()
+            dialogues = put(dialogues, file, findings)
+            _print_notes(file, findings)
     return dialogues
 
 

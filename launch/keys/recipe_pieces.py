@@ -49,6 +49,9 @@ class DescribedDataKeys(DataKeys):
     descriptions: str | None = field(
         default=None, metadata={"help": "descriptions.jsonl, which the prompt part `description` tells"}
     )
+    transcripts: str | None = field(
+        default=None, metadata={"help": "transcripts.jsonl: user turns say what a recogniser heard"}
+    )
 
 
 @dataclass(kw_only=True)

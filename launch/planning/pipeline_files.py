@@ -196,7 +196,7 @@ def require_something_tested(recipe: Any) -> None:
     Raises:
         RecipeError: it names no model and no file of replies.
     """
-    if not any((recipe.models, recipe.answers, recipe.sft, recipe.control, recipe.epo)):
+    if not any((recipe.models, recipe.answers, recipe.sft, recipe.control, recipe.epo, recipe.cascade)):
         raise RecipeError("name what to test: models (folders), answers (a file of replies), or sft, control and epo")
 
 

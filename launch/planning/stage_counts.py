@@ -55,9 +55,10 @@ def check_stage(
     for path in getattr(recipe, "judge_data", ()):
         if files.writer(path) is None and not Path(path).is_file():
             check.errors.append(f"judge_data: {path}: no such file")
-    descriptions = getattr(recipe, "descriptions", None)
-    if descriptions is not None and files.writer(descriptions) is None and not Path(descriptions).is_file():
-        check.errors.append(f"descriptions: {descriptions}: no such file; launch/data.py describe-faces writes one")
+    for key, made_by in (("descriptions", "; launch/data.py describe-faces writes one"), ("transcripts", "")):
+        path = getattr(recipe, key, None)
+        if path is not None and files.writer(path) is None and not Path(path).is_file():
+            check.errors.append(f"{key}: {path}: no such file{made_by}")
     num_errors = len(check.errors)
     count = _COUNTS_OF_VERBS.get(str(verb), _COUNTS[script])
     count(check, recipe, files)
@@ -85,7 +86,8 @@ def part_keys(script: str, recipe: Any, verb: str | None = None) -> Sequence[str
         source = get_source(recipe.source)
         return (*source.parts(source.settings_from(vars(recipe))), *_judge_keys(recipe))
     if script == "evaluate.py":
-        return ("sft", "control", "epo", "models", "bert_score_model", *_judge_keys(recipe))
+        tested = ("sft", "control", "epo", "models", "cascade", "cascade_extractor")
+        return (*tested, "bert_score_model", *_judge_keys(recipe))
     return {
         "extractor.py": ("audio_encoder", "vision_tower", "extractor", "llm"),
         "compressor.py": ("llm", "backbone"),

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from launch import evaluate
+from epo.evaluation.suite import Answers
 
 ELSEWHERE = {
     "fresh",
@@ -23,6 +24,9 @@ ELSEWHERE = {
 CHANGES = {
     "data": ("@other", "gold"),
     "descriptions": ("@told", "gold"),
+    "transcripts": ("@heard", "gold"),
+    "cascade": ("lm", "systems"),
+    "cascade_extractor": ("heard", "systems"),
     "models": (["@model2"], "systems"),
     "answers": ("@said", "systems"),
     "sft": ("@model2", "systems"),
@@ -51,6 +55,7 @@ CHANGES = {
 }
 _EMBEDDINGS = {"emotion_judge": "embeddings", "judge_embeddings": "some/sentences"}
 BESIDE = {
+    "cascade_extractor": {"cascade": "lm"},
     "bert_score_layer": {"bert_score_model": "some/encoder"},
     "judge_embeddings": _EMBEDDINGS,
     "judge_cache": _EMBEDDINGS,
@@ -74,6 +79,7 @@ def start(corpus, tmp_path, monkeypatch):
     _write("data", rows)
     _write("other", [row | {"turns": row["turns"][:-1] + [row["turns"][-1] | {"text": "Well."}]} for row in rows])
     _write("labelled", rows)
+    _write("heard", [{"dialogue_id": row["id"], "turn": 2, "text": "We poke a gain."} for row in rows])
     _write("told", [{"dialogue_id": row["id"], "turn": 2, "description": "The chin drops."} for row in rows])
     _write("said", [{"dialogue_id": "d10", "turn": 3, "reply": "Yes."}])
     (tmp_path / "pairs").write_text(pairs)
@@ -94,6 +100,11 @@ def start(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "load_model", lambda folder, dtype: (_Loaded((folder, dtype)), None))
     monkeypatch.setattr(evaluate, "load_adapter", lambda model, folder: _Loaded((*model.where, folder)))
 
+    def cascade_rows(recipe, *rest):
+        return [Answers("cascade", [recipe.cascade, recipe.cascade_extractor])]
+
+    monkeypatch.setattr(evaluate, "cascade_rows", cascade_rows)
+
     class UpToHere(Exception):
         pass
 
@@ -103,7 +114,10 @@ def start(corpus, tmp_path, monkeypatch):
         seen.update(
             systems=[(e.name, e.model.where if hasattr(e, "model") else e.replies) for e in entrants],
             caches={entrant.build.cache._folder for entrant in models},
-            gold=[(reply.dialogue_id, reply.turn, reply.text, reply.current.description) for reply in task.gold],
+            gold=[
+                (reply.dialogue_id, reply.turn, reply.text, reply.current.text, reply.current.description)
+                for reply in task.gold
+            ],
             pairs=[pair.rejected for pair in task.pairs],
             suites=list(chosen.suites),
             generation=generation,

@@ -120,6 +120,8 @@ TABLE: dict[str, dict[str, Any]] = {
     "sft": COMMON | {
         "data": Changed("@less", "batches"),
         "descriptions": Changed("@descriptions", "batches", {"prompt_parts": ["clip", "description", "words"]}),
+        "transcripts": Changed("@transcripts", "batches", only_then={"user_words": "asr"}),
+        "user_words": Changed(False, "batches", {"require_clip": True, "clip_dropout": 0.0}),
         "llm": Changed("@llm2", "loss"),
         "extractor": Changed("@extractor2", "loss"),
         "compressor": Changed("@compressor2", "loss"),
@@ -148,6 +150,7 @@ TABLE: dict[str, dict[str, Any]] = {
     },
     "epo": COMMON | {
         "descriptions": Refused("@descriptions", "no part `description`"),
+        "transcripts": Changed("@transcripts", "batches"),
         "data": Changed("@edited", "batches"),
         "pairs": Changed("@swapped", "batches"),
         "model": Changed("@model2", "loss"),
@@ -233,12 +236,12 @@ def write_lines(corpus, tmp_path):
     return write
 
 
-def write_descriptions(corpus, folder):
-    """Describe every turn with a clip."""
-    path = folder / "descriptions.jsonl"
+def write_side_lines(corpus, folder, key):
+    """Say something of every turn with a clip."""
+    path = folder / f"{key}.jsonl"
     rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
     lines = [
-        {"dialogue_id": row["id"], "turn": number, "description": f"The chin drops, {row['id']}."}
+        {"dialogue_id": row["id"], "turn": number, key: f"The chin drops, {row['id']}."}
         for row in rows for number, turn in enumerate(row["turns"]) if "clip" in turn
     ]  # fmt: skip
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -256,7 +259,9 @@ def places(tmp_path, tmp_path_factory, corpus, part, save_part, write_lines):
 
     def place(name):
         if name == "descriptions":
-            return write_descriptions(corpus, tmp_path)
+            return write_side_lines(corpus, tmp_path, "description")
+        if name == "transcripts":
+            return write_side_lines(corpus, tmp_path, "text")
         if name in known:
             return str(known[name])
         if name in changes:
