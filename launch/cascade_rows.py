@@ -17,7 +17,7 @@ from epo.evaluation.recognition import predict_emotions
 from epo.evaluation.suite import Answers, Task
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
-from epo.model.loading import load_part
+from epo.model.loading import load_model, load_part
 from epo.model.parts import load_llm, load_tokenizer
 from epo.prompts.text_prompts import TextPrompts
 
@@ -48,8 +48,14 @@ def cascade_rows(recipe: Any, task: Task, generation: Generation, device: torch.
 
 def _recognise(recipe: Any, gold: Sequence[Reply], device: torch.device) -> list[Emotion | None]:
     """Return the emotion of each current turn by its clip, None without one."""
-    extractor = load_part(recipe.cascade_extractor, EmotionExtractor, "launch/extractor.py").to(device)
-    reader = ClipReader.load(Path(recipe.cascade_extractor))
+    folder = Path(recipe.cascade_extractor)
+    if (folder / "clip_reader.json").is_file():
+        extractor = load_part(str(folder), EmotionExtractor, "launch/extractor.py")
+        reader = ClipReader.load(folder)
+    else:  # a whole model has one too, which was tuned with it
+        model, processor = load_model(str(folder), recipe.dtype)
+        extractor, reader = model.extractor, processor.clips
+    extractor = extractor.to(device)
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     places = [i for i, reply in enumerate(gold) if reply.current.clip is not None]
     clips: list[Clip] = [reply.current.clip for reply in gold if reply.current.clip is not None]

@@ -67,7 +67,7 @@ class EvaluateRecipe(
         default=None, metadata={"help": "text language model that answers `(label) words`: rows of a cascade"}
     )
     cascade_extractor: str | None = field(
-        default=None, metadata={"help": "folder of launch/extractor.py, which recognises the cascade's labels"}
+        default=None, metadata={"help": "folder of launch/extractor.py or sft.py that recognises the cascade's labels"}
     )
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})

@@ -12,9 +12,16 @@ from compressor.curriculum import ScheduledDataset
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, DataError, Dialogue
-from epo.data.selection import clips_of_split, described_clips, described_clips_of_split, labelled_clips
+from epo.data.selection import (
+    clips_of_split,
+    described_clips,
+    described_clips_of_split,
+    labelled_clips,
+    spoken_clips,
+)
 from epo.emotions import Emotion
 from epo.evaluation.recognition import recognise
+from epo.evaluation.word_error import character_error_rate, word_error_rate
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.model.hearing import hearing_of
@@ -26,6 +33,14 @@ from epo.training.collate import ClipCollator
 from epo.training.face_captions import CaptionCollator, FaceCaptioner, FaceTrainer, mean_description_nll
 from epo.training.lora import freeze_all_but
 from epo.training.sft import ExtractorTrainer
+from epo.training.speech_words import (
+    CtcReader,
+    SpeechLearner,
+    SpeechTrainer,
+    WordReader,
+    WordsCollator,
+    load_whisper_reader,
+)
 from launch.clip_check import read_clips_first
 from launch.folder.stage_folder import StageFolder, open_folder
 from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, PartsKeys, StageRecipe
@@ -75,6 +90,12 @@ class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
     llm: str | None = field(default=None, metadata={"help": "that language model: folder or hub name"})
     description_weight: float = field(default=1.0, metadata={"help": "weight of the descriptions' loss"})
     label_weight: float = field(default=1.0, metadata={"help": "weight of the labels' loss beside it; 0: no labels"})
+    asr_weight: float = field(
+        default=0.0, metadata={"help": "weight of recognising the turns' words in the sound; 0: emotions alone"}
+    )
+    asr_language: str | None = field(
+        default=None, metadata={"help": "of a Whisper of many languages, such as de; none: English"}
+    )
     global_batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -83,6 +104,7 @@ class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
         Raises:
             RecipeError: names the key, the other one, and the remedy.
         """
+        self._check_words()
         if self.descriptions is None:
             for key, default in (("llm", None), ("description_weight", 1.0), ("label_weight", 1.0)):
                 if getattr(self, key) != default:
@@ -98,6 +120,17 @@ class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
             raise RecipeError(
                 f"description_weight {self.description_weight} and label_weight {self.label_weight}: want one above 0 "
                 "and one of 0 or more; leave descriptions out to learn from labels alone"
+            )
+
+    def _check_words(self) -> None:
+        """Refuse words to be learnt where there is no sound, and keys of theirs where none are learnt."""
+        if self.asr_weight < 0:
+            raise RecipeError(f"asr_weight is {self.asr_weight}, want 0 or more")
+        if self.asr_weight == 0 and self.asr_language is not None:
+            raise RecipeError("asr_language would do nothing: set asr_weight above 0 too, or leave it out")
+        if self.asr_weight > 0 and (self.modalities != "audio" or self.modality_dropout != 0):
+            raise RecipeError(
+                "asr_weight: words are learnt from the sound alone; set modalities: audio, modality_dropout: 0"
             )
 
 
@@ -137,13 +170,14 @@ def _train(
     held_out = _seen_of(recipe, labelled_clips(validation))
     with open_run("extractor", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         make = _labels_trainer if recipe.descriptions is None else _face_trainer
+        make = _speech_trainer if recipe.asr_weight > 0 else make
         trainer, validate = make(recipe, args, extractor, reader, cache, train, validation, num_samples)
         trainer.add_callback(tracked.callback())
         results = named("train", fit(trainer))
         state = gathered_state(trainer)
         with whole_model(trainer):
             if stage.rank() == 0:
-                if recipe.descriptions is not None:  # of which the projection stays behind
+                if trainer.model is not extractor:  # what taught it stays behind
                     state = {n.removeprefix("extractor."): t for n, t in state.items() if n.startswith("extractor.")}
                 save_weights(extractor.config, state, out)
                 reader.save(out)
@@ -246,6 +280,57 @@ def _face_trainer(
         collate = CaptionCollator(unseen, reader, cache, tokenizer)
         nll = mean_description_nll(captioner, llm, video_token_id, collate, len(unseen))
         return {} if nll is None else {"description_nll": nll}
+
+    return trainer, validate
+
+
+def _speech_trainer(
+    recipe: ExtractorRecipe,
+    args: TrainingArguments,
+    extractor: EmotionExtractor,
+    reader: ClipReader,
+    cache: ClipCache,
+    train: list[Dialogue],
+    validation: list[Dialogue],
+    num_samples: int,
+) -> tuple[Trainer, Validate]:
+    """Return what trains the sound on emotions and words, and what counts wrong words, before and after."""
+    taught, unseen = spoken_clips(train), spoken_clips(validation)
+    if not taught:
+        raise DataError(
+            f"{recipe.data}: no user turn of split 'train' has a clip with sound, so asr_weight has no words"
+        )
+    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
+    texts = [str(one.words) for one in taught]
+    words: WordReader | None = load_whisper_reader(recipe.audio_encoder, recipe.asr_language)
+    if words is None:
+        config = extractor.config.audio_config
+        words = CtcReader(hearing_of(config).width(config), texts)
+    learner = SpeechLearner(extractor, words)
+
+    def errors() -> dict[str, float | None]:
+        learner.eval()
+        said: list[str] = []
+        for start in range(0, len(unseen), 16):
+            batch = reader.batch([reader.read(one.clip, cache) for one in unseen[start : start + 16]])
+            said += learner.read({name: tensor.to(extractor.device) for name, tensor in batch.items()})
+        wanted = [str(one.words) for one in unseen]
+        return {
+            "word_error": word_error_rate(said, wanted), "character_error": character_error_rate(said, wanted),
+        }  # fmt: skip
+
+    before = errors()
+    trainer = SpeechTrainer(
+        model=learner,
+        args=args,
+        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
+        data_collator=WordsCollator(taught, reader, cache),
+        asr_weight=recipe.asr_weight,
+    )
+
+    def validate() -> dict[str, float]:
+        found = {f"{name}_before": rate for name, rate in before.items()} | errors()
+        return {name: rate for name, rate in found.items() if rate is not None}
 
     return trainer, validate
 

@@ -1,7 +1,7 @@
 """What a stage takes from dialogues and cannot do without: a split's dialogues, replies, histories, labels, clips."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epo.data.dialogue import Clip, DataError, Dialogue, Split
 from epo.data.replies import Reply, ReplyChoice, replies_of
@@ -108,11 +108,22 @@ def clips_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> li
 
 @dataclass(frozen=True)
 class TaughtClip:
-    """A clip of a user turn, and what is known of it: an emotion, a description, or both."""
+    """A clip of a user turn, and what is known of it: an emotion, a description of its picture, the words said."""
 
     clip: Clip
     emotion: Emotion | None = None
     description: str | None = None
+    words: str | None = None
+
+
+def spoken_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
+    """Return the clips with sound of user turns, with the words of their turns, and their emotion where it is known."""
+    return [
+        TaughtClip(replace(turn.clip, video=None), turn.emotion, words=turn.text)
+        for dialogue in dialogues
+        for turn in dialogue.turns
+        if turn.clip is not None and turn.clip.audio is not None and turn.speaker == "user"
+    ]
 
 
 def described_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from epo.data.dialogue import DataError
-from launch.data_verbs import describing_faces
+from launch.data_verbs import describing_faces, showing
 from launch.extractor import ExtractorRecipe
 from launch.planning.pipeline_recipe import Stage
 from launch.planning.preflight import check_pipeline
@@ -53,6 +53,11 @@ def test_what_is_described_comes_to_a_stages_turns_and_a_second_run_does_nothing
     )
     told = [t.description for d in open_corpus(data, "out/descriptions.jsonl") for t in d.turns if t.description]
     assert told == [f"The brows rise {i} times." for i in (0, 1, 8)]
+    showing.run([data, "d1", "--descriptions", "out/descriptions.jsonl"])
+    assert "described: The brows rise 1 times." in capsys.readouterr().out
+    showing.run([data, "d1", "--descriptions", "out/descriptions.jsonl", "--html", "d1.html"])
+    assert "Described: The brows rise 1 times." in Path("d1.html").read_text()
+    capsys.readouterr()
     describing_faces.run(["--data", data, "--out", "out", *sentences])
     assert "described" not in capsys.readouterr().out
 

@@ -98,6 +98,8 @@ TABLE: dict[str, dict[str, Any]] = {
         "llm": Changed("@llm2", "loss", FACE),
         "description_weight": Changed(2.0, "loss", FACE),
         "label_weight": Changed(0.0, "loss", FACE),
+        "asr_weight": Changed(0.5, "loss", {"modalities": "audio", "modality_dropout": 0.0}),
+        "asr_language": Refused("de", "would do nothing: set asr_weight above 0 too"),
         "cache_dir": Changed("@fresh_cache", "cached"),
     },
     "compressor": COMMON | {

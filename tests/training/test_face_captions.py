@@ -108,6 +108,7 @@ def test_what_is_frozen_stays_out_of_training_mode(make_extractor, make_llm):
     assert not captioner.extractor.audio_encoder.training and captioner.extractor.temporal.training
 
 
+@pytest.mark.slow
 def test_a_face_learns_from_descriptions_with_labels_beside_them(
     collate, clips, video_id, make_extractor, make_llm, tmp_path
 ):
