@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import launch  # noqa: F401
 from launch import stage
-from launch.data_verbs import labelling, lending
+from launch.data_verbs import describing_faces, labelling, lending
 from launch.data_verbs.importing import RECIPES, ImportRecipe
 from launch.recipe import RecipeError
 
@@ -25,6 +25,8 @@ _USAGE = """python launch/data.py VERB ...
              check runs/meld/corpus/dialogues.jsonl [--json] [--no-decode] [--workers N]
   describe print what a dialogues file holds and what each stage would find in it:
              describe runs/meld/corpus/dialogues.jsonl [--json] [--html page.html] [--decode]
+  describe-faces  say in a sentence what each clip's face does, in descriptions.jsonl:
+             describe-faces --data runs/mine/corpus/dialogues.jsonl --source builtin --out runs/mine/descriptions
   label    let a model give emotions to turns that have none, marked as its own:
              label runs/mine/corpus --model NAME --what replies|words|clips --out runs/mine/labelled
   show     print one dialogue, or write pages with sound and video that play, frames, waveforms, words and emotions:
@@ -41,11 +43,17 @@ _VERBS = {
     "label-maps": "launch.data_verbs.printing_label_maps",
     "check": "launch.data_verbs.checking",
     "describe": "launch.data_verbs.describing",
+    "describe-faces": "launch.data_verbs.describing_faces",
     "label": "launch.data_verbs.labelling",
     "show": "launch.data_verbs.showing",
 }
 
-RECIPES_OF_VERBS = {"import": RECIPES, "lend-clips": lending.RECIPES, "label": labelling.RECIPES}
+RECIPES_OF_VERBS = {
+    "import": RECIPES,
+    "lend-clips": lending.RECIPES,
+    "describe-faces": describing_faces.RECIPES,
+    "label": labelling.RECIPES,
+}
 """The verbs that are stages, and the keys of their recipes."""
 
 

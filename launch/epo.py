@@ -21,15 +21,23 @@ from epo.training.term_needs import require_for_terms
 from epo.training.trainer import EpoTrainer
 from launch.clip_check import read_clips_first
 from launch.folder.stage_folder import StageFolder, open_folder
-from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, LoraKeys, PartsKeys, StageRecipe, WeightsKeys
+from launch.keys.recipe_pieces import (
+    BatchKeys,
+    ClipsKeys,
+    DescribedDataKeys,
+    LoraKeys,
+    PartsKeys,
+    StageRecipe,
+    WeightsKeys,
+)
 from launch.precision_check import require_precision
 from launch.recipe import read_recipe
 from launch.tracking import open_run
-from launch.training import check_words, fit, named, open_corpus, open_pairs, placed_texts, plan_batches
+from launch.training import check_words, fit, named, open_corpus, open_pairs, placed_texts, plan_batches, require_told
 
 
 @dataclass(kw_only=True)
-class EpoRecipe(DataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
+class EpoRecipe(DescribedDataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
     """Prefer the gold reply over the counter-emotional one: sigmoid DPO loss plus weighted NLL of the gold reply."""
 
     pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
@@ -51,7 +59,7 @@ def run() -> None:
     require_precision(recipe, args)
     out = Path(args.output_dir)
     plan_batches(args, recipe.global_batch_size)
-    by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data)}
+    by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)}
     pairs = open_pairs(recipe.pairs, by_id)
     require_for_terms(pairs_to_learn(pairs, recipe.pairs, recipe.data), args, recipe.pairs)
     with open_folder(out, [recipe, args]) as folder:
@@ -70,6 +78,7 @@ def _train(
     out = folder.path
     load_models_whole()
     model, processor = load_of_family(recipe.model, recipe.dtype, args.bf16)
+    require_told(recipe.descriptions, getattr(processor, "prompt_parts", ()))
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     check_words(processor.tokenizer, placed_texts(recipe.data, by_id.values()))
     check_words(

@@ -6,6 +6,7 @@ Without a recipe: `launch/evaluate.py --replies FILE --dialogues FILE --out FOLD
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,10 +32,11 @@ from epo.model.loading import load_adapter, load_model
 from epo.model.parts import load_text_model, load_tokenizer
 from epo.preferences.pair import PreferencePair, pairs_of_split
 from epo.training.collate import PromptBuilder
+from launch.cascade_rows import cascade_rows
 from launch.folder.stage_folder import StageFolder, open_folder
 from launch.keys.recipe_pieces import (
     ClipsKeys,
-    DataKeys,
+    DescribedDataKeys,
     JudgeKeys,
     OutputKeys,
     PartsKeys,
@@ -52,7 +54,7 @@ from launch.training import open_corpus, open_pairs
 
 @dataclass(kw_only=True)
 class EvaluateRecipe(
-    DataKeys, RepliesKeys, JudgeKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe
+    DescribedDataKeys, RepliesKeys, JudgeKeys, WeightsKeys, ClipsKeys, SeedKeys, OutputKeys, PartsKeys, StageRecipe
 ):
     """Score what models reply to held-out dialogues, with the clip or memory changed too, or what lies in a file."""
 
@@ -75,6 +77,12 @@ class EvaluateRecipe(
     suites: list[str] | None = field(
         default=None, metadata={"help": "what to score, by names; none takes all that can be given"}
     )
+    cascade: str | None = field(
+        default=None, metadata={"help": "text language model that answers `(label) words`: rows of a cascade"}
+    )
+    cascade_extractor: str | None = field(
+        default=None, metadata={"help": "folder of launch/extractor.py or sft.py that recognises the cascade's labels"}
+    )
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     variants: bool = field(default=True, metadata={"help": "test models with clips and memories changed, too"})
@@ -93,6 +101,8 @@ class EvaluateRecipe(
         if self.chat_system_prompt and not self.chat_models:
             raise RecipeError("chat_system_prompt would do nothing: name who is told it in chat_models too")
         _ = self.judge  # refuses keys of a judge that lack one another
+        if self.cascade_extractor is not None and self.cascade is None:
+            raise RecipeError("cascade_extractor would do nothing: name the language model in cascade too")
         if self.bert_score_layer is not None and self.bert_score_model is None:
             raise RecipeError("bert_score_layer would do nothing: name the encoder in bert_score_model too")
         if self.vad is not None and self.suites is not None and "trajectories" not in self.suites:
@@ -103,7 +113,7 @@ class EvaluateRecipe(
     @property
     def reads_clips(self) -> bool:
         """Whether a model hears and sees: chat models, and replies from a file, are of words alone."""
-        return any((self.models, self.sft, self.control, self.epo))
+        return any((self.models, self.sft, self.control, self.epo, self.cascade_extractor))
 
 
 RECIPES = [EvaluateRecipe]
@@ -115,7 +125,7 @@ def run() -> None:
     (recipe,) = read_recipe(RECIPES)
     systems = systems_of(recipe)
     recipe.require_judge_data()
-    dialogues = open_corpus(recipe.data)
+    dialogues = open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     pairs = [] if recipe.pairs is None else open_pairs(recipe.pairs, by_id)
     task = task_of(recipe, dialogues, pairs)
@@ -179,7 +189,10 @@ def _evaluate(
             folder.identity, systems, {name: [said.replies, said.strategies] for name, said in read.items()}
         )
         kept = KeptRows(out / "replies", task.gold, made, is_taken_up=not recipe.fresh)
-        report = compare(_entrants(recipe, systems, read, dialogues, device), task, chosen, generation, kept)
+        entrants = chain(
+            _entrants(recipe, systems, read, dialogues, device), cascade_rows(recipe, task, generation, device)
+        )
+        report = compare(entrants, task, chosen, generation, kept)
         if stage.rank() == 0:
             notes = [note for said in read.values() for note in said.notes]
             report |= {"notes": [*notes, *report["notes"]], "settings": _settings(recipe, task, chosen)}

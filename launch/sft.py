@@ -33,7 +33,7 @@ from launch.keys.recipe_pieces import (
     BatchKeys,
     ClipRepliesKeys,
     ClipsKeys,
-    DataKeys,
+    DescribedDataKeys,
     HistoryKeys,
     LoraKeys,
     PartsKeys,
@@ -55,12 +55,13 @@ from launch.training import (
     open_pairs,
     placed_texts,
     plan_batches,
+    require_told,
 )
 
 
 @dataclass(kw_only=True)
 class SftRecipe(
-    DataKeys,
+    DescribedDataKeys,
     ClipRepliesKeys,
     PromptKeys,
     HistoryKeys,
@@ -99,6 +100,10 @@ class SftRecipe(
     prompt_parts: list[str] = field(
         default_factory=lambda: list(LAYOUT), metadata={"help": "what a prompt consists of, in order"}
     )
+    user_words: Literal["true", "false", "asr"] = field(
+        default="true",
+        metadata={"help": "current turn's words in prompts: written, none (the clip alone), or of transcripts (asr)"},
+    )
     min_fact_recall: float | None = field(
         default=None, metadata={"help": "text input: stop if the validation split's fact recall is lower"}
     )
@@ -110,6 +115,8 @@ class SftRecipe(
         Raises:
             RecipeError: names the key, the other one, and the remedy.
         """
+        if isinstance(self.user_words, bool):  # as YAML reads true and false
+            self.user_words = "true" if self.user_words else "false"
         is_text = self.input == "text"
         for is_so, keys, why in (
             (is_text, _ONLY_WITH_CLIPS, "input: text trains a language model alone; leave it out"),
@@ -125,6 +132,27 @@ class SftRecipe(
             changed = [key for key in keys if getattr(self, key) != _default(key)] if is_so else []
             if changed:
                 raise RecipeError(f"{changed[0]} would do nothing: {why}")
+        self._settle_words()
+        if self.model is None:
+            require_told(self.descriptions, self.prompt_parts)
+
+    def _settle_words(self) -> None:
+        """Take the words out of prompts where the clip alone is to be answered, which a turn without one cannot be.
+
+        Raises:
+            RecipeError: names the keys that do not go together, and the remedy.
+        """
+        if (self.user_words == "asr") != (self.transcripts is not None):
+            raise RecipeError("user_words: asr needs transcripts, and transcripts need user_words: asr; set both")
+        if self.user_words != "false":
+            return
+        if self.input == "text" or self.model is not None:
+            raise RecipeError("user_words: false is settled where a model is joined from its parts; leave it out here")
+        if not self.require_clip or self.dropouts[1] > 0:
+            raise RecipeError(
+                "user_words: false leaves the clip alone to answer: set require_clip: true, clip_dropout: 0"
+            )
+        self.prompt_parts = [part for part in self.prompt_parts if part != "words"]
 
     @property
     def reads_clips(self) -> bool:
@@ -166,7 +194,7 @@ def run() -> None:
     require_parts_named(recipe)
     out = Path(args.output_dir)
     plan_batches(args, recipe.global_batch_size)
-    dialogues = open_corpus(recipe.data)
+    dialogues = open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)
     examples = _examples(recipe, dialogues)
     with open_folder(out, [recipe, args]) as folder:
         if folder.is_done:
@@ -202,7 +230,9 @@ def _tune_text(
     assert recipe.llm is not None
     held_out = _held_out_facts(recipe, dialogues)
     # With their labels, so that emotion words become tokens too.
-    texts = (reply_text(turn.text, turn.emotion) for d in dialogues if d.split == "train" for turn in d.turns)
+    turns = [turn for d in dialogues if d.split == "train" for turn in d.turns]
+    texts = [reply_text(turn.text, turn.emotion) for turn in turns]
+    texts += [turn.description for turn in turns if recipe.descriptions is not None and turn.description is not None]
     tokenizer = load_tokenizer(recipe.llm, texts)
     check_words(tokenizer, placed_texts(recipe.data, dialogues))
     layout = Layout(recipe.prompt_parts, recipe.system_prompt, recipe.history_emotions)
@@ -269,6 +299,7 @@ def _tune_model(
     """Train LoRA, extractor, projections and compressor together, and save the model with the LoRA part of it."""
     if recipe.model is not None:
         model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
+        require_told(recipe.descriptions, processor.prompt_parts)
     else:
         assert recipe.llm is not None and recipe.extractor is not None and recipe.compressor is not None
         model, processor = join_parts(

@@ -13,9 +13,11 @@ from compressor.checkpoint_commit import newest_whole
 from compressor.fitting import PromptTooLong
 from compressor.scheduled_trainer import ScheduleReader
 from compressor.seams import gather_together
+from epo.data.descriptions import with_descriptions
 from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues
 from epo.data.findings import StopAtFault
 from epo.data.replies import Reply
+from epo.data.transcripts import with_transcripts
 from epo.preferences.pair import PreferencePair, read_pairs
 from epo.prompts.layout import Layout
 from epo.prompts.marks import refuse_tokens, special_tokens
@@ -144,12 +146,40 @@ def placed_texts(path: str, dialogues: Iterable[Dialogue]) -> Iterator[tuple[str
             yield f"{path}: dialogue {dialogue.id!r}, turn {number}", turn.text
 
 
-def open_corpus(path: str) -> list[Dialogue]:
-    """Read and validate a dialogues file, and say what is odd about it."""
+def open_corpus(path: str, descriptions: str | None = None, transcripts: str | None = None) -> list[Dialogue]:
+    """Read and validate a dialogues file, and say what is odd about it.
+
+    Args:
+        path: of the dialogues.
+        descriptions: a side file of descriptions, put on their turns; None for none.
+        transcripts: a side file of transcripts, put in the place of the user's words; None for none.
+    """
     findings = StopAtFault()
     dialogues = list(read_dialogues(path, findings))
     _print_notes(path, findings)
+    for file, put in ((descriptions, with_descriptions), (transcripts, with_transcripts)):
+        if file is not None:
+            findings = StopAtFault()
+            dialogues = put(dialogues, file, findings)
+            _print_notes(file, findings)
     return dialogues
+
+
+def require_told(descriptions: str | None, prompt_parts: Iterable[str]) -> None:
+    """Refuse descriptions that no prompt tells.
+
+    Args:
+        descriptions: the recipe's key.
+        prompt_parts: of the model's prompts.
+
+    Raises:
+        RecipeError: names the remedy.
+    """
+    if descriptions is not None and "description" not in prompt_parts:
+        raise RecipeError(
+            "descriptions would do nothing: the model's prompts have no part `description`; add it to prompt_parts "
+            "where the model is joined from its parts, or leave descriptions out"
+        )
 
 
 def open_pairs(path: str, dialogues: Mapping[str, Dialogue]) -> list[PreferencePair]:

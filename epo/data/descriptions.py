@@ -15,7 +15,27 @@ def _read_sentence(value: Any, what: str, where: str, findings: Findings) -> str
     return read_text(value, what, "description without words", where, findings)
 
 
-DESCRIPTION = SideKind("description", {"description": _read_sentence})
+def _read_number(value: Any, what: str, where: str, findings: Findings) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    findings.fault("description whose evidence is no number", f"{where}: {what} is {value!r:.80}", "want a number")
+    return None
+
+
+def _read_evidence(value: Any, what: str, where: str, findings: Findings) -> dict[str, float] | None:
+    if not isinstance(value, dict):
+        place = f"{where}: {what} is {value!r:.80}"
+        findings.fault("description whose evidence is no number", place, "want numbers by name")
+        return None
+    read = {name: _read_number(number, f"{what} {name!r}", where, findings) for name, number in value.items()}
+    return None if None in read.values() else {name: number for name, number in read.items() if number is not None}
+
+
+DESCRIPTION = SideKind(
+    "description",
+    {"description": _read_sentence},
+    {"source": _read_sentence, "peak_s": _read_number, "evidence": _read_evidence},
+)
 
 
 def with_descriptions(

@@ -1,6 +1,7 @@
 """What a stage takes from dialogues and cannot do without: a split's dialogues, replies, histories, labels, clips."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from epo.data.dialogue import Clip, DataError, Dialogue, Split
 from epo.data.replies import Reply, ReplyChoice, replies_of
@@ -139,6 +140,55 @@ def labelled_strategies(dialogues: Iterable[Dialogue]) -> dict[tuple[str, int], 
         for place, turn in enumerate(dialogue.turns)
         if turn.strategy is not None and turn.speaker == "assistant"
     }
+
+
+@dataclass(frozen=True)
+class TaughtClip:
+    """A clip of a user turn, and what is known of it: an emotion, a description of its picture, the words said."""
+
+    clip: Clip
+    emotion: Emotion | None = None
+    description: str | None = None
+    words: str | None = None
+
+
+def spoken_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
+    """Return the clips with sound of user turns, with the words of their turns, and their emotion where it is known."""
+    return [
+        TaughtClip(replace(turn.clip, video=None), turn.emotion, words=turn.text)
+        for dialogue in dialogues
+        for turn in dialogue.turns
+        if turn.clip is not None and turn.clip.audio is not None and turn.speaker == "user"
+    ]
+
+
+def described_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
+    """Return the clips with a picture of user turns that are described, with their emotion where it is known."""
+    return [
+        TaughtClip(turn.clip, turn.emotion, turn.description)
+        for dialogue in dialogues
+        for turn in dialogue.turns
+        if turn.clip is not None
+        and turn.clip.video is not None
+        and turn.description is not None
+        and turn.speaker == "user"
+    ]
+
+
+def described_clips_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> list[TaughtClip]:
+    """Return the described clips of one split, for a stage that cannot do without.
+
+    Raises:
+        DataError: there is not one.
+    """
+    ours = dialogues_of_split(dialogues, split, path)
+    found = described_clips(ours)
+    if not found:
+        raise DataError(
+            f"{path}: none of its {len(ours)} dialogues of split {split!r} has a user turn with a picture and a "
+            "description; `python launch/data.py describe-faces` writes them into a file that `descriptions` names"
+        )
+    return found
 
 
 def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ class SideKind:
     Attributes:
         name: in the singular, for messages, and for the key `kind` of a line: "description".
         fields: what a line holds of it, all of it needed: a reader for each key.
+        more: what a line may hold besides, such as where it comes from.
     """
 
     name: str
     fields: Mapping[str, FieldReader]
+    more: Mapping[str, FieldReader] = field(default_factory=dict)
 
 
 def read_side_file(
@@ -93,7 +95,7 @@ class _SideFormat:
     def place(self, row: dict[str, Any], where: str) -> Place | None:
         """Return the turn that a line is about, None where it cannot be used."""
         self.pointers.count()
-        name, known = self._kind.name, {*_POINTER, "kind", *self._kind.fields}
+        name, known = self._kind.name, {*_POINTER, "kind", *self._kind.fields, *self._kind.more}
         unknown = sorted(row.keys() - known)
         missing = [key for key in (*_POINTER, *self._kind.fields) if row.get(key) is None]
         if row.get("kind") not in (None, name):
@@ -113,7 +115,9 @@ class _SideFormat:
 
     def fields(self, row: dict[str, Any], where: str) -> dict[str, Any] | None:
         """Return the material of a line, None where a field of it cannot be used."""
-        sound = {key: read(row[key], f"{key!r}", where, self.findings) for key, read in self._kind.fields.items()}
+        given = {key: read for key, read in self._kind.more.items() if row.get(key) is not None}
+        readers = {**self._kind.fields, **given}
+        sound = {key: read(row[key], f"{key!r}", where, self.findings) for key, read in readers.items()}
         return None if None in sound.values() else sound
 
     def _turn(self, dialogue: Dialogue, turn: Any, where: str) -> Place | None:

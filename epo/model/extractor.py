@@ -27,6 +27,8 @@ class ExtractorOutput(ModelOutput):
         fused_logits: (B, 7) emotion scores from both modalities, in the order of `EMOTIONS`.
         audio_logits: (B, 7) from the audio alone.
         video_logits: (B, 7) from the video alone.
+        video_states: (B, F, H) states of the frames after the temporal transformer, before the fusion.
+        audio_states: (B, S, D) states of the audio encoder, 50 a second; `audio_state_mask` bool (B, S).
     """
 
     audio_tokens: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
@@ -36,6 +38,9 @@ class ExtractorOutput(ModelOutput):
     fused_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
     audio_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
     video_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    video_states: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    audio_states: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    audio_state_mask: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
 
 
 class EmotionExtractor(PreTrainedModel):
@@ -96,7 +101,8 @@ class EmotionExtractor(PreTrainedModel):
             pixel_values = augment_video(pixel_values, self.config.augmentation)
         # Collators and augmentation make float32; the encoders may hold bfloat16.
         input_features, pixel_values = input_features.to(self.dtype), pixel_values.to(self.dtype)
-        audio, audio_mask = self._audio_tokens(input_features, num_mel_frames)
+        heard, heard_mask = self._hearing.encode(self.audio_encoder, input_features, num_mel_frames)
+        audio, audio_mask = self._audio_tokens(heard, heard_mask)
         video, video_mask = self._video_tokens(pixel_values, num_video_frames)
         fused = self._fuse(audio, audio_mask, video, video_mask)
         return ExtractorOutput(
@@ -107,11 +113,22 @@ class EmotionExtractor(PreTrainedModel):
             fused_logits=self.fused_head(fused[:, 0]),
             audio_logits=self.audio_head(_masked_mean(audio, audio_mask)),
             video_logits=self.video_head(_masked_mean(video, video_mask)),
+            video_states=video,
+            audio_states=heard,
+            audio_state_mask=heard_mask,
         )
 
-    def _audio_tokens(self, features: Tensor, num_mel_frames: Tensor) -> tuple[Tensor, Tensor]:
+    def fuse_video(self, video_states: Tensor, video_mask: Tensor) -> Tensor:
+        """Return the video tokens (B, F, H) of clips as if they had no sound.
+
+        Args:
+            video_states: of an `ExtractorOutput`.
+            video_mask: bool (B, F), of the same.
+        """
+        return self._fuse(video_states[:, :0], video_mask[:, :0], video_states, video_mask)[:, 1:]
+
+    def _audio_tokens(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Stack `audio_stack` encoder states into one token: (B, Ta, H) and its mask."""
-        hidden, mask = self._hearing.encode(self.audio_encoder, features, num_mel_frames)
         stack = self.config.audio_stack
         extra = -hidden.size(1) % stack
         hidden, mask = functional.pad(hidden, (0, 0, 0, extra)), functional.pad(mask, (0, extra))
@@ -137,7 +154,7 @@ class EmotionExtractor(PreTrainedModel):
         index = torch.arange(2, device=audio.device)
         summary, (heard, seen) = self.summary(index[:1]).expand(audio.size(0), 1, -1), self.modality(index)
         tokens = torch.cat([summary, audio + heard, video + seen], dim=1)
-        mask = torch.cat([torch.ones_like(audio_mask[:, :1]), audio_mask, video_mask], dim=1)
+        mask = torch.cat([audio_mask.new_ones(len(audio_mask), 1), audio_mask, video_mask], dim=1)
         fused: Tensor = self.fusion(tokens, src_key_padding_mask=~mask)
         return fused
 

@@ -55,8 +55,8 @@ def join_parts(
     chat = chat_format(tokenizer)  # before anything large is loaded
     language_model = load_llm(llm, dtype)
     chat.require_table(language_model.get_input_embeddings().num_embeddings)
-    hearing = _part(extractor, EmotionExtractor, "launch/extractor.py")
-    memory = _part(compressor, MambaCompressor, "launch/compressor.py")
+    hearing = load_part(extractor, EmotionExtractor, "launch/extractor.py")
+    memory = load_part(compressor, MambaCompressor, "launch/compressor.py")
     made_for = memory.config.llm_fingerprint
     if made_for and made_for != embedding_fingerprint(language_model):
         raise PartError(
@@ -158,7 +158,17 @@ def load_adapter(model: EpoForConditionalGeneration, folder: str) -> PeftModel:
     return policy
 
 
-def _part(folder: str, kind: type, made_by: str) -> Any:
+def load_part(folder: str, kind: type, made_by: str) -> Any:
+    """Return a trained part of ours from its folder.
+
+    Args:
+        folder: of the part.
+        kind: its class.
+        made_by: the script that writes it, for messages.
+
+    Raises:
+        PartError: the folder does not hold one.
+    """
     try:
         part = load_weights(AutoModel, folder, is_ours=True)
     except ValueError as error:

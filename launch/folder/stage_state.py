@@ -13,7 +13,7 @@ from launch.keys.roles import own_roles
 from launch.recipe import declared
 
 _HERE = Path(__file__).resolve().parents[1]
-DATA_STAGES = ("import", "lend-clips", "label")
+DATA_STAGES = ("import", "lend-clips", "describe-faces", "label")
 """Verbs of launch/data.py that are stages; named there with their keys."""
 
 

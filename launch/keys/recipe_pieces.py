@@ -43,6 +43,18 @@ class DataKeys:
 
 
 @dataclass(kw_only=True)
+class DescribedDataKeys(DataKeys):
+    """Data."""
+
+    descriptions: str | None = field(
+        default=None, metadata={"help": "descriptions.jsonl, which the prompt part `description` tells"}
+    )
+    transcripts: str | None = field(
+        default=None, metadata={"help": "transcripts.jsonl: user turns say what a recogniser heard"}
+    )
+
+
+@dataclass(kw_only=True)
 class RepliesKeys:
     """Data."""
 
@@ -174,6 +186,7 @@ __all__ = [
     "BatchKeys",
     "ClipsKeys",
     "DataKeys",
+    "DescribedDataKeys",
     "FittedJudgeKeys",
     "HistoryKeys",
     "JudgeKeys",

@@ -18,12 +18,13 @@ layout: how a batch is spread over ranks and memory. The result is the same up t
 cosmetic: where results go, what is shown and how fast: changes nothing that is learnt.
 """
 
-_FILES = ("data", "voices", "pairs", "answers", "vad", "judge_data")
+_FILES = ("data", "voices", "pairs", "answers", "vad", "judge_data", "descriptions", "transcripts")
 
 _PARTS = (
     "llm", "extractor", "compressor", "model", "models", "chat_models", "sft", "control", "epo",
     "audio_encoder", "vision_tower", "backbone", "face_detector",
     "emotion_judge", "judge_embeddings", "coherence_model", "bert_score_model",
+    "cascade", "cascade_extractor",
     "labels", "values",  # a label map by its name, or a file
 )  # fmt: skip
 

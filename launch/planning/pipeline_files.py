@@ -17,7 +17,7 @@ from launch.recipe import RecipeError
 if TYPE_CHECKING:
     from epo.data.corpora.builtin import BuiltinCorpus
 
-_FILES = {"data.py": "dialogues.jsonl", "preferences.py": "pairs.jsonl"}
+_FILES = {"data.py": ("dialogues.jsonl", "descriptions.jsonl"), "preferences.py": ("pairs.jsonl",)}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StageFiles:
 
     def add(self, writer: Writer, output_dir: str) -> None:
         """Note what a stage writes, for the stages after it."""
-        for path in (output_dir, os.path.join(output_dir, _FILES.get(writer.script, ""))):
+        for path in (output_dir, *(os.path.join(output_dir, name) for name in _FILES.get(writer.script, ()))):
             self._writers[os.path.abspath(path)] = writer
 
     def writer(self, path: str) -> Writer | None:
@@ -196,7 +196,8 @@ def require_something_tested(recipe: Any) -> None:
     Raises:
         RecipeError: it names no model and no file of replies.
     """
-    if not any((recipe.models, recipe.chat_models, recipe.answers, recipe.sft, recipe.control, recipe.epo)):
+    named = (recipe.models, recipe.chat_models, recipe.answers, recipe.sft, recipe.control, recipe.epo, recipe.cascade)
+    if not any(named):
         raise RecipeError(
             "name what to test: models (folders), answers (a file of replies), chat_models, or sft, control and epo"
         )

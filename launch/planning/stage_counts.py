@@ -1,12 +1,11 @@
 """What one stage will have to learn from and to test on, counted from its recipe and the files it reads."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from epo.data.dialogue import SPLITS, Dialogue, Turn
+from epo.data.dialogue import SPLITS, Dialogue
 from epo.data.replies import Reply, replies_of
 from epo.data.selection import (
     clips_of_split,
@@ -20,62 +19,13 @@ from epo.data.selection import (
 from epo.judging.opened_judge import EMBEDDINGS_JUDGE, WORDS_JUDGE
 from epo.preferences.source import get_source
 from launch.keys.recipe_pieces import judge_settings
-from launch.planning.pipeline_files import StageFiles, builtin_settings, require_parts_named, require_something_tested
+from launch.planning.data_counts import count_describing, count_import, count_labelling, count_lending
+from launch.planning.pipeline_files import StageFiles, require_parts_named, require_something_tested
+from launch.planning.stage_check import StageCheck, open_dialogues
 from launch.precision_check import require_precision
-from launch.processes.ends import explain
 from launch.recipe import accumulation_steps, require_max_steps
 
 _FEW_TEST_REPLIES = 50
-
-
-@dataclass
-class StageCheck:
-    """What a stage will have, and what is wrong with that.
-
-    Attributes:
-        stage: its name in the pipeline.
-        unit: what is counted.
-        training: how many of them there are to learn from; None where the stage uses none or they are not known yet.
-        validation: likewise.
-        test: likewise.
-        clips: how many of those it learns from, or tests on, can be heard or seen.
-        labels: how many of them have an emotion.
-        left_out: how many training replies a compressor leaves out, for they have no past turn.
-        waits_for: the stage of this run that decides on the numbers: count again after it.
-        is_upper_bound: the pairs have yet to be built; there will be that many at most.
-        is_provisional: the numbers are of a file that `waits_for` may write anew.
-        errors: why the stage cannot run.
-        warnings: why its result may be poor.
-    """
-
-    stage: str
-    unit: str = "replies"
-    training: int | None = None
-    validation: int | None = None
-    test: int | None = None
-    clips: int | None = None
-    labels: int | None = None
-    left_out: int = 0
-    waits_for: str | None = None
-    is_upper_bound: bool = False
-    is_provisional: bool = False
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def attempt(self, action: Callable[..., Any], *arguments: Any, key: str | None = None) -> Any:
-        """Return what an action returns; where the user is at fault, note the error under a key and return None."""
-        try:
-            return action(*arguments)
-        except ValueError as error:
-            if explain(error) is None:
-                raise
-            self.errors.append(str(error) if key is None else f"{key}: {error}")
-            return None
-
-    def tally(self, turns: Iterable[Turn], labelled: int) -> None:
-        """Count the clips of the turns that are answered, and note how many labels there are."""
-        self.clips = sum(turn.clip is not None for turn in turns)
-        self.labels = labelled
 
 
 def check_stage(
@@ -107,6 +57,10 @@ def check_stage(
     for path in getattr(recipe, "judge_data", ()):
         if files.writer(path) is None and not Path(path).is_file():
             check.errors.append(f"judge_data: {path}: no such file")
+    for key, made_by in (("descriptions", "; launch/data.py describe-faces writes one"), ("transcripts", "")):
+        path = getattr(recipe, key, None)
+        if path is not None and files.writer(path) is None and not Path(path).is_file():
+            check.errors.append(f"{key}: {path}: no such file{made_by}")
     num_errors = len(check.errors)
     count = _COUNTS_OF_VERBS.get(str(verb), _COUNTS[script])
     count(check, recipe, files)
@@ -122,6 +76,8 @@ def check_stage(
 
 def part_keys(script: str, recipe: Any, verb: str | None = None) -> Sequence[str]:
     """Return the keys under which a recipe names the models that it uses."""
+    if verb == "describe-faces":
+        return ()
     if verb == "label":
         return {"corpus": (), "embeddings": ("judge_embeddings",)}.get(recipe.model, ("model",))
     if script == "sft.py":
@@ -132,9 +88,10 @@ def part_keys(script: str, recipe: Any, verb: str | None = None) -> Sequence[str
         source = get_source(recipe.source)
         return (*source.parts(source.settings_from(vars(recipe))), *_judge_keys(recipe))
     if script == "evaluate.py":
-        return ("sft", "control", "epo", "models", "bert_score_model", *_judge_keys(recipe))
+        tested = ("sft", "control", "epo", "models", "cascade", "cascade_extractor")
+        return (*tested, "bert_score_model", *_judge_keys(recipe))
     return {
-        "extractor.py": ("audio_encoder", "vision_tower"),
+        "extractor.py": ("audio_encoder", "vision_tower", "extractor", "llm"),
         "compressor.py": ("llm", "backbone"),
         "epo.py": ("model",),
     }.get(script, ())
@@ -144,14 +101,6 @@ def _judge_keys(recipe: Any) -> Sequence[str]:
     """Return the keys under which a recipe names the models of its judge."""
     is_fitted = recipe.emotion_judge in (WORDS_JUDGE, EMBEDDINGS_JUDGE)
     return ("judge_embeddings",) if is_fitted else ("emotion_judge",)
-
-
-def _dialogues(check: StageCheck, data: str, files: StageFiles) -> list[Dialogue] | None:
-    """Return the dialogues of a file, None where they are not known or faulty."""
-    check.waits_for = files.undecided(data)
-    check.is_provisional = check.waits_for is not None
-    dialogues: list[Dialogue] | None = check.attempt(files.dialogues, data, key="data")
-    return dialogues
 
 
 def _pairs_to_learn(check: StageCheck, recipe: Any, files: StageFiles) -> Any:
@@ -165,77 +114,14 @@ def _pairs_to_learn(check: StageCheck, recipe: Any, files: StageFiles) -> Any:
     return check.attempt(files.pairs, recipe.pairs, recipe.data, True, key="pairs")
 
 
-def _count_import(check: StageCheck, recipe: Any, files: StageFiles) -> None:
-    """Count dialogues; clips and labels of all turns."""
-    check.unit = "dialogues"
-    from launch.data_verbs.importing import check_recipe
-
-    if recipe.corpus != "builtin" or check.attempt(builtin_settings, recipe) is not None:
-        check.attempt(check_recipe, recipe)
-    if check.errors:
-        return
-    dialogues = _dialogues(check, str(Path(recipe.output_dir) / "dialogues.jsonl"), files)
-    if dialogues is None:
-        return
-    check.training, check.validation, check.test = (sum(d.split == split for d in dialogues) for split in SPLITS)
-    turns = [turn for dialogue in dialogues for turn in dialogue.turns]
-    check.tally(turns, sum(turn.emotion is not None for turn in turns))
-
-
-def _count_lending(check: StageCheck, recipe: Any, files: StageFiles) -> None:
-    """Count the turns that are to be lent a clip; not all need find a voice."""
-    from epo.data.lending import is_to_be_voiced
-    from launch.data_verbs.lending import check_recipe
-
-    check.unit = "turns to lend a clip"
-    check.attempt(check_recipe, recipe)
-    if check.errors:
-        return
-    for file in recipe.voices:
-        if files.undecided(file) is None:
-            check.attempt(files.dialogues, file, key="voices")
-    dialogues = _dialogues(check, recipe.data, files)
-    if dialogues is None or check.errors:
-        return
-    check.training, check.validation, check.test = (
-        sum(is_to_be_voiced(turn) for d in dialogues if d.split == split for turn in d.turns) for split in SPLITS
-    )
-    if check.training + check.validation + check.test == 0:
-        check.errors.append(f"data: no user turn of {recipe.data} has an emotion and lacks a clip: nothing to lend")
-
-
-def _count_labelling(check: StageCheck, recipe: Any, files: StageFiles) -> None:
-    """Count the turns that a model is to label; it need not be sure of all."""
-    from epo.evaluation.labelling import human_labels, is_wanted
-    from launch.data_verbs.labelling import CORPUS, check_recipe, require_clip_reader
-
-    check.unit = "turns to label"
-    check.attempt(check_recipe, recipe)
-    if recipe.what == "clips" and files.writer(recipe.model) is None:
-        check.attempt(require_clip_reader, recipe.model)
-    if check.errors:
-        return
-    dialogues = _dialogues(check, recipe.data, files)
-    if dialogues is None:
-        return
-    due = {split: 0 for split in SPLITS if split in recipe.splits}
-    for dialogue in dialogues:
-        if dialogue.split in due:
-            due[dialogue.split] += sum(is_wanted(turn, recipe.what) and turn.emotion is None for turn in dialogue.turns)
-    check.training, check.validation, check.test = (due.get(split) for split in SPLITS)
-    if not any(due.values()):
-        check.warnings.append(f"no turn of {recipe.data} is left to label: its splits {', '.join(due)} have none")
-    known = {emotion for *_, emotion in human_labels(dialogues, recipe.what, lambda split: split == "train")}
-    if recipe.model == CORPUS and len(known) < 2:
-        found = ", ".join(sorted(known)) or "none"
-        check.errors.append(f"model corpus: want two emotions or more among labelled turns of train, found {found}")
-
-
 def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count labelled clips."""
     check.unit = "labelled clips"
-    dialogues = _dialogues(check, recipe.data, files)
+    dialogues = open_dialogues(check, recipe.data, files)
     if dialogues is None:
+        return
+    if recipe.descriptions is not None:
+        _count_described(check, recipe, dialogues)
         return
     train = check.attempt(clips_of_split, dialogues, "train", recipe.data, key="data")
     if train is None:
@@ -248,9 +134,28 @@ def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     _warn_without_validation(check)
 
 
+def _count_described(check: StageCheck, recipe: Any, dialogues: Sequence[Dialogue]) -> None:
+    """Count clips with a picture, of which each may be described."""
+    check.unit, check.is_upper_bound = "described clips", True
+    seen = {
+        split: [turn for d in dialogues if d.split == split for turn in d.turns if turn.speaker == "user"]
+        for split in ("train", "validation")
+    }
+    shown = {
+        split: [t for t in turns if t.clip is not None and t.clip.video is not None] for split, turns in seen.items()
+    }
+    check.training, check.validation = len(shown["train"]), len(shown["validation"])
+    check.tally(shown["train"], sum(turn.emotion is not None for turn in shown["train"]))
+    if not shown["train"]:
+        check.errors.append(
+            f"data: no user turn of split 'train' of {recipe.data} has a clip with a picture to describe"
+        )
+    _warn_without_validation(check)
+
+
 def _count_sft(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count replies, or chosen replies where the recipe names pairs."""
-    dialogues = _dialogues(check, recipe.data, files)
+    dialogues = open_dialogues(check, recipe.data, files)
     if dialogues is None and check.waits_for is None:
         return  # faulty, which is said once
     if recipe.pairs is not None:
@@ -286,7 +191,7 @@ def _count_facts(check: StageCheck, recipe: Any, dialogues: Sequence[Dialogue]) 
 
 def _count_compressor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count replies with a history; clips are not read."""
-    dialogues = _dialogues(check, recipe.data, files)
+    dialogues = open_dialogues(check, recipe.data, files)
     if dialogues is None:
         return
     replies = check.attempt(replies_of_split, dialogues, "train", recipe.data, recipe.replies, key="data")
@@ -303,7 +208,7 @@ def _count_preferences(check: StageCheck, recipe: Any, files: StageFiles) -> Non
     """Count the replies that pairs can be built on."""
     source = get_source(recipe.source)
     check.attempt(source.check, source.settings_from(vars(recipe)))
-    if _dialogues(check, recipe.data, files) is None:
+    if open_dialogues(check, recipe.data, files) is None:
         return
     gold = check.attempt(files.gold, recipe, key="data")
     if gold is not None:
@@ -318,7 +223,7 @@ def _count_preferences(check: StageCheck, recipe: Any, files: StageFiles) -> Non
 def _count_epo(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count pairs."""
     check.unit = "pairs"
-    if _dialogues(check, recipe.data, files) is None:
+    if open_dialogues(check, recipe.data, files) is None:
         return
     pairs = _pairs_to_learn(check, recipe, files)
     if pairs is not None:
@@ -335,7 +240,7 @@ def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     for file in [recipe.answers] if isinstance(recipe.answers, str) else recipe.answers or ():
         if files.writer(file) is None and not Path(file).is_file():
             check.errors.append(f"answers: {file}: no such file")
-    dialogues = _dialogues(check, data, files)
+    dialogues = open_dialogues(check, data, files)
     if dialogues is None:
         return
     pairs = None if recipe.pairs is None else check.attempt(files.pairs, recipe.pairs, data, False, key="pairs")
@@ -386,7 +291,7 @@ def _warn_without_validation(check: StageCheck) -> None:
 
 
 _COUNTS: dict[str, Callable[[StageCheck, Any, StageFiles], None]] = {
-    "data.py": _count_import,
+    "data.py": count_import,
     "extractor.py": _count_extractor,
     "sft.py": _count_sft,
     "compressor.py": _count_compressor,
@@ -395,6 +300,6 @@ _COUNTS: dict[str, Callable[[StageCheck, Any, StageFiles], None]] = {
     "evaluate.py": _count_evaluate,
 }
 
-_COUNTS_OF_VERBS = {"lend-clips": _count_lending, "label": _count_labelling}
+_COUNTS_OF_VERBS = {"lend-clips": count_lending, "describe-faces": count_describing, "label": count_labelling}
 
 __all__ = ["StageCheck", "check_stage", "part_keys"]

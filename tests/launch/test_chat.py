@@ -29,7 +29,8 @@ def test_a_talk_through_a_pipe(folder, corpus, tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     said = [
         "Hello there.", "/clip gone.wav", "/clip broken.wav", "/dance", f"/clip {corpus / '0.mp4'}",
-        f"/clip {corpus / '0.wav'}", "Look at me!", "<|memory|>", "/help", "/reset", "Who are you?", "/quit", "Never said.",
+        f"/clip {corpus / '0.wav'}", "Look at me!", "<|memory|>", "/help", "/reset", "Who are you?", "/quit",
+        "Never said.",
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, ROOT / "launch" / "chat.py", "--model", folder, "--max_new_tokens", "6"],

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from launch import evaluate
+from epo.evaluation.suite import Answers
 
 ELSEWHERE = {
     "fresh",
@@ -22,6 +23,10 @@ ELSEWHERE = {
 }  # as of every stage: test_stage_folder.py, test_run_names.py, test_parts_root.py
 CHANGES = {
     "data": ("@other", "gold"),
+    "descriptions": ("@told", "gold"),
+    "transcripts": ("@heard", "gold"),
+    "cascade": ("lm", "systems"),
+    "cascade_extractor": ("heard", "systems"),
     "models": (["@model2"], "systems"),
     "answers": (["@said"], "systems"),
     "chat_models": (["@model2"], "systems"),
@@ -55,6 +60,7 @@ CHANGES = {
 _EMBEDDINGS = {"emotion_judge": "embeddings", "judge_embeddings": "some/sentences"}
 BESIDE = {
     "chat_system_prompt": {"chat_models": ["@model2"]},
+    "cascade_extractor": {"cascade": "lm"},
     "bert_score_layer": {"bert_score_model": "some/encoder"},
     "judge_embeddings": _EMBEDDINGS,
     "judge_cache": _EMBEDDINGS,
@@ -78,6 +84,8 @@ def start(corpus, tmp_path, monkeypatch):
     _write("data", rows)
     _write("other", [row | {"turns": row["turns"][:-1] + [row["turns"][-1] | {"text": "Well."}]} for row in rows])
     _write("labelled", rows)
+    _write("heard", [{"dialogue_id": row["id"], "turn": 2, "text": "We poke a gain."} for row in rows])
+    _write("told", [{"dialogue_id": row["id"], "turn": 2, "description": "The chin drops."} for row in rows])
     _write("said", [{"dialogue_id": "d10", "turn": 3, "reply": "Yes."}])
     _write("vad", [{"dialogue_id": "d10", "turn": 3, "speaker": "assistant", "vad": [[0.1, 0.2, 0.3]]}])
     (tmp_path / "pairs").write_text(pairs)
@@ -100,6 +108,11 @@ def start(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "load_tokenizer", lambda folder, texts: None)
     monkeypatch.setattr(evaluate, "load_adapter", lambda model, folder: _Loaded((*model.where, folder)))
 
+    def cascade_rows(recipe, *rest):
+        return [Answers("cascade", [recipe.cascade, recipe.cascade_extractor])]
+
+    monkeypatch.setattr(evaluate, "cascade_rows", cascade_rows)
+
     class UpToHere(Exception):
         pass
 
@@ -110,7 +123,10 @@ def start(corpus, tmp_path, monkeypatch):
             systems=[(e.name, e.model.where if hasattr(e, "model") else getattr(e, "replies", None)) for e in entrants],
             caches={entrant.build.cache._folder for entrant in models if hasattr(entrant, "build")},
             prompts=[entrant.system_prompt for entrant in models if hasattr(entrant, "system_prompt")],
-            gold=[(reply.dialogue_id, reply.turn, reply.text) for reply in task.gold],
+            gold=[
+                (reply.dialogue_id, reply.turn, reply.text, reply.current.text, reply.current.description)
+                for reply in task.gold
+            ],
             pairs=[pair.rejected for pair in task.pairs],
             suites=list(chosen.suites),
             generation=generation,

@@ -65,6 +65,7 @@ class Elsewhere:
 _ALONE = {"extractor": None, "compressor": None, "lora_rank": None, "cache_dir": None}  # None: left out
 TEXT = {"input": "text", **_ALONE}
 WHOLE = {"model": "@model", "llm": None, "extractor": None, "compressor": None}
+FACE = {"descriptions": "@descriptions", "llm": "@llm", "modalities": "video", "modality_dropout": 0.0}
 COMMON = {
     "run": Elsewhere("tests/launch/test_run_names.py::test_a_flag_renames_the_run_and_what_is_named_after_it"),
     "pipeline": Changed("other", "run"),
@@ -88,6 +89,17 @@ TABLE: dict[str, dict[str, Any]] = {
         "video_fps": Changed(2.0, "batches"),
         "max_frames": Changed(2, "batches"),
         "face_detector": Refused("gone.onnx", "gone.onnx"),
+        "modalities": Changed("audio", "batches"),
+        "extractor": Changed("@extractor2", "loss"),
+        "trainable": Changed(["video_head"], "trainable"),
+        "descriptions": Changed(
+            "@descriptions", "batches", {"modalities": "video", "modality_dropout": 0.0}, {"llm": "@llm"}
+        ),
+        "llm": Changed("@llm2", "loss", FACE),
+        "description_weight": Changed(2.0, "loss", FACE),
+        "label_weight": Changed(0.0, "loss", FACE),
+        "asr_weight": Changed(0.5, "loss", {"modalities": "audio", "modality_dropout": 0.0}),
+        "asr_language": Refused("de", "would do nothing: set asr_weight above 0 too"),
         "cache_dir": Changed("@fresh_cache", "cached"),
     },
     "compressor": COMMON | {
@@ -110,6 +122,9 @@ TABLE: dict[str, dict[str, Any]] = {
     },
     "sft": COMMON | {
         "data": Changed("@less", "batches"),
+        "descriptions": Changed("@descriptions", "batches", {"prompt_parts": ["clip", "description", "words"]}),
+        "transcripts": Changed("@transcripts", "batches", only_then={"user_words": "asr"}),
+        "user_words": Changed(False, "batches", {"require_clip": True, "clip_dropout": 0.0}),
         "llm": Changed("@llm2", "loss"),
         "extractor": Changed("@extractor2", "loss"),
         "compressor": Changed("@compressor2", "loss"),
@@ -137,6 +152,8 @@ TABLE: dict[str, dict[str, Any]] = {
         "cache_dir": Changed("@fresh_cache", "cached"),
     },
     "epo": COMMON | {
+        "descriptions": Refused("@descriptions", "no part `description`"),
+        "transcripts": Changed("@transcripts", "batches"),
         "data": Changed("@edited", "batches"),
         "pairs": Changed("@swapped", "batches"),
         "model": Changed("@model2", "loss"),
@@ -232,6 +249,18 @@ def write_lines(corpus, tmp_path):
     return write
 
 
+def write_side_lines(corpus, folder, key):
+    """Say something of every turn with a clip."""
+    path = folder / f"{key}.jsonl"
+    rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
+    lines = [
+        {"dialogue_id": row["id"], "turn": number, key: f"The chin drops, {row['id']}."}
+        for row in rows for number, turn in enumerate(row["turns"]) if "clip" in turn
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
 @pytest.fixture
 def places(tmp_path, tmp_path_factory, corpus, part, save_part, write_lines):
     """Return the path behind a name such as `@llm2`, made when it is asked for."""
@@ -242,6 +271,10 @@ def places(tmp_path, tmp_path_factory, corpus, part, save_part, write_lines):
     changes = {change.__name__: change for change in FILES}
 
     def place(name):
+        if name == "descriptions":
+            return write_side_lines(corpus, tmp_path, "description")
+        if name == "transcripts":
+            return write_side_lines(corpus, tmp_path, "text")
         if name in known:
             return str(known[name])
         if name in changes:

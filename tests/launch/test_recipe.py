@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 _STAGES = {
     "data import": ("ImportRecipe", BuiltinCorpus),
     "data lend-clips": ("LendRecipe", None),
+    "data describe-faces": ("DescribeRecipe", None),
     "data label": ("LabelRecipe", None),
     "extractor": ("ExtractorRecipe", TrainingArguments),
     "compressor": ("CompressorRecipe", TrainingArguments),
@@ -257,7 +258,9 @@ def types_of(name):
 
 def test_there_are_recipes():
     assert len(RECIPES) >= 10
-    assert {*_STAGES, "pipeline"} - {"data lend-clips", "data label"} <= {command_of(path)[0] for path in RECIPES}
+    assert {*_STAGES, "pipeline"} - {"data lend-clips", "data label", "data describe-faces"} <= {
+        command_of(path)[0] for path in RECIPES
+    }
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[str(path.relative_to(ROOT / "recipes")) for path in RECIPES])

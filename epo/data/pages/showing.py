@@ -1,8 +1,10 @@
 """Showing: one dialogue as text, or as a page of its own with what plays, frames, waveforms, words and emotions."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from epo.data.checking import dialogues_file
+from epo.data.descriptions import with_descriptions
 from epo.data.dialogue import Clip, DataError, Dialogue, read_dialogues
 from epo.data.pages.clip_view import PlaceMedia, embed, format_span, view_clip
 from epo.data.pages.page_files import page_template
@@ -10,15 +12,30 @@ from epo.data.pages.waveform import HEIGHT, WIDTH
 from epo.files import write_whole
 
 
-def find_dialogue(path: Path, dialogue_id: str) -> Dialogue:
+def described_dialogues(file: Path, descriptions: Path | None) -> Iterable[Dialogue]:
+    """Return the dialogues of a file, with the descriptions of a side file on their turns where one is named.
+
+    Raises:
+        DataError: a file is missing or faulty.
+    """
+    dialogues = read_dialogues(file)
+    return dialogues if descriptions is None else with_descriptions(list(dialogues), descriptions)
+
+
+def find_dialogue(path: Path, dialogue_id: str, descriptions: Path | None = None) -> Dialogue:
     """Return a dialogue of a file, or of the folder that holds `dialogues.jsonl`, by its id.
+
+    Args:
+        path: of either.
+        dialogue_id: of the dialogue.
+        descriptions: a side file of them, to be shown with it.
 
     Raises:
         DataError: the file is missing, faulty before that dialogue, or has no such id.
     """
     file = dialogues_file(path)
     first = None
-    for dialogue in read_dialogues(file):
+    for dialogue in described_dialogues(file, descriptions):
         if dialogue.id == dialogue_id:
             return dialogue
         first = dialogue.id if first is None else first
@@ -33,6 +50,8 @@ def format_dialogue(dialogue: Dialogue) -> str:
         lines.append(f"{index:3d} {turn.speaker:9s} {emotion:9s} {turn.text}")
         if turn.labelled_by is not None:
             lines.append(f"{'':24}emotion by {turn.labelled_by}")
+        if turn.description is not None:
+            lines.append(f"{'':24}described: {turn.description}")
         if turn.clip is not None:
             lines.append(f"{'':24}{_format_clip(turn.clip)}")
         if index in dialogue.facts:
@@ -62,4 +81,4 @@ def _format_clip(clip: Clip) -> str:
     return f"{', '.join(files)}, {format_span(clip)}"
 
 
-__all__ = ["find_dialogue", "format_dialogue", "write_page"]
+__all__ = ["described_dialogues", "find_dialogue", "format_dialogue", "write_page"]

@@ -68,8 +68,25 @@ _CUES: dict[Emotion, FaceCues] = {
     "sad": FaceCues(0.0, 0.10, -0.04, -0.09, -0.02, -0.02, 0.0, 0.09, 0.0, 0.0, 0.0),
     "surprised": FaceCues(0.11, 0.0, 0.06, 0.0, 0.12, -0.09, 0.0, -0.03, 0.0, 0.0, 0.0),
 }
-# Every shot strays this far (one standard deviation) from its cues, whatever the emotion.
-_STRAY = FaceCues(0.025, 0.03, 0.015, 0.035, 0.02, 0.025, 0.025, 0.025, 0.015, 0.015, 0.006)
+FACE_STRAY = FaceCues(0.025, 0.03, 0.015, 0.035, 0.02, 0.025, 0.025, 0.025, 0.015, 0.015, 0.006)
+"""Every shot strays this far (one standard deviation) from its cues, whatever the emotion."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How an expression runs: it begins at `onset_s`, is whole `rise_s` later, loses the share `fade` at the end."""
+
+    onset_s: float
+    rise_s: float
+    fade: float
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What one shot of a face shows: its cues, strays included, and their course."""
+
+    cues: FaceCues
+    course: Course
 
 
 def draw_face(rng: np.random.Generator) -> FaceTraits:
@@ -91,6 +108,13 @@ def draw_face(rng: np.random.Generator) -> FaceTraits:
     )
 
 
+def draw_expression(emotion: Emotion, strength: float, duration_s: float, rng: np.random.Generator) -> Expression:
+    """Draw how a face shows an emotion in one shot; the first draws of `film`."""
+    cues = _stray_cues(emotion, strength, rng)
+    onset_s = rng.uniform(0.0, 0.2) * duration_s
+    return Expression(cues, Course(onset_s, rng.uniform(0.15, 0.6), rng.uniform(0, 0.3)))
+
+
 def film(
     traits: FaceTraits, emotion: Emotion, strength: float, utterance: Utterance, rng: np.random.Generator
 ) -> np.ndarray:
@@ -107,7 +131,8 @@ def film(
         uint8 (F, 48, 48, 3) RGB frames, 8 a second.
     """
     time_s = np.arange(int(utterance.duration_s * FPS)) / FPS  # (F,)
-    move = _animate(_stray_cues(emotion, strength, rng), time_s, utterance.duration_s, rng)
+    expression = draw_expression(emotion, strength, utterance.duration_s, rng)
+    move = _animate(expression, time_s, utterance.duration_s, rng)
     move["mouth_open"] += 0.045 * _lips(time_s, utterance)
     move["eye_open"] -= 0.09 * _blinks(time_s, rng)
     frames = _draw(traits, move, rng)
@@ -124,17 +149,19 @@ def _draw_colour(rng: np.random.Generator, low: float, high: float) -> tuple[flo
 
 def _stray_cues(emotion: Emotion, strength: float, rng: np.random.Generator) -> FaceCues:
     values = (
-        strength * getattr(_CUES[emotion], cue.name) + getattr(_STRAY, cue.name) * rng.standard_normal()
+        strength * getattr(_CUES[emotion], cue.name) + getattr(FACE_STRAY, cue.name) * rng.standard_normal()
         for cue in fields(FaceCues)
     )
     return FaceCues(*values)
 
 
-def _animate(cues: FaceCues, time_s: np.ndarray, duration_s: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _animate(
+    expression: Expression, time_s: np.ndarray, duration_s: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """Spread the cues over time: each field of `FaceCues` as float32 (F, 1, 1), plus the head's place `x`, `y`."""
-    onset_s = rng.uniform(0.0, 0.2) * duration_s
-    growth = np.clip((time_s - onset_s) / rng.uniform(0.15, 0.6), 0, 1)
-    growth *= 1 - rng.uniform(0, 0.3) * np.clip((time_s / duration_s - 0.7) / 0.3, 0, 1)
+    cues, course = expression.cues, expression.course
+    growth = np.clip((time_s - course.onset_s) / course.rise_s, 0, 1)
+    growth *= 1 - course.fade * np.clip((time_s / duration_s - 0.7) / 0.3, 0, 1)
     move = {cue.name: getattr(cues, cue.name) * growth for cue in fields(FaceCues)}
     beat = 2 * np.pi * rng.uniform(1.2, 1.8) * time_s + rng.uniform(0, 2 * np.pi)
     drift_x, drift_y = (rng.uniform(-0.04, 0.04) + rng.uniform(-0.03, 0.03) * time_s / duration_s for _ in "xy")

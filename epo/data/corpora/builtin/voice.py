@@ -54,11 +54,15 @@ class VoiceCues:
 
 @dataclass(frozen=True)
 class Utterance:
-    """Sound, float32 (S,) in [-1, 1], with the syllables the lips follow: their middles and widths in seconds."""
+    """Sound, float32 (S,) in [-1, 1], with the syllables the lips follow: their middles and widths in seconds.
+
+    `cues` are those it was made with, strays included.
+    """
 
     waveform: np.ndarray
     syllables_s: np.ndarray
     syllable_width_s: float
+    cues: VoiceCues = VoiceCues()
 
     @property
     def duration_s(self) -> float:
@@ -75,8 +79,8 @@ _CUES: dict[Emotion, VoiceCues] = {
     "sad": VoiceCues(-2.0, -0.80, -2.0, 0.0, -0.42, -8.0, 0.55, 0.3, 0.10, 0.30, -0.4),
     "surprised": VoiceCues(3.5, 0.35, 9.0, -1.0, -0.06, 3.0, -0.15, 0.0, 0.0, 0.10, -0.3),
 }
-# Every utterance strays this far (one standard deviation) from its cues, whatever the emotion.
-_STRAY = VoiceCues(1.2, 0.22, 1.3, 0.9, 0.08, 2.0, 0.12, 0.15, 0.08, 0.05, 0.12)
+VOICE_STRAY = VoiceCues(1.2, 0.22, 1.3, 0.9, 0.08, 2.0, 0.12, 0.15, 0.08, 0.05, 0.12)
+"""Every utterance strays this far (one standard deviation) from its cues, whatever the emotion."""
 
 
 def draw_voice(rng: np.random.Generator) -> VoiceTraits:
@@ -115,12 +119,12 @@ def speak(traits: VoiceTraits, emotion: Emotion, strength: float, rng: np.random
     voiced = _apply_formants(source * envelope, edges, traits.formant_scale, rng)
     middles_s = (edges[:-1] + edges[1:]) / (2 * SAMPLE_RATE_HZ)
     waveform = _record(voiced, cues.energy_db, rng)
-    return Utterance(waveform, middles_s, float(np.diff(edges).mean() / SAMPLE_RATE_HZ))
+    return Utterance(waveform, middles_s, float(np.diff(edges).mean() / SAMPLE_RATE_HZ), cues)
 
 
 def _stray_cues(emotion: Emotion, strength: float, rng: np.random.Generator) -> VoiceCues:
     values = (
-        strength * getattr(_CUES[emotion], cue.name) + getattr(_STRAY, cue.name) * rng.standard_normal()
+        strength * getattr(_CUES[emotion], cue.name) + getattr(VOICE_STRAY, cue.name) * rng.standard_normal()
         for cue in fields(VoiceCues)
     )
     return VoiceCues(*values)

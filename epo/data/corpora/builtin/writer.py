@@ -17,10 +17,10 @@ import numpy as np
 import soundfile
 
 from compressor.progress import Progress
-from epo.data.corpora.builtin.face import FPS, draw_face, film
+from epo.data.corpora.builtin.face import FPS, Expression, FaceTraits, draw_expression, draw_face, film
 from epo.data.corpora.builtin.script import write_script
 from epo.data.corpora.builtin.settings import BuiltinCorpus
-from epo.data.corpora.builtin.voice import SAMPLE_RATE_HZ, draw_voice, speak
+from epo.data.corpora.builtin.voice import SAMPLE_RATE_HZ, Utterance, VoiceCues, draw_voice, speak
 from epo.data.dialogue import SPLITS, Clip, DataError, Dialogue, Split, write_dialogues
 from epo.emotions import EMOTIONS, Emotion, fitting_emotion
 
@@ -144,16 +144,77 @@ def _make_clips(jobs: list[_ClipJob]) -> int:
     return len(jobs)
 
 
-def _make_clip(job: _ClipJob) -> None:
-    """Draw and encode one clip. Voice and face differ in strength: 0.35 to 1 each, the stronger at least 0.6."""
+@dataclass(frozen=True)
+class DrawnClip:
+    """What was drawn for one clip of the corpus.
+
+    Attributes:
+        dialogue_id: and `turn`: whose clip it is.
+        turn: counted from 0.
+        video: the clip's file.
+        voice: how the voice sounds, beside the speaker's neutral manner.
+        face: how the face departs from rest, and when.
+        duration_s: of the clip.
+    """
+
+    dialogue_id: str
+    turn: int
+    video: Path
+    voice: VoiceCues
+    face: Expression
+    duration_s: float
+
+
+def draw_again(folder: Path) -> Iterator[DrawnClip]:
+    """Yield what was drawn for each clip of a corpus that lies in a folder: from its seeds, for no file holds it.
+
+    Raises:
+        DataError: the folder holds no built-in corpus, or one of another version.
+    """
+    settings = _settings_of(folder)
+    for job in _plan(folder, settings)[1]:
+        utterance, _, strength, rng = _voice_of(job)
+        face = draw_expression(job.emotion, strength, utterance.duration_s, rng)
+        name = f"{job.split}-{job.index:05d}"
+        yield DrawnClip(name, job.turn, job.video, utterance.cues, face, utterance.duration_s)
+
+
+def _settings_of(folder: Path) -> BuiltinCorpus:
+    note = folder / "settings.json"
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        version = said.pop("generator_version")
+        settings = BuiltinCorpus(**said)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise DataError(
+            f"{note}: want the settings that `launch/data.py import --corpus builtin` writes beside its dialogues, for "
+            "only of the built-in corpus is it known what was drawn; name its own dialogues.jsonl, or another source"
+        ) from error
+    if version != GENERATOR_VERSION:
+        raise DataError(
+            f"{note}: written by version {version!r:.20} of the generator, this is {GENERATOR_VERSION}; import it anew"
+        )
+    return settings
+
+
+def _voice_of(job: _ClipJob) -> tuple[Utterance, FaceTraits, float, np.random.Generator]:
+    """Return the utterance, the face, how strongly it shows the emotion, and the numbers that its shot is drawn with.
+
+    Voice and face differ in strength: 0.35 to 1 each, the stronger at least 0.6.
+    """
     split = SPLITS.index(job.split)
     speaker_rng = np.random.default_rng([job.seed, split, job.speaker])
     voice, face = draw_voice(speaker_rng), draw_face(speaker_rng)
     rng = np.random.default_rng([job.seed, split, job.index, job.turn, 1])
     strong, other = rng.uniform(0.6, 1.0), rng.uniform(0.35, 1.0)
     voice_strength, face_strength = (strong, other) if rng.random() < 0.5 else (other, strong)
-    utterance = speak(voice, job.emotion, voice_strength, rng)
-    frames = film(face, job.emotion, face_strength, utterance, rng)
+    return speak(voice, job.emotion, voice_strength, rng), face, face_strength, rng
+
+
+def _make_clip(job: _ClipJob) -> None:
+    """Draw and encode one clip."""
+    utterance, face, strength, rng = _voice_of(job)
+    frames = film(face, job.emotion, strength, utterance, rng)
     job.audio.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(job.video) as partial:
         _encode_video(partial, frames)

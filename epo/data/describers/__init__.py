@@ -1,0 +1,1 @@
+"""Where descriptions of faces and voices come from."""
