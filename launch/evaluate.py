@@ -36,6 +36,7 @@ from launch.keys.recipe_pieces import (
     WeightsKeys,
 )
 from launch.planning.pipeline_files import require_something_tested
+from launch.precision_check import require_kernels
 from launch.processes.process_group import join_ranks
 from launch.recipe import RecipeError, read_recipe
 from launch.tracking import open_run
@@ -108,6 +109,7 @@ def run() -> None:
     """Answer the held-out dialogues with each model, score what came, and write the report."""
     (recipe,) = read_recipe(RECIPES)
     systems = systems_of(recipe)
+    require_kernels(recipe)
     recipe.require_judge_data()
     dialogues = open_corpus(recipe.data)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
@@ -220,7 +222,7 @@ def _entrants(
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     reference: Any = None
     for system in systems:
-        whole, processor = load_model(system.folder, recipe.dtype)
+        whole, processor = load_model(system.folder, recipe.dtype, quantize=recipe.quantize)
         model = (whole if system.adapter is None else load_adapter(whole, system.adapter)).to(device)
         if system.name == "sft":
             reference = model

@@ -19,7 +19,7 @@ from epo.judging.opened_judge import EMBEDDINGS_JUDGE, WORDS_JUDGE
 from epo.preferences.source import get_source
 from launch.keys.recipe_pieces import judge_settings
 from launch.planning.pipeline_files import StageFiles, builtin_settings, require_parts_named, require_something_tested
-from launch.precision_check import require_precision
+from launch.precision_check import require_kernels, require_precision
 from launch.processes.ends import explain
 from launch.recipe import accumulation_steps, require_max_steps
 
@@ -96,6 +96,8 @@ def check_stage(
         if num_ranks is not None:
             batch = (recipe.global_batch_size, recipe.per_device_train_batch_size, num_ranks)
             check.attempt(accumulation_steps, *batch)
+    else:
+        check.attempt(require_kernels, recipe)
     if script == "sft.py":
         check.attempt(require_parts_named, recipe)
     for key in part_keys(script, recipe, verb):
