@@ -1,10 +1,13 @@
 """Optional packages: which command installs what a thing asked for needs."""
 
+import importlib.util
+
 # Extras of pyproject.toml, by the module that each brings.
 _EXTRAS = {
     "bert_score": "metrics",
     "cv2": "faces",
     "gguf": "gguf",
+    "bitsandbytes": "quantized",
     "mamba_ssm": "cuda",
     "causal_conv1d": "cuda",
 }
@@ -26,4 +29,18 @@ def missing_extra(what: str, module: str) -> MissingExtraError:
     return MissingExtraError(f"{what} needs {top}, which is not installed: pip install {wanted}")
 
 
-__all__ = ["MissingExtraError", "missing_extra"]
+def require_extra(what: str, module: str) -> None:
+    """Refuse what an optional package is needed for where it is not installed, without importing it.
+
+    Args:
+        what: asks for it, such as "quantize: 4bit".
+        module: as it is imported.
+
+    Raises:
+        MissingExtraError: holds the command that installs it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise missing_extra(what, module)
+
+
+__all__ = ["MissingExtraError", "missing_extra", "require_extra"]

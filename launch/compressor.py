@@ -108,7 +108,7 @@ def _train(
     check_words(llm_tokenizer, placed_texts(recipe.data, dialogues))
     layout = Layout(system_prompt=recipe.system_prompt, history_emotions=recipe.history_emotions)
     check_lengths(recipe.data, examples, llm_tokenizer, layout, recipe.max_prompt_tokens)
-    llm = load_llm(recipe.llm, recipe.dtype)
+    llm = load_llm(recipe.llm, recipe.dtype, recipe.quantize)
     chat_format(llm_tokenizer).require_table(llm.get_input_embeddings().num_embeddings)
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt, recipe.kind)
     compressor.config.history_emotions = recipe.history_emotions

@@ -11,6 +11,7 @@ from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
 from epo.model.family import load_of_family
+from epo.model.quantized import has_rounded, quantized_line
 from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
@@ -77,8 +78,12 @@ def _train(
     train, validation = (pairs_of_split(pairs, split) for split in ("train", "validation"))
     out = folder.path
     load_models_whole()
-    model, processor = load_of_family(recipe.model, recipe.dtype, args.bf16)
+    model, processor = load_of_family(recipe.model, recipe.dtype, args.bf16, recipe.quantize)
     require_told(recipe.descriptions, getattr(processor, "prompt_parts", ()))
+    if stage.rank() == 0 and recipe.quantize != "none":
+        print(quantized_line(model))
+        if has_rounded(model):
+            print(f"the adapter is for this model held in {recipe.quantize}: evaluate it with quantize, too")
     build = PromptBuilder(processor, ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir)))
     check_words(processor.tokenizer, placed_texts(recipe.data, by_id.values()))
     check_words(
@@ -94,7 +99,7 @@ def _train(
             data_collator=PairCollator(train, build),
             processing_class=processor,
             callbacks=[tracked.callback()],
-            peft_config=lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0),
+            peft_config=lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0, recipe.lora_variant),
             reference_cache=None if recipe.reference_cache is None else ReferenceCache(recipe.reference_cache),
         )
         results = named("train", fit(trainer))

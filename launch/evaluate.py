@@ -46,6 +46,7 @@ from launch.keys.recipe_pieces import (
     WeightsKeys,
 )
 from launch.planning.tested_systems import System, rows_made, systems_of, taken_names
+from launch.precision_check import require_kernels
 from launch.processes.process_group import join_ranks
 from launch.recipe import RecipeError, read_recipe
 from launch.tracking import open_run
@@ -124,6 +125,7 @@ def run() -> None:
     """Answer the held-out dialogues with each model, score what came, and write the report."""
     (recipe,) = read_recipe(RECIPES)
     systems = systems_of(recipe)
+    require_kernels(recipe)
     recipe.require_judge_data()
     dialogues = open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
@@ -219,15 +221,11 @@ def _entrants(
     reference: Any = None
     for system in systems:
         if system.is_chat:
-            model, tokenizer = (
-                load_text_model(system.folder, recipe.dtype).to(device),
-                load_tokenizer(system.folder, ()),
-            )
-            yield ChatSystem(
-                name=system.name, model=model, tokenizer=tokenizer, system_prompt=recipe.chat_system_prompt
-            )
+            chat = load_text_model(system.folder, recipe.dtype, recipe.quantize).to(device)
+            tokenizer = load_tokenizer(system.folder, ())
+            yield ChatSystem(name=system.name, model=chat, tokenizer=tokenizer, system_prompt=recipe.chat_system_prompt)
             continue
-        whole, processor = load_model(system.folder, recipe.dtype)
+        whole, processor = load_model(system.folder, recipe.dtype, quantize=recipe.quantize)
         model = (whole if system.adapter is None else load_adapter(whole, system.adapter)).to(device)
         if system.name == "sft":
             reference = model

@@ -3,22 +3,43 @@
 import os
 from typing import Any
 
+from epo.extras import require_extra
 from launch.recipe import RecipeError
+
+NO_ZERO3 = (
+    "quantize: what is held in few bits cannot be sharded by ZeRO-3; start the stage by "
+    "launch/accelerate/zero2.yaml, or leave quantize out"
+)
 
 
 def require_precision(recipe: Any, args: Any) -> None:
     """Refuse precision and sharding in which training would be wrong, or was never tried.
 
     Args:
-        recipe: the stage's own keys; `dtype` and `input` where it has them.
+        recipe: the stage's own keys; `dtype`, `quantize`, `input` and `lora_variant` where it has them.
         args: transformers' TrainingArguments. Both may be one object that holds all keys, as the preflight has it.
 
     Raises:
         RecipeError: names the key and the remedy.
+        MissingExtraError: the kernels that `quantize` needs are not installed.
     """
-    for reason in (_wrong_precision(recipe, args), _wrong_sharding(args)):
+    for reason in (_wrong_precision(recipe, args), _wrong_quantization(recipe, args), _wrong_sharding(args)):
         if reason is not None:
             raise RecipeError(reason)
+    require_kernels(recipe)
+
+
+def require_kernels(recipe: Any) -> None:
+    """Refuse to hold weights in few bits without the kernels for it, before torch is imported.
+
+    Args:
+        recipe: `quantize` where it has it.
+
+    Raises:
+        MissingExtraError: holds the command that installs them.
+    """
+    if getattr(recipe, "quantize", "none") == "4bit":
+        require_extra("quantize: 4bit", "bitsandbytes")
 
 
 def _wrong_precision(recipe: Any, args: Any) -> str | None:
@@ -41,6 +62,26 @@ def _wrong_precision(recipe: Any, args: Any) -> str | None:
             f"mixed_precision of the accelerate configuration is {launched!r}, which this recipe does not say; set "
             "mixed_precision: 'no' there, and bf16: true here for bfloat16"
         )
+    return None
+
+
+def _wrong_quantization(recipe: Any, args: Any) -> str | None:
+    quantize, kind = getattr(recipe, "quantize", "none"), getattr(recipe, "input", None)
+    if (
+        kind == "audio_visual"
+        and getattr(recipe, "lora_variant", "plain") == "dora"
+        and (args.bf16 or quantize != "none")
+    ):
+        return (
+            "lora_variant: dora scales the rows of the weights, and in bfloat16 or in few bits its changes would be "
+            "rounded away; leave bf16 and quantize out, or take rslora"
+        )
+    if quantize == "none":
+        return None
+    if kind == "text":
+        return "quantize: with input: text all weights train, and those held in few bits cannot; leave quantize out"
+    if getattr(getattr(args, "deepspeed_plugin", None), "zero_stage", None) == 3:
+        return NO_ZERO3
     return None
 
 

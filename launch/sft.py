@@ -18,6 +18,7 @@ from epo.data.selection import replies_of_split
 from epo.evaluation.text_recall import text_recall
 from epo.model.loading import join_parts, load_model
 from epo.model.parts import load_llm, load_tokenizer
+from epo.model.quantized import quantized_line
 from epo.model.saving import save_weights
 from epo.preferences.pair import pairs_to_learn
 from epo.prompts.emotion_label import reply_text
@@ -172,7 +173,7 @@ class SftRecipe(
 _PARTS = ("extractor", "compressor")
 _OF_A_WHOLE = ("llm", *_PARTS, "max_prompt_tokens", "system_prompt", "prompt_parts")
 _REPLIES = ("replies", "require_clip")
-_LORA = ("lora_rank", "lora_alpha", "lora_dropout")
+_LORA = ("lora_variant", "lora_rank", "lora_alpha", "lora_dropout")
 _ONLY_WITH_TEXT = ("history_weight", "curriculum", "min_fact_recall")
 _ONLY_WITH_CLIPS = (
     *_PARTS, *_LORA, "model", "trainable", "compressor_learning_rate", "emotion_weight", "modality_dropout",
@@ -298,7 +299,7 @@ def _tune_model(
 ) -> dict[str, Any]:
     """Train LoRA, extractor, projections and compressor together, and save the model with the LoRA part of it."""
     if recipe.model is not None:
-        model, processor = load_model(recipe.model, recipe.dtype, args.bf16)
+        model, processor = load_model(recipe.model, recipe.dtype, args.bf16, recipe.quantize)
         require_told(recipe.descriptions, processor.prompt_parts)
     else:
         assert recipe.llm is not None and recipe.extractor is not None and recipe.compressor is not None
@@ -307,6 +308,7 @@ def _tune_model(
             recipe.extractor,
             recipe.compressor,
             dtype=recipe.dtype,
+            quantize=recipe.quantize,
             max_prompt_tokens=recipe.max_prompt_tokens,
             system_prompt=recipe.system_prompt,
             prompt_parts=recipe.prompt_parts,
@@ -315,13 +317,17 @@ def _tune_model(
     check_lengths(recipe.data, examples, processor.tokenizer, processor.layout, processor.max_prompt_tokens)
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
     read_clips_first((example.current.clip for example in examples), processor.clips, cache)
-    prepare_for_tuning(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, recipe.trainable)
+    prepare_for_tuning(
+        model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, recipe.trainable, recipe.lora_variant
+    )
     trains_lora = any(p.requires_grad for name, p in model.named_parameters() if ".lora_" in name)
     if not trains_lora and any(getattr(recipe, key) != _default(key) for key in _LORA):
         raise RecipeError(f"{', '.join(_LORA)} would do nothing: add lora_ to trainable, or leave them out")
     if stage.rank() == 0:
         print("trainable parameters: {:,} of {:,}".format(*num_trainable(model)))
         say_left_out(model)
+        if recipe.quantize != "none":
+            print(quantized_line(model))
     rate = recipe.compressor_learning_rate
     trainer = SftTrainer(
         model=model,

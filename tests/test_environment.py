@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "launch" / "environment.py"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-# What docs/gpu.md and docs/parts.md install into .venv by hand.
-_BY_HAND = ("mamba-ssm", "causal-conv1d", "gguf", "wheel")
+# What docs/gpu.md, docs/parts.md and docs/training.md install into .venv by hand.
+_BY_HAND = ("mamba-ssm", "causal-conv1d", "gguf", "bitsandbytes", "wheel")
 
 _stamp = Path(sys.prefix, environment.STAMP)
 _kind = _stamp.read_text().strip() if _stamp.is_file() else ""

@@ -32,7 +32,7 @@ FLOORS = {
     "epo.sentence_model": 1,
     "compressor": 0,
 }
-EXTRAS = ("mlflow", "deepspeed", "mamba_ssm", "causal_conv1d", "bert_score", "sacrebleu", "gguf")
+EXTRAS = ("mlflow", "deepspeed", "mamba_ssm", "causal_conv1d", "bert_score", "sacrebleu", "gguf", "bitsandbytes")
 
 
 def module_name(path):

@@ -12,6 +12,7 @@ from epo.data.cache import ClipCache
 from epo.data.dialogue import Clip, Turn
 from epo.emotions import Emotion
 from epo.model.clip_reader import ClipFeatures
+from epo.model.quantized import Quantization, quantize_linears, require_quantizer
 from epo.part_names import find_part
 from epo.registry import Registry, modules_of
 
@@ -141,18 +142,24 @@ def family_of(model: Any) -> Family:
     raise FamilyError(f"the model is a {names[0]}, of no model family; want one of {wanted}: {remedy}")
 
 
-def load_of_family(folder: str, dtype: str = "float32", bf16: bool = False) -> tuple[Any, DialogueProcessor]:
+def load_of_family(
+    folder: str, dtype: str = "float32", bf16: bool = False, quantize: Quantization = "none"
+) -> tuple[Any, DialogueProcessor]:
     """Load a whole model and its processor from a folder, of whatever family it is.
 
     Args:
         folder: of the model, or its name where a folder of parts stands in for the hub (`epo.part_names`).
         dtype: of all its weights, whatever they were saved in.
         bf16: whether it will be computed with in bfloat16 whatever its weights are.
+        quantize: how its language model's linear layers are held.
 
     Raises:
         FamilyError: it holds a model of no family.
+        MissingExtraError: the kernels that `quantize` needs are not installed.
         PartError: it holds no model, or not all of it.
+        QuantizationError: its language model cannot be quantized, or would lose what it learnt.
     """
+    require_quantizer(quantize)
     place = find_part(folder)
     if place.is_local:
         folder = place.source
@@ -162,7 +169,10 @@ def load_of_family(folder: str, dtype: str = "float32", bf16: bool = False) -> t
         return FAMILIES.get("composed").load(folder, dtype, bf16)  # which says what is not there
     for family in FAMILIES.all().values():
         if family.model_type == kind:
-            return family.load(folder, dtype, bf16)
+            model, processor = family.load(folder, dtype, bf16)
+            if quantize != "none":
+                quantize_linears(model, family.lora_targets(model), quantize, folder)
+            return model, processor
     known = ", ".join(f"{family.model_type!r} ({name})" for name, family in FAMILIES.all().items())
     raise FamilyError(
         f"{folder}: holds a model of type {kind!r}, of no model family; want one of {known}: make one with "

@@ -16,9 +16,11 @@ from epo.model.checkpoints import load_weights
 from epo.model.clip_reader import ClipReader
 from epo.model.configuration import EpoConfig
 from epo.model.extractor import EmotionExtractor
+from epo.model.linears import linears_below
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.parts import embedding_fingerprint, load_llm, load_tokenizer
 from epo.model.processing import EpoProcessor
+from epo.model.quantized import Quantization, quantize_linears, require_quantizer
 from epo.part_names import PartError, find_part
 from epo.prompts.layout import LAYOUT, LayoutError
 from epo.prompts.marks import add_placeholders
@@ -30,6 +32,7 @@ def join_parts(
     compressor: str,
     *,
     dtype: str = "float32",
+    quantize: Quantization = "none",
     max_prompt_tokens: int = 4096,
     system_prompt: str = "",
     prompt_parts: Sequence[str] = LAYOUT,
@@ -41,11 +44,14 @@ def join_parts(
         extractor: folder written by launch/extractor.py.
         compressor: folder written by launch/compressor.py.
         dtype: of the language model's weights.
+        quantize: how its linear layers are held.
         max_prompt_tokens: oldest turns give way beyond it.
         system_prompt: first message of every prompt, empty for none.
         prompt_parts: what prompts consist of, in order (`epo.prompts.layout`).
 
     Raises:
+        MissingExtraError: the kernels that `quantize` needs are not installed.
+        QuantizationError: the language model has no linear layer to quantize.
         PartError: a folder does not hold the part it should, or the compressor was trained for another model or
             after another system prompt.
         ChatTemplateError: the language model's tokenizer has no chat template that fits.
@@ -53,7 +59,7 @@ def join_parts(
     """
     tokenizer = load_tokenizer(llm, ())
     chat = chat_format(tokenizer)  # before anything large is loaded
-    language_model = load_llm(llm, dtype)
+    language_model = load_llm(llm, dtype, quantize)
     chat.require_table(language_model.get_input_embeddings().num_embeddings)
     hearing = load_part(extractor, EmotionExtractor, "launch/extractor.py")
     memory = load_part(compressor, MambaCompressor, "launch/compressor.py")
@@ -93,19 +99,25 @@ def join_parts(
     return model, processor
 
 
-def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
+def load_model(
+    folder: str, dtype: str, bf16: bool = False, quantize: Quantization = "none"
+) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     """Load a whole model and its processor from a folder written by launch/sft.py.
 
     Args:
         folder: of the model, or its name on the hub.
         dtype: of all its weights, whatever they were saved in.
         bf16: whether it will be computed with in bfloat16 whatever its weights are.
+        quantize: how its language model's linear layers are held.
 
     Raises:
+        MissingExtraError: the kernels that `quantize` needs are not installed.
+        QuantizationError: its language model has no linear layer to quantize.
         PartError: the folder holds no such model or not all of it, or its LoRA was tuned in float32 and would be lost
-            in bfloat16.
+            in bfloat16, or in few bits.
         LanguageModelError: its language model scores embeddings otherwise than words, or not at all.
     """
+    require_quantizer(quantize)
     place = find_part(folder)
     try:
         kind = EpoConfig.get_config_dict(place.source, **place.settings)[0].get("model_type")
@@ -122,8 +134,8 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
         raise PartError(f"{folder}: no model of this project ({error}); run launch/sft.py first") from error
     except LayoutError as error:
         raise PartError(f"{folder}: {error}") from error
-    is_rounded = bf16 or dtype == "bfloat16"
-    if is_rounded and config.low_rank is None and config.dtype in ("float32", torch.float32):
+    has_taken_lora_in = config.low_rank is None and config.dtype in ("float32", torch.float32)
+    if has_taken_lora_in and (bf16 or dtype == "bfloat16"):
         raise PartError(
             f"{folder}: was tuned in float32, and bfloat16 would round away what its LoRA learnt; set dtype: float32 "
             "and bf16: false, or tune it with bf16: true"
@@ -131,6 +143,9 @@ def load_model(folder: str, dtype: str, bf16: bool = False) -> tuple[EpoForCondi
     model = load_weights(EpoForConditionalGeneration, folder, dtype, is_ours=True)
     processor.require_fit(model.config)
     require_supported(model.language_model)
+    model.has_taken_lora_in = has_taken_lora_in
+    if quantize != "none":
+        quantize_linears(model, linears_below(model, "language_model."), quantize, folder)
     return model, processor
 
 

@@ -96,6 +96,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
     Attributes:
         shares_prompts: whether pairs are read with one prompt for both replies; two rows a pair are read until
             `epo.model.shared_prompt.prove_sharing` has shown that it changes nothing.
+        has_taken_lora_in: whether its weights hold what a LoRA learnt in float32, which rounding would lose.
     """
 
     config_class = EpoConfig
@@ -130,6 +131,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         self.clip_head = nn.Linear(config.extractor_config.hidden_size, width)
         self.emotion_words = nn.Embedding(len(EMOTIONS), width)
         self.shares_prompts: bool | None = None
+        self.has_taken_lora_in = False
         add_low_rank(self, config.low_rank or {})
         self.post_init()
 

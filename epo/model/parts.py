@@ -30,33 +30,41 @@ from epo.model.checkpoints import DTYPES, copy_weights, load_weights
 from epo.model.configuration import ExtractorConfig
 from epo.model.extractor import EmotionExtractor
 from epo.model.hearing import hearing_of
+from epo.model.linears import linears_below
+from epo.model.quantized import Quantization, quantize_linears, require_quantizer
 from epo.model.seeing import seeing_of, tower_config
 from epo.model.tokenizer import train_tokenizer
 from epo.part_names import PartError, find_part, read_part
 
 
-def load_llm(part: str, dtype: str) -> PreTrainedModel:
+def load_llm(part: str, dtype: str, quantize: Quantization = "none") -> PreTrainedModel:
     """Return a causal language model that memories and clips can be given to; else as `load_text_model`.
 
     Raises:
+        MissingExtraError: the kernels that `quantize` needs are not installed.
+        QuantizationError: it has no linear layer to quantize.
         PartError: the part cannot be found, its config is not one, or weights are missing.
         LanguageModelError: its family cannot read memories and clips.
     """
-    llm = load_text_model(part, dtype)
+    llm = load_text_model(part, dtype, quantize)
     require_supported(llm)
     return llm
 
 
-def load_text_model(part: str, dtype: str) -> PreTrainedModel:
+def load_text_model(part: str, dtype: str, quantize: Quantization = "none") -> PreTrainedModel:
     """Return a causal language model; of a multimodal checkpoint the part that reads text.
 
     Args:
         part: hub name (`epo.part_names`), folder or config file.
         dtype: of its weights, whatever they were saved in.
+        quantize: how its linear layers are held; the head and the embeddings stay as they are.
 
     Raises:
+        MissingExtraError: the kernels that `quantize` needs are not installed.
+        QuantizationError: it has no linear layer to quantize.
         PartError: the part cannot be found, its config is not one, or weights are missing.
     """
+    require_quantizer(quantize)
     config = _config(part)
     _require_causal(config, part)
     if is_config_file(part):
@@ -65,6 +73,8 @@ def load_text_model(part: str, dtype: str) -> PreTrainedModel:
         llm = text_part(load_weights(AutoModelForImageTextToText, part, dtype))
     else:
         llm = load_weights(AutoModelForCausalLM, part, dtype)
+    if quantize != "none":
+        quantize_linears(llm, linears_below(llm, ""), quantize, part)
     return llm
 
 

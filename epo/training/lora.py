@@ -1,7 +1,8 @@
 """LoRA on the language model only: where it goes, and how trained adapters become part of the model."""
 
+import math
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, LoraModel
@@ -11,6 +12,10 @@ from transformers import Conv1D
 
 from epo.model.family import bare, family_of
 from epo.model.linears import LoraTargetError
+from epo.model.quantized import require_still, weight_sizes
+
+LoraVariant = Literal["plain", "rslora", "dora"]
+"""LoRA as published, with the scale alpha / sqrt(rank), or with the length of each row of a weight trained apart."""
 
 _LANGUAGE_MODEL = "language_model."
 
@@ -50,13 +55,49 @@ def say_left_out(model: nn.Module) -> None:
         print(f"LoRA leaves out {len(names)} matrices of the language model that are no linear layers: {names[0]}, ...")
 
 
-def lora_config(model: nn.Module, rank: int, alpha: int, dropout: float) -> LoraConfig:
+class LoraVariantError(ValueError):
+    """A variant of LoRA that could not become part of the model as it was trained."""
+
+
+def lora_config(model: nn.Module, rank: int, alpha: int, dropout: float, variant: LoraVariant = "plain") -> LoraConfig:
     """Return the LoRA of every linear layer of the language model (Hu et al. 2021, arXiv 2106.09685).
+
+    Args:
+        model: of any family.
+        rank: r.
+        alpha: LoRA's alpha.
+        dropout: before the LoRA.
+        variant: "rslora" (Kalajdzievski 2023, arXiv 2312.03732) or "dora" (Liu et al. 2024, arXiv 2402.09353) for
+            these; both are PEFT's.
 
     Raises:
         LoraTargetError: there is none.
     """
-    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=language_model_linears(model))
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=language_model_linears(model),
+        use_rslora=variant == "rslora",
+        use_dora=variant == "dora",
+    )
+
+
+def require_beside(variant: LoraVariant, is_rounded: bool) -> None:
+    """Refuse to tune by DoRA where a change cannot go into the weights: it has no form in which it stays beside them.
+
+    Args:
+        variant: of the LoRA.
+        is_rounded: whether the model is computed with in bfloat16, or its weights are held in few bits.
+
+    Raises:
+        LoraVariantError: names the remedy.
+    """
+    if variant == "dora" and is_rounded:
+        raise LoraVariantError(
+            "lora_variant: dora scales the rows of the weights, which in bfloat16 or in few bits would round its "
+            "changes away; tune in float32 (dtype: float32, bf16: false, quantize: none), or by rslora"
+        )
 
 
 def inject_lora(model: Any, config: LoraConfig) -> None:
@@ -76,6 +117,7 @@ def prepare_for_tuning(
     alpha: int = 32,
     dropout: float = 0.0,
     trainable: Collection[str] = TUNED,
+    variant: LoraVariant = "plain",
 ) -> None:
     """Put LoRA on every linear layer of a model's language model, in place, and let train what tuning trains.
 
@@ -85,11 +127,14 @@ def prepare_for_tuning(
         alpha: LoRA's alpha.
         dropout: before the LoRA.
         trainable: parts of parameter names that train; all others are frozen.
+        variant: of the LoRA.
 
     Raises:
         LoraTargetError: the language model has no linear layer.
+        QuantizationError: weights that are held in few bits are to train.
     """
-    inject_lora(model, lora_config(model, rank, alpha, dropout))
+    require_still(model, trainable)
+    inject_lora(model, lora_config(model, rank, alpha, dropout, variant))
     freeze_all_but(model, tuple(trainable))
 
 
@@ -105,15 +150,34 @@ def lora_sizes(model: nn.Module) -> tuple[int, int]:
     raise LoraTargetError("the model has no LoRA to make part of it; call prepare_for_tuning before it is trained")
 
 
+def lora_variant(model: nn.Module) -> LoraVariant:
+    """Return the variant of the LoRA that `inject_lora` put into a model, "plain" where there is none."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and "default" in module.r:
+            rank, alpha = module.r["default"], module.lora_alpha["default"]
+            if "default" in module.lora_magnitude_vector:
+                return "dora"
+            is_stabilized = math.isclose(module.scaling["default"], alpha / math.sqrt(rank))
+            return "rslora" if is_stabilized and rank > 1 else "plain"
+    return "plain"
+
+
 def transposed_layers(model: nn.Module) -> list[str]:
     """Return the names of layers whose weight is stored as (in, out): GPT-2's `Conv1D`, with or without LoRA."""
     return [name.removesuffix(".base_layer") for name, module in model.named_modules() if isinstance(module, Conv1D)]
 
 
 def finish_lora(
-    state: dict[str, Tensor], rank: int, alpha: int, in_float32: bool, transposed: Collection[str] = ()
+    state: dict[str, Tensor],
+    rank: int,
+    alpha: int,
+    in_float32: bool,
+    transposed: Collection[str] = (),
+    variant: LoraVariant = "plain",
 ) -> tuple[dict[str, Tensor], dict[str, int] | None]:
-    """Make trained LoRA part of the model: W + (alpha / rank) B A, without losing any of it.
+    """Make trained LoRA part of the model: W + s B A, without losing any of it.
+
+    s is alpha / rank, of rsLoRA alpha / sqrt(rank). DoRA scales each row of the sum to the length that it learnt.
 
     Computed with in float32, weights take their change in. In bfloat16 the sum would be rounded, and small changes lost
     (of those a thousandth of the weights' spread, more than half), so there the change stays beside the weight, as
@@ -125,23 +189,29 @@ def finish_lora(
         state: parameters of a model with one injected adapter named `default`.
         rank: r.
         alpha: LoRA's alpha.
-        in_float32: whether the model was computed with in float32.
+        in_float32: whether the model was computed with in float32, its weights not held in few bits.
         transposed: of `transposed_layers`.
+        variant: of the LoRA.
 
     Returns:
         The state dict of the model without LoRA layers, and `EpoConfig.low_rank` of it, None where the weights took
         all of it in.
+
+    Raises:
+        LoraVariantError: DoRA was not computed with in float32.
     """
-    finished = {
-        name.replace(".base_layer.", "."): tensor
-        for name, tensor in state.items()
-        if ".lora_A." not in name and ".lora_B." not in name
-    }
+    require_beside(variant, not in_float32)
+    finished = {name.replace(".base_layer.", "."): tensor for name, tensor in state.items() if ".lora_" not in name}
+    scale = alpha / math.sqrt(rank) if variant == "rslora" else alpha / rank
     end = ".lora_A.default.weight"
     for layer in [name.removesuffix(end) for name in state if name.endswith(end)]:
         down = state[f"{layer}{end}"].float()
-        up = (alpha / rank) * state[f"{layer}.lora_B.default.weight"].float()
+        up = scale * state[f"{layer}.lora_B.default.weight"].float()
         weight, earlier = finished[f"{layer}.weight"], finished.get(f"{layer}.down")
+        if variant == "dora":
+            lengths = state[f"{layer}.lora_magnitude_vector.default.weight"]
+            finished |= _with_lengths(finished, layer, up @ down, lengths, layer in transposed)
+            continue
         if not up.any():  # was not among what trained
             continue
         if in_float32 and earlier is None:
@@ -157,9 +227,32 @@ def finish_lora(
     return finished, None if in_float32 and not ranks else ranks
 
 
+def _with_lengths(
+    state: dict[str, Tensor], layer: str, change: Tensor, lengths: Tensor, is_transposed: bool
+) -> dict[str, Tensor]:
+    """Return a layer's weights after DoRA: W + change, each row scaled to a length (arXiv 2402.09353, equation 5).
+
+    As PEFT has it, a low-rank change of earlier stages is scaled too, and does not count in what is scaled.
+
+    Args:
+        state: of the model.
+        layer: its name.
+        change: (out, in), float32.
+        lengths: (out,).
+        is_transposed: whether its weight is stored as (in, out).
+    """
+    weight = state[f"{layer}.weight"]
+    sums = (weight.T if is_transposed else weight).float() + change
+    scale = (lengths.float() / torch.linalg.norm(sums, dim=1)).unsqueeze(1)
+    scaled = {f"{layer}.weight": (scale * sums).T if is_transposed else scale * sums}
+    if f"{layer}.up" in state:
+        scaled[f"{layer}.up"] = scale * state[f"{layer}.up"]
+    return scaled
+
+
 def num_trainable(model: nn.Module) -> tuple[int, int]:
     """Return trainable and all parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    sizes = [(size, parameter.requires_grad) for _, parameter, size in weight_sizes(model)]
     return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
 
 

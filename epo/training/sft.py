@@ -16,9 +16,10 @@ from epo.data.cache import ClipCache
 from epo.data.replies import Reply
 from epo.model.dropout import switch_dropout_off
 from epo.model.extractor import emotion_loss
+from epo.model.quantized import is_quantized, plain_state
 from epo.model.saving import save_weights
 from epo.training.collate import PromptBuilder, SftCollator
-from epo.training.lora import finish_lora, lora_sizes, transposed_layers
+from epo.training.lora import finish_lora, lora_sizes, lora_variant, require_beside, transposed_layers
 from epo.training.schedule import schedule_of
 
 
@@ -80,12 +81,15 @@ class SftTrainer(ScheduledTrainer):
 
         Raises:
             NothingToTrainError: no weight that trains has one of these parts in its name.
+            LoraVariantError: the model's LoRA could not become part of it in this precision.
         """
         if not isinstance(train_dataset, ScheduledDataset):
             data_collator = SftCollator(train_dataset, PromptBuilder(processing_class, ClipCache(None)))
             train_dataset = schedule_of(train_dataset, args)
         super().__init__(model, args, train_dataset=train_dataset, data_collator=data_collator, **kwargs)
         self._emotion_weight, self._learning_rates = emotion_weight, {} if learning_rates is None else learning_rates
+        self._is_rounded = bool(self.args.bf16) or is_quantized(self.model)
+        require_beside(lora_variant(self.model), self._is_rounded)
         language_model = self.model.language_model
         if not any(p.requires_grad for name, p in language_model.named_parameters() if ".lora_" not in name):
             switch_dropout_off(language_model, except_for="lora_")  # of what does not train itself, as in EPO
@@ -108,7 +112,12 @@ class SftTrainer(ScheduledTrainer):
         model = self.model
         rank, alpha = lora_sizes(model)
         state, model.config.low_rank = finish_lora(
-            state, rank, alpha, in_float32=not self.args.bf16, transposed=transposed_layers(model)
+            plain_state(model, state),
+            rank,
+            alpha,
+            in_float32=not self._is_rounded,
+            transposed=transposed_layers(model),
+            variant=lora_variant(model),
         )
         model.config.dtype = "bfloat16" if any(t.dtype == torch.bfloat16 for t in state.values()) else "float32"
         save_weights(model.config, state, Path(folder))

@@ -11,6 +11,7 @@ from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply
 from epo.data.selection import held_out_dialogues, held_out_replies, labelled_clips, replies_of_split, with_history
 from epo.model.memory_estimate import Parameters, Sharding
+from epo.model.quantized import weight_sizes
 from epo.model.scaling import Machine, bytes_sent, step_time
 from launch.checkup.kernels import kernel_lines
 from launch.checkup.lengths import Lengths, Readers, measure_clips, measure_replies, readers_of, unknown_lengths
@@ -29,6 +30,7 @@ from launch.checkup.surroundings import (
 )
 from launch.folder.space import bytes_to_write, size_text
 from launch.planning.stage_counts import part_keys
+from launch.precision_check import NO_ZERO3
 from launch.tracking import tracking_uri
 
 _TRAINED = ("extractor.py", "compressor.py", "sft.py", "epo.py")
@@ -143,6 +145,8 @@ def _weigh(
     recipe, script, start = planned.recipe, planned.script, planned.start
     bf16 = getattr(recipe, "bf16", False)
     is_bf16 = script == "epo.py" if bf16 is None else bool(bf16)
+    if start.zero_stage == 3 and getattr(recipe, "quantize", "none") != "none":
+        found.problems.append(NO_ZERO3)
     precision = Precision(getattr(recipe, "dtype", "float32"), is_bf16, start.zero_stage is not None)
     try:
         stage = build_stage(script, recipe, parts, precision)
@@ -185,6 +189,8 @@ def _compare(found: Checkup, planned: PlannedStage) -> None:
         hints.append("set gradient_checkpointing: true")
     if getattr(planned.recipe, "dtype", None) == "float32" and planned.script != "evaluate.py":
         hints.append("set dtype: bfloat16 and bf16: true")
+    if getattr(planned.recipe, "quantize", None) == "none":
+        hints.append("set quantize: 4bit")
     if planned.start.zero_stage != 3 and planned.start.num_ranks > 1:
         hints.append("start by zero3.yaml")
     text = f"memory: about {size_text(wanted)} are wanted and {size_text(there)} there"
@@ -198,7 +204,11 @@ def _compare(found: Checkup, planned: PlannedStage) -> None:
 
 def _require_disk(found: Checkup, planned: PlannedStage, stage: StageModel) -> None:
     """Set what a run writes against what is free."""
-    weights = sum(p.numel() * p.element_size() for p in stage.model.parameters())
+    # What is held in few bits is written as what it stands for.
+    plain = 2 if getattr(planned.recipe, "dtype", None) == "bfloat16" else 4
+    weights = sum(
+        size * (p.element_size() if p.is_floating_point() else plain) for _, p, size in weight_sizes(stage.model)
+    )
     wanted = bytes_to_write(planned.recipe, weights, weigh(stage).trained)
     free = free_bytes(Path(planned.recipe.output_dir))
     found.around.append(f"disk: up to {size_text(wanted)} of checkpoints and weights, {size_text(free)} free")

@@ -82,10 +82,11 @@ def estimate_answering(
 
 
 def weigh(stage: StageModel) -> Parameters:
-    """Return how many parameters a stage's model has, and their bytes."""
+    """Return how many parameters a stage's model has, and their bytes; what is held in few bits is never spread."""
     trained = [p for p in stage.model.parameters() if p.requires_grad]
-    frozen = [p for p in stage.model.parameters() if not p.requires_grad]
-    beside = [] if stage.beside is None else stage.beside.parameters()
+    frozen = [p for p in stage.model.parameters() if not p.requires_grad and p.is_floating_point()]
+    beside = [p for p in stage.model.parameters() if not p.is_floating_point()]
+    beside += [] if stage.beside is None else stage.beside.parameters()
     return Parameters(
         trained=sum(p.numel() for p in trained),
         frozen=sum(p.numel() for p in frozen),

@@ -12,9 +12,11 @@ from compressor.kinds import compressor_class
 from compressor.precision import cast_weights, keep_trained_in_float32
 from epo.model.checkpoints import DTYPES
 from epo.model.extractor import EmotionExtractor
+from epo.model.linears import linears_below
 from epo.model.live_memory import skeleton
 from epo.model.modeling import EpoForConditionalGeneration
-from epo.training.lora import lora_config, prepare_for_tuning
+from epo.model.quantized import Quantization, quantize_linears, weight_sizes
+from epo.training.lora import LoraVariant, lora_config, prepare_for_tuning
 from epo.training.planned_steps import (
     StepSizes,
     answering_step,
@@ -109,20 +111,19 @@ def count_parameters(stage: StageModel) -> dict[str, tuple[int, int]]:
     """Return trained and frozen parameters by component."""
     counts: dict[str, tuple[int, int]] = {}
 
-    def add(component: str, parameter: nn.Parameter) -> None:
+    def add(component: str, parameter: nn.Parameter, size: int) -> None:
         trained, frozen = counts.get(component, (0, 0))
-        size = parameter.numel()
         counts[component] = (trained + size, frozen) if parameter.requires_grad else (trained, frozen + size)
 
-    for name, parameter in stage.model.named_parameters():
+    for name, parameter, size in weight_sizes(stage.model):
         plain = name.removeprefix("base_model.model.")
         is_lora = ".lora_" in name
         fitting = (
             part for part, marks in COMPONENTS.items() if plain.startswith(marks) or (is_lora and part == "LoRA")
         )
-        add(stage.alone or next(fitting, "other"), parameter)
-    for parameter in [] if stage.beside is None else stage.beside.parameters():
-        add("language model", parameter)
+        add(stage.alone or next(fitting, "other"), parameter, size)
+    for _, parameter, size in [] if stage.beside is None else weight_sizes(stage.beside):
+        add("language model", parameter, size)
     return counts
 
 
@@ -196,9 +197,23 @@ def _llm(config: Any) -> Any:
     return AutoModelForCausalLM.from_config(copy.deepcopy(config))
 
 
-def _whole(parts: Parts) -> EpoForConditionalGeneration:
+def _whole(recipe: Any, parts: Parts) -> EpoForConditionalGeneration:
     config = whole_config(copy.deepcopy(parts.llm), _still(parts.extractor), copy.deepcopy(parts.compressor))
-    return EpoForConditionalGeneration(config)
+    model = EpoForConditionalGeneration(config)
+    _hold(model, "language_model.", recipe)
+    return model
+
+
+def _hold(model: nn.Module, prefix: str, recipe: Any) -> None:
+    """Hold the linear layers of a model as the recipe says, in place."""
+    quantize: Quantization = getattr(recipe, "quantize", "none")
+    if quantize != "none":
+        quantize_linears(cast_weights(model, DTYPES[recipe.dtype]), linears_below(model, prefix), quantize)
+
+
+def _variant(recipe: Any) -> LoraVariant:
+    variant: LoraVariant = getattr(recipe, "lora_variant", "plain")
+    return variant
 
 
 def _text(recipe: Any, parts: Parts) -> StageModel:
@@ -208,8 +223,10 @@ def _text(recipe: Any, parts: Parts) -> StageModel:
 
 def _tuned(recipe: Any, parts: Parts) -> StageModel:
     def build() -> Any:
-        model = _whole(parts)
-        prepare_for_tuning(model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, recipe.trainable)
+        model = _whole(recipe, parts)
+        prepare_for_tuning(
+            model, recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, recipe.trainable, _variant(recipe)
+        )
         return model
 
     model = skeleton(build)
@@ -223,7 +240,13 @@ def _extractor(recipe: Any, parts: Parts) -> StageModel:
 
 def _compressor(recipe: Any, parts: Parts) -> StageModel:
     model = skeleton(lambda: compressor_class(parts.compressor)(copy.deepcopy(parts.compressor)))
-    llm = skeleton(lambda: _llm(parts.llm)).requires_grad_(False).eval()
+
+    def read_through() -> Any:
+        llm = _llm(parts.llm)
+        _hold(llm, "", recipe)
+        return llm
+
+    llm = skeleton(read_through).requires_grad_(False).eval()
     wants = (recipe.reconstruction_weight > 0, recipe.distillation_weight > 0)
     return StageModel(model, lambda sizes: compressor_step(model, llm, sizes, *wants), "compressor", llm)
 
@@ -232,15 +255,16 @@ def _preferring(recipe: Any, parts: Parts) -> StageModel:
     def build() -> Any:
         from peft import get_peft_model
 
-        model = _whole(parts)
-        return get_peft_model(model, lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0))  # as TRL does
+        model = _whole(recipe, parts)
+        config = lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0, _variant(recipe))
+        return get_peft_model(model, config)  # as TRL does
 
     model: Any = skeleton(build)
     return StageModel(model, lambda sizes: pair_step(model, sizes, recipe.conditional_weight > 0))
 
 
 def _answering(recipe: Any, parts: Parts) -> StageModel:
-    model = skeleton(lambda: _whole(parts)).requires_grad_(False).eval()
+    model = skeleton(lambda: _whole(recipe, parts)).requires_grad_(False).eval()
     return StageModel(model, lambda sizes: answering_step(model, sizes))
 
 

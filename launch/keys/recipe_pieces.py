@@ -91,6 +91,10 @@ class LoraKeys:
 
     lora_rank: int = field(default=16, metadata={"help": "its rank"})
     lora_alpha: int = field(default=32, metadata={"help": "LoRA's alpha (not the loss's)"})
+    lora_variant: Literal["plain", "rslora", "dora"] = field(
+        default="plain",
+        metadata={"help": "rslora: scaled by alpha / sqrt(rank); dora: lengths of the weights' rows trained apart"},
+    )
 
 
 @dataclass(kw_only=True)
@@ -150,6 +154,10 @@ class WeightsKeys:
     """How it runs."""
 
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
+    quantize: Literal["none", "4bit", "8bit"] = field(
+        default="none",
+        metadata={"help": "hold the language model's linear layers in 4 or 8 bits; 4bit needs the extra quantized"},
+    )
 
 
 @dataclass(kw_only=True)

@@ -22,7 +22,7 @@ from launch.keys.recipe_pieces import judge_settings
 from launch.planning.data_counts import count_describing, count_import, count_labelling, count_lending
 from launch.planning.pipeline_files import StageFiles, require_parts_named, require_something_tested
 from launch.planning.stage_check import StageCheck, open_dialogues
-from launch.precision_check import require_precision
+from launch.precision_check import require_kernels, require_precision
 from launch.recipe import accumulation_steps, require_max_steps
 
 _FEW_TEST_REPLIES = 50
@@ -48,6 +48,8 @@ def check_stage(
         if num_ranks is not None:
             batch = (recipe.global_batch_size, recipe.per_device_train_batch_size, num_ranks)
             check.attempt(accumulation_steps, *batch)
+    else:
+        check.attempt(require_kernels, recipe)
     if script == "sft.py":
         check.attempt(require_parts_named, recipe)
     for key in part_keys(script, recipe, verb):

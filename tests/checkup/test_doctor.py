@@ -227,3 +227,53 @@ def test_every_recipe_can_be_looked_at_before_anything_is_trained(name, capsys, 
     assert "cannot be told" not in out and "cannot be built" not in out
     assert all(len(line) <= 100 or len(line.split()) == 1 for line in out.splitlines())  # a long path stays whole
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_language_model_in_few_bits_takes_less_and_is_counted_whole(make_model):
+    """Without its kernels, and with a LoRA of any variant: 14 layers of a byte a weight and four a row."""
+    from epo.model.memory_estimate import Sharding
+    from epo.training.planned_steps import StepSizes
+    from launch.checkup.memory import estimate_training, weigh
+    from launch.checkup.stage_models import Parts, Precision, build_stage, count_parameters
+
+    config = make_model()[0].config
+    parts = Parts(config.text_config, config.extractor_config, config.compressor_config)
+
+    def recipe(quantize):
+        return SimpleNamespace(dtype="float32", quantize=quantize, lora_rank=4, lora_alpha=8, lora_variant="dora")
+
+    plain, eight, four = (
+        build_stage("epo.py", recipe(quantize), parts, Precision()) for quantize in ("none", "8bit", "4bit")
+    )
+    assert count_parameters(plain) == count_parameters(eight) == count_parameters(four)
+    weights, rows = 2 * (4 * 32 * 32 + 3 * 32 * 64), 2 * (5 * 32 + 2 * 64)
+    assert weigh(plain).frozen - weigh(eight).frozen == weights and weigh(plain).trained == weigh(eight).trained
+    assert weigh(eight).beside == weights + 4 * rows
+    assert weigh(four).beside == weights // 2 + 4 * weights // 64
+    sizes = StepSizes(rows=2, tokens=40, reply=8, history=20, memories=4, mel_frames=100, video_frames=2)
+    held = [
+        estimate_training("epo.py", recipe(quantize), parts, Precision(), Sharding(), sizes, False).held.weights
+        for quantize in ("none", "4bit")
+    ]
+    assert held[0] - held[1] == 4 * weights - weigh(four).beside
+
+
+def test_few_bits_and_zero3_are_a_problem():
+    from launch.precision_check import require_precision
+
+    args = SimpleNamespace(
+        fp16=False, bf16=True, bf16_full_eval=False, fp16_full_eval=False, fsdp="", deepspeed=None,
+        parallelism_config=None, deepspeed_plugin=SimpleNamespace(zero_stage=3),
+    )  # fmt: skip
+    recipe = SimpleNamespace(dtype="bfloat16", quantize="8bit", lora_variant="plain", input="audio_visual")
+    with pytest.raises(RecipeError, match="quantize: .* cannot be sharded by ZeRO-3; .* or leave quantize out"):
+        require_precision(recipe, args)
+    args.deepspeed_plugin.zero_stage = 2
+    require_precision(recipe, args)
+    recipe.input = "text"
+    recipe.dtype = "float32"
+    with pytest.raises(RecipeError, match="quantize: with input: text all weights train"):
+        require_precision(recipe, args)
+    recipe.input, recipe.lora_variant = "audio_visual", "dora"
+    with pytest.raises(RecipeError, match="lora_variant: dora scales the rows .* leave bf16 and quantize out"):
+        require_precision(recipe, args)

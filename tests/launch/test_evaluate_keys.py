@@ -47,6 +47,7 @@ CHANGES = {
     "bert_score_model": ("some/encoder", "encoder"),
     "bert_score_layer": (3, "encoder"),
     "dtype": ("bfloat16", "systems"),
+    "quantize": ("8bit", "systems"),
     "cache_dir": ("cache", "caches"),
     "seed": (7, "seed"),
     "emotion_judge": ("some/model", "judge"),
@@ -103,8 +104,10 @@ def start(corpus, tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate, "open_run", record)
     monkeypatch.setattr(evaluate, "prepare", lambda chosen, task: None)
-    monkeypatch.setattr(evaluate, "load_model", lambda folder, dtype: (_Loaded((folder, dtype)), None))
-    monkeypatch.setattr(evaluate, "load_text_model", lambda folder, dtype: _Loaded((folder, dtype)))
+    monkeypatch.setattr(
+        evaluate, "load_model", lambda folder, dtype, quantize: (_Loaded((folder, dtype, quantize)), None)
+    )
+    monkeypatch.setattr(evaluate, "load_text_model", lambda folder, dtype, quantize: _Loaded((folder, dtype, quantize)))
     monkeypatch.setattr(evaluate, "load_tokenizer", lambda folder, texts: None)
     monkeypatch.setattr(evaluate, "load_adapter", lambda model, folder: _Loaded((*model.where, folder)))
 

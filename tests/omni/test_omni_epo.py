@@ -11,6 +11,7 @@ from epo.evaluation.generate import generate_replies
 from epo.evaluation.rewards import adapter_logps, reward_report
 from epo.model.family import FAMILIES, FamilyError, family_of, load_of_family, require_processor
 from epo.model.loading import load_model
+from epo.model.quantized import QuantizedLinear
 from epo.part_names import PartError
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
@@ -190,3 +191,12 @@ def test_weights_in_bfloat16_train_too(omni_folder, make_omni_trainer, pairs, om
     assert trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch)).item() == pytest.approx(wanted, rel=0.03)
     trainer.train()
     assert {p.dtype for name, p in trainer.model.named_parameters() if ".lora_" in name} == {torch.float32}
+
+
+def test_its_text_model_is_held_in_few_bits_and_its_towers_are_not(omni_folder, make_omni_trainer):
+    thinker, _ = load_of_family(str(omni_folder), quantize="8bit")
+    held = {name for name, module in thinker.named_modules() if isinstance(module, QuantizedLinear)}
+    assert held == set(family_of(thinker).lora_targets(thinker)) and len(held) > 0
+    trainer = make_omni_trainer(thinker, max_steps=1)
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] > 0

@@ -8,9 +8,11 @@ from transformers import TrainerCallback, TrainingArguments
 
 from compressor.curriculum import ScheduledDataset
 from epo.data.selection import labelled_clips
+from epo.model.linears import linears_below
+from epo.model.quantized import quantize_linears
 from epo.training.arguments import EpoArguments
 from epo.training.collate import ClipCollator, PairCollator, PromptBuilder, SftCollator
-from epo.training.lora import lora_config
+from epo.training.lora import lora_config, prepare_for_tuning
 from epo.training.sft import ExtractorTrainer, SftTrainer
 from epo.training.trainer import EpoTrainer
 from launch.training import fit, last_checkpoint
@@ -48,7 +50,10 @@ def make_trainer(make_model, make_extractor, reader, dialogues, examples, pairs,
             )  # fmt: skip
         model, processor = make_model()
         build = PromptBuilder(processor, clip_cache)
-        if stage == "sft":
+        if stage == "sft in few bits":
+            quantize_linears(model, linears_below(model, "language_model."), "8bit")
+            prepare_for_tuning(model, 4, 8)
+        if stage.startswith("sft"):
             return SftTrainer(
                 model=model, args=TrainingArguments(**settings(folder)),
                 train_dataset=ScheduledDataset(8, 4 * STEPS, seed=0),
@@ -70,7 +75,7 @@ def curve(trainer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["extractor", "sft", "epo"])
+@pytest.mark.parametrize("stage", ["extractor", "sft", "sft in few bits", "epo"])
 def test_resumed_equals_uninterrupted(make_trainer, tmp_path, stage):
     whole = make_trainer(stage, tmp_path / "whole")
     fit(whole)
