@@ -26,9 +26,10 @@ def check_objective(values: Mapping[str, Any]) -> None:
     _check_loss(values)
     if values["anchor_weight"] == 0 and values["anchor_margin"] != 0:
         _refuse_idle("anchor_margin", "anchor_weight is 0", "set anchor_weight too")
-    if values["conditional_weight"] == 0 and values["conditional_swap"] != "both":
-        _refuse_idle("conditional_swap", "conditional_weight is 0", "set conditional_weight too")
     _check_terms(values["extra_terms"])
+    reads_other = values["conditional_weight"] != 0 or any(TERMS.get(n).needs_other for n in values["extra_terms"])
+    if not reads_other and values["conditional_swap"] != "both":
+        _refuse_idle("conditional_swap", "conditional_weight is 0", "set conditional_weight too")
 
 
 def _check_numbers(values: Mapping[str, Any]) -> None:

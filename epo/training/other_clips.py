@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from epo.data.dialogue import Clip
+from epo.data.dialogue import Clip, DataError
 from epo.model.clip_reader import ClipFeatures
 from epo.preferences.pair import PreferencePair
 from epo.training.collate import PromptBuilder, pad_rows
@@ -86,7 +86,8 @@ def other_prompts(
 ) -> dict[str, Any]:
     """Return B prompts with other clips and the chosen replies.
 
-    A pair without another clip gets its own prompt, so that all ranks run the same layers whatever is missing.
+    A pair without another clip, or with one that does not fit beside its words, gets its own prompt, so that all ranks
+    run the same layers whatever is missing.
 
     Args:
         pairs: all of them.
@@ -98,20 +99,28 @@ def other_prompts(
         `input_ids`, `attention_mask`, `completion_mask` (B, T), the tensors behind the placeholders, and `has_other`
         bool (B,).
     """
-    drawn = [draw(row["index"], row.get("seed", 0)) for row in rows]
     own = [pairs[row["index"]] for row in rows]
-    prompts = []
-    for pair, other in zip(own, drawn, strict=True):
-        clip = build.read(pair.reply)
-        if other is not None:
-            given = build.read(pairs[other].reply)
-            clip = ClipFeatures(
-                clip.audio if draw.swap == "video" else given.audio, clip.video if draw.swap == "audio" else given.video
-            )
-        prompts.append(build.with_clip(pair.reply, clip))
+    drawn = [draw(row["index"], row.get("seed", 0)) for row in rows]
+    others = [
+        None if other is None else _swapped(pair, pairs[other], build, draw.swap)
+        for pair, other in zip(own, drawn, strict=True)
+    ]
+    prompts = [build(pair.reply) if other is None else other for pair, other in zip(own, others, strict=True)]
     chosen = [build.processor.encode_reply(pair.chosen, pair.chosen_emotion) for pair in own]
     batch = pad_rows([prompt.input_ids for prompt in prompts], chosen) | build.processor.batch_context(prompts)
-    return batch | {"has_other": torch.tensor([other is not None for other in drawn])}
+    return batch | {"has_other": torch.tensor([other is not None for other in others])}
+
+
+def _swapped(pair: PreferencePair, other: PreferencePair, build: PromptBuilder, swap: Swap) -> Any:
+    """Return the prompt of a pair with the clip of another one, None where that is too long for it."""
+    clip = build.read(other.reply)
+    if swap != "both":
+        own = build.read(pair.reply)
+        clip = ClipFeatures(clip.audio, own.video) if swap == "audio" else ClipFeatures(own.audio, clip.video)
+    try:
+        return build.with_clip(pair.reply, clip)
+    except DataError:
+        return None
 
 
 def _halves(clip: Clip | None) -> _Halves:

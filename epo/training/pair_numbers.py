@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from epo.model.token_scores import TokenScores
-from epo.training.objective import PairScores
+from epo.training.objective import PairScores, implicit_reward
 
 
 def pair_sums(
@@ -28,7 +28,7 @@ def pair_sums(
     is_chosen, is_rejected = mask.chunk(2)
     chosen_logits, rejected_logits = outputs.mean_logits.chunk(2)
     chosen_reward, rejected_reward = scores.rewards(beta)
-    return {
+    return _of_other_clips(scores, beta) | {
         "entropy": _over(outputs.entropy[mask]),
         "logits/chosen": _over(chosen_logits[is_chosen]),
         "logits/rejected": _over(rejected_logits[is_rejected]),
@@ -44,6 +44,15 @@ def pair_sums(
             is_chosen.sum().float(),
         ),
     }
+
+
+def _of_other_clips(scores: PairScores, beta: float) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return how often and by how much the chosen replies have a higher reward under their own clip, where read."""
+    if scores.other_logps is None or scores.reference_other_logps is None:
+        return {}
+    own, _ = scores.rewards(beta)
+    margins = (own - implicit_reward(scores.other_logps, scores.reference_other_logps, beta))[scores.has_other]
+    return {"conditional/accuracies": _over(margins > 0), "conditional/margins": _over(margins)}
 
 
 def _over(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,10 +28,11 @@ def require_for_terms(pairs: Sequence[PreferencePair], args: EpoArguments, place
         _require_emotions(pairs, args, place)
     draw = ClipDraw(pairs, args.conditional_swap)
     if needs_other(args) and all(draw(index, 0) is None for index in range(len(pairs))):
+        asked = "conditional_weight" if args.conditional_weight != 0 else "extra_terms"
         raise TermNeedError(
-            f"{place}: conditional_weight is {args.conditional_weight}, but of {len(pairs)} pairs none has a clip "
+            f"{place}: {asked} is {getattr(args, asked)}, but of {len(pairs)} pairs none has a clip "
             f"{_HALF[args.conditional_swap]}and another dialogue's, of another user emotion, to be told from: leave "
-            "conditional_weight out, or give pairs of more dialogues with clips"
+            f"{asked} out, or give pairs of more dialogues with clips"
         )
     pieces = args.gradient_accumulation_steps * args.world_size
     if LOSSES[args.preference_loss].of == "batch" and pieces != 1:

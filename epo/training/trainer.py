@@ -263,7 +263,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             totals = self.accelerator.reduce(flat, "sum")
         pairs = totals[: 2 * len(sums)].view(-1, 2).tolist()
         for name, (value, count) in zip(sums, pairs, strict=True):
-            self._metrics[mode][name].append(value / count if count > 0 else 0.0)
+            if count > 0:
+                self._metrics[mode][name].append(value / count)
         if mode == "train":
             self._total_train_tokens += round(pairs[-1][0])
             self._groups.add(totals[2 * len(sums) :].view(groups.shape))

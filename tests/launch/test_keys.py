@@ -499,6 +499,22 @@ def test_a_lora_that_does_not_train_is_refused(start):
         start("sft", trainable=["compressor"])
 
 
+def test_a_term_that_needs_what_pairs_do_not_have_ends_the_stage_before_it_begins(start, corpus, tmp_path):
+    rows = [json.loads(line) for line in (corpus / "pairs.jsonl").read_text().splitlines()]
+    del rows[3]["rejected_emotion"]
+    (tmp_path / "ranked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for keys, message in (
+        ({"emotion_margin": 0.5}, "ranked.jsonl: emotion_margin is 0.5, but 1 of 8 pairs do not say .* dialogue 'd3'"),
+        (
+            {"preference_loss": "aot", "per_device_train_batch_size": 2},
+            "preference_loss aot sorts .* cut into 2 pieces",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            start("epo", pairs=str(tmp_path / "ranked.jsonl"), **keys)
+    assert not (tmp_path / "out").exists()
+
+
 OF_TRANSFORMERS = {
     "num_train_epochs": 1.0, "gradient_accumulation_steps": 2, "average_tokens_across_devices": False,
     "resume_from_checkpoint": "x", "do_train": True, "eval_strategy": "steps", "eval_steps": 10, "eval_delay": 1,

@@ -133,6 +133,16 @@ def test_a_pair_without_another_clip_gets_its_own_prompt(pairs, build):
     assert batch["input_ids"][0].tolist()[: len(build(pairs[4].reply).input_ids)] == build(pairs[4].reply).input_ids
 
 
+def test_a_clip_that_does_not_fit_beside_the_words_is_passed_over(pairs, make_model, clip_cache):
+    """Pair 1's own clip is the shortest: in a prompt just long enough for it and its words no other has room."""
+    build = PromptBuilder(make_model()[1], clip_cache)
+    alone = build.with_clip(replace(pairs[1].reply, history=()), build.read(pairs[1].reply))
+    tight = PromptBuilder(make_model(max_prompt_tokens=len(alone.input_ids))[1], clip_cache)
+    batch = other_prompts(pairs, tight, ClipDraw(pairs), [{"index": 1, "seed": 0}])
+    assert batch["has_other"].tolist() == [False]
+    assert batch["input_ids"][0].tolist()[: len(alone.input_ids)] == tight(pairs[1].reply).input_ids == alone.input_ids
+
+
 def test_facts_come_beside_a_batch_and_are_taken_off_again(pairs, build):
     plain, rows = PairCollator(pairs, build), [{"index": i, "seed": i} for i in (0, 5)]
     told = TrainingPairCollator(plain, ClipDraw(pairs))(rows)
@@ -180,6 +190,9 @@ def test_the_terms_are_those_of_plain_logits_one_reply_at_a_time(make_trainer, p
     found = {name: values[-1] for name, values in trainer._metrics["train"].items()}
     takes_part = torch.tensor([True, True, False, True])
     assert found["terms/conditional"] == pytest.approx(conditional_loss(own, other, takes_part).item(), abs=1e-4)
+    margins = (own - other)[takes_part]
+    assert found["conditional/margins"] == pytest.approx(margins.mean().item(), abs=1e-4)
+    assert found["conditional/accuracies"] == pytest.approx((margins > 0).float().mean().item())
     assert found["terms/anchor"] == pytest.approx(anchor_loss(own, MARGIN).item(), abs=1e-4)
     assert abs(own - other)[takes_part].min() > 1e-3  # clips matter here
     parts = found["terms/preference"] + found["terms/gold_nll"]
