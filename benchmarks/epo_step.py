@@ -1,194 +1,253 @@
-"""EPO steps against stock TRL's way: same model, same pairs, same losses, ratios of times.
+"""EPO steps against stock TRL: the same weights, pairs and losses, in turn in one process; ratios of medians.
 
-    python benchmarks/epo_step.py [--steps 8] [--pairs 4]
+    python benchmarks/epo_step.py --json out.json [--parts tiny,real,peak] [--real FOLDER] [--threads 2]
 
-All runs go through `trl.DPOTrainer`. `stock` repeats each prompt, its memories and its clip for the rejected reply,
-encodes clip and history anew for policy and reference, and scores every position, as TRL does with any model on a CPU.
-`context once` encodes a pair's clip and history once for both replies and both models and scores labelled positions
-only, `ours` reads each prompt once a pair besides. The losses are compared too, because a faster step with another loss
-would be no win.
+Stock is `trl.DPOTrainer` as it comes (`benchmarks/step_arms.py`), on the language model that is inside ours; both train
+a LoRA of rank 16 in float32 on a CPU, by plain gradient descent, and start from the same weights. Pairs are made up,
+token by token.
+
+- `tiny`: the quickstart's language model; prompts of 400 tokens, replies of 40, four pairs a step. Prompts are words
+  alone, so `ratio_online` compares what is done with a prompt, and `ratio_cached` leaves the reference out besides.
+  With encoders the same length is a history of 18 turns as memories, a clip of three seconds, and words: stock runs
+  compressor and extractor for each row, under policy and reference, as any model does that TRL trains.
+- `real`: SmolLM2's shape (`--real` takes its weights), histories of 18 turns of 27 tokens, two pairs a step. `memory`
+  is stock on the same memory prompts, whose vectors it is given for nothing, while ours makes them; `full text` is
+  stock reading the history as text, as it is run by those who have no memories.
+- `peak`: the largest resident memory of a child process that takes three steps of `real`, and does nothing else.
+
+`fraction_of_limit` divides `ratio_online` by what the counts of tokens allow: with P prompt and C reply tokens, N
+weights in the layers and H in the head, (N + H) 2 (P + C) / (N (P + 2 C) + H 2 C); without the head
+2 (P + C) / (P + 2 C).
 """
 
 import argparse
 import json
-import random
-import statistics
+import os
+import platform
+import resource
+import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-from transformers import TrainerCallback, set_seed
+warnings.filterwarnings("ignore", category=FutureWarning)
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from launch import stage  # noqa: F401  (first: mends sys.path)
-from compressor.curriculum import ScheduledDataset
-from compressor.text import IGNORE
-from epo.data.cache import ClipCache
-from epo.data.corpora.builtin import BuiltinCorpus, rewrite_reply, write_builtin_corpus
-from epo.data.dialogue import read_dialogues
-from epo.data.replies import replies_of
-from epo.model.clip_reader import ClipReader
-from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration
-from epo.model.parts import build_compressor, build_extractor, load_llm, load_tokenizer
-from epo.model.processing import EpoProcessor
-from epo.model.token_scores import TokenScores, token_scores
-from epo.preferences.pair import PreferencePair
-from epo.prompts.marks import add_placeholders
-from epo.training.arguments import EpoArguments
-from epo.training.collate import PairCollator, PromptBuilder
-from epo.training.lora import lora_config
-from epo.training.trainer import EpoTrainer
+import torch  # noqa: E402
+from step_arms import (  # noqa: E402
+    Shape,
+    lora_weights,
+    make_model,
+    our_trainer,
+    remembered_pairs,
+    settings,
+    start_alike,
+    stock_trainer,
+    text_pairs,
+    with_vectors,
+)
+from step_clock import Rounds, ratio  # noqa: E402
 
-PARTS = Path(__file__).parents[1] / "recipes" / "quickstart" / "parts"
+from launch import stage  # noqa: E402, F401  (mends sys.path)
 
-
-class StepTimes(TrainerCallback):
-    """Records the seconds of each optimizer step and the losses logged."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.losses: list[float] = []
-        self._start = 0.0
-
-    @property
-    def median_s(self) -> float:
-        return statistics.median(self.seconds[1:])
-
-    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        self._start = time.perf_counter()
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.seconds.append(time.perf_counter() - self._start)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if "loss" in logs:
-            self.losses.append(float(logs["loss"]))
+TINY = Shape(pairs=4, words=400, reply=40)
+TINY_WITH_ENCODERS = Shape(pairs=4, words=400 - 18 * 4, reply=40, turns=18)
+REAL = Shape(pairs=2, words=45, reply=30, turns=18)
+PEAKS = ("ours", "cached", "stock memory", "stock full text")
 
 
-class StockTrainer(EpoTrainer):
-    """Encodes clip and history in every forward pass, for each reply, of policy and of reference, as TRL would."""
+class Bench:
+    """Makes trainers for `steps` steps, all from the same weights."""
 
-    def _encode_context_once(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        repeated = {key: torch.cat([inputs[key]] * 2) for key in CONTEXT_KEYS}
-        return {key: value for key, value in inputs.items() if key != "prompt_lengths"} | repeated
+    def __init__(self, folder: Path, options: SimpleNamespace) -> None:
+        self._folder, self._options = folder, options
 
+    def online(self) -> dict[str, Any]:
+        """Return stock and ours, online and cached, on prompts of words."""
 
-class StockModel(EpoForConditionalGeneration):
-    """Scores all positions and keeps those that have a label."""
+        def pairs(model: Any) -> Any:
+            return text_pairs(TINY, self._count(TINY), model)
 
-    def _score_labels(self, input_ids: Any, attention_mask: Any, labels: Any, *rest: Any) -> TokenScores:
-        embeds = self.embed_prompts(input_ids, rest[-1])
-        output = self.language_model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False)
-        everywhere = torch.ones_like(labels[:, 1:])
-        scores = token_scores(
-            output.logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].clamp(min=0).flatten(), everywhere
-        )
-        return TokenScores(*(values.masked_fill(labels[:, 1:] == IGNORE, 0) for values in scores.to_tuple()))
+        return {
+            "stock": self._stock(TINY, pairs),
+            "ours": self._ours(TINY, pairs),
+            "cached": self._ours(TINY, pairs, self._folder / "tiny"),
+        }
+
+    def with_encoders(self) -> dict[str, Any]:
+        """Return stock and ours on memories and clips."""
+
+        def pairs(model: Any) -> Any:
+            return remembered_pairs(TINY_WITH_ENCODERS, self._count(TINY_WITH_ENCODERS), model, with_clips=True)
+
+        return {"stock": self._stock(TINY_WITH_ENCODERS, pairs), "ours": self._ours(TINY_WITH_ENCODERS, pairs)}
+
+    def real(self, names: tuple[str, ...] = PEAKS) -> dict[str, Any]:
+        """Return the trainers of these names on a model of SmolLM2's shape."""
+
+        def memories(model: Any) -> Any:
+            return remembered_pairs(REAL, self._count(REAL), model, with_clips=False)
+
+        made: dict[str, Callable[[], Any]] = {
+            "ours": lambda: self._ours(REAL, memories, real=True),
+            "cached": lambda: self._ours(REAL, memories, self._folder / "real", real=True),
+            "stock memory": lambda: self._stock(REAL, lambda m: with_vectors(memories(m), m), real=True),
+            "stock full text": lambda: self._stock(REAL, lambda m: text_pairs(REAL, self._count(REAL), m), real=True),
+        }
+        return {name: made[name]() for name in names}
+
+    def _count(self, shape: Shape) -> int:
+        return shape.pairs * self._options.steps
+
+    def _stock(self, shape: Shape, pairs: Callable[[Any], Any], real: bool = False) -> Any:
+        model, processor = make_model(real, self._options.real)
+        return stock_trainer(pairs(model), model, processor, settings(self._folder, shape, self._options.steps))
+
+    def _ours(self, shape: Shape, pairs: Callable[[Any], Any], cache: Path | None = None, real: bool = False) -> Any:
+        model, processor = make_model(real, self._options.real)
+        args = settings(self._folder, shape, self._options.steps)
+        return our_trainer(pairs(model), model, processor, args, cache)
 
 
 def main() -> None:
+    """Run the parts asked for and write what they gave."""
     options = parse()
+    torch.set_num_threads(options.threads)
+    started_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        pairs = make_pairs(Path(folder), options.pairs * options.steps)
-        stock = run(Path(folder), pairs, options, StockTrainer, StockModel)
-        once = run(Path(folder), pairs, options, EpoTrainer, shares_prompts=False)
-        ours = run(Path(folder), pairs, options, EpoTrainer)
-    gap = max(abs(a - b) for run_ in (once, ours) for a, b in zip(run_.losses, stock.losses, strict=True))
-    report = {
-        "seconds_a_step": {"stock": stock.median_s, "context once": once.median_s, "ours": ours.median_s},
-        "speedup": {"context once": stock.median_s / once.median_s, "ours": stock.median_s / ours.median_s},
-        "largest_loss_gap": gap,
-        "losses": ours.losses,
-    }
-    print(json.dumps(report, indent=2))
-    sys.exit(0 if gap < 1e-3 else 1)
+        if options.child is not None:
+            return run_child(Bench(Path(folder), options), options.child)
+        report: dict[str, Any] = {"machine": machine(options)}
+        bench = Bench(Path(folder), options)
+        if "tiny" in options.parts:
+            add_tiny(report, bench, options.clock)
+        if "real" in options.parts:
+            add_real(
+                report, Bench(Path(folder), SimpleNamespace(**vars(options) | {"steps": options.real_steps})), options
+            )
+    if "peak" in options.parts:
+        add_peaks(report, options)
+    report["minutes"] = (time.monotonic() - started_s) / 60
+    text = json.dumps(report, indent=2)
+    if options.json is not None:
+        Path(options.json).write_text(text + "\n", encoding="utf-8")
+    print(text)
+    gaps = [report[key] for key in ("max_rel_loss_diff", "max_rel_weight_diff") if key in report]
+    sys.exit(0 if all(gap <= 1e-4 for gap in gaps) else 1)
 
 
 def parse() -> SimpleNamespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=8, help="optimizer steps of each run; the first is not counted")
-    parser.add_argument("--pairs", type=int, default=4, help="pairs a step")
-    return SimpleNamespace(**vars(parser.parse_args()))
-
-
-def make_pairs(folder: Path, count: int) -> list[PreferencePair]:
-    write_builtin_corpus(
-        folder, BuiltinCorpus(num_train=count, num_train_with_clips=count, num_validation=0, num_test=0)
+    parser.add_argument("--json", help="file to write")
+    parser.add_argument("--parts", default="tiny,real,peak", help="of tiny, real, peak; by commas")
+    parser.add_argument("--steps", type=int, default=12, help="of each tiny trainer; the first two are not counted")
+    parser.add_argument("--real_steps", type=int, default=6, help="of each real one")
+    parser.add_argument("--real", help="folder of a pretrained language model; none: SmolLM2's shape, weights drawn")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: where other work shares the cores"
     )
-    examples = replies_of(read_dialogues(folder / "dialogues.jsonl"), "last", require_clip=True)
-    rng = random.Random(0)
-    counter = {example.dialogue_id: "happy" if example.emotion != "happy" else "sad" for example in examples}
-    return [
-        PreferencePair(e, rewrite_reply(e.text, counter[e.dialogue_id], rng), counter[e.dialogue_id]) for e in examples
-    ]
+    parser.add_argument("--child", choices=PEAKS, help=argparse.SUPPRESS)
+    options = SimpleNamespace(**vars(parser.parse_args()))
+    options.parts = options.parts.split(",")
+    if unknown := set(options.parts) - {"tiny", "real", "peak"}:
+        parser.error(f"--parts: there is no {', '.join(sorted(unknown))}; want tiny, real, peak")
+    if min(options.steps, options.real_steps) < 3:
+        parser.error("--steps and --real_steps: the first two are not counted; want at least 3")
+    return options
 
 
-def run(
-    folder: Path,
-    pairs: list[PreferencePair],
-    options: SimpleNamespace,
-    kind: type[EpoTrainer],
-    model_kind: type[EpoForConditionalGeneration] = EpoForConditionalGeneration,
-    shares_prompts: bool = True,
-) -> StepTimes:
-    """Train a fresh model, the same in every run, and return its step times."""
-    set_seed(0)
-    model, processor = make_model(pairs, model_kind)
-    build = PromptBuilder(processor, ClipCache(folder / "cache"))
-    for pair in pairs:
-        build(pair.reply)  # decode beforehand: both runs read the cache
-    times = StepTimes()
-    args = EpoArguments(
-        output_dir=str(folder / "out"),
-        per_device_train_batch_size=options.pairs,
-        max_steps=options.steps,
-        learning_rate=1e-3,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        disable_tqdm=True,
-    )
-    trainer = kind(
-        model=model,
-        args=args,
-        train_dataset=ScheduledDataset(len(pairs), options.pairs * options.steps, seed=0),
-        data_collator=PairCollator(pairs, build),
-        processing_class=processor,
-        callbacks=[times],
-        peft_config=lora_config(model, 16, 32, 0.0),
-    )
-    if not shares_prompts:
-        model.shares_prompts = False
-    trainer.train()
-    return times
+def machine(options: SimpleNamespace) -> dict[str, Any]:
+    """Return what ran, and how busy it was before."""
+    return {
+        "threads": options.threads, "cores": os.cpu_count(), "load_before": os.getloadavg()[0], "clock": options.clock,
+        "processor": platform.processor() or platform.machine(), "torch": torch.__version__,
+    }  # fmt: skip
 
 
-def make_model(
-    pairs: list[PreferencePair], kind: type[EpoForConditionalGeneration]
-) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
-    texts = [turn.text for pair in pairs for turn in (*pair.reply.history, pair.reply.current)]
-    llm, tokenizer = load_llm(str(PARTS / "llm.json"), "float32"), load_tokenizer(str(PARTS / "llm.json"), texts)
-    extractor, feature_extractor, image_processor = build_extractor(
-        str(PARTS / "whisper.json"), str(PARTS / "siglip.json"), {"augmentation": 0.0, "dropout": 0.0}
+def add_tiny(report: dict[str, Any], bench: Bench, clock: str) -> None:
+    """Measure the tiny parts."""
+    trainers = bench.online()
+    clocks = run_alike(report, trainers, ("ours", "cached"), "stock")
+    add_ratio(report, "ratio_online", clocks["stock"], clocks["ours"], clock)
+    add_ratio(report, "ratio_cached", clocks["stock"], clocks["cached"], clock)
+    report |= limits(TINY, trainers["stock"].model.get_base_model())
+    report["fraction_of_limit"] = report["ratio_online"] / report["limit"]
+    clocks = run_alike(report, bench.with_encoders(), ("ours",), "stock")
+    add_ratio(report, "ratio_online_with_encoders", clocks["stock"], clocks["ours"], clock)
+
+
+def add_real(report: dict[str, Any], bench: Bench, options: SimpleNamespace) -> None:
+    """Measure the model of SmolLM2's shape."""
+    clocks = run_alike(report, bench.real(), ("ours", "cached"), "stock memory")
+    add_ratio(report, "ratio_real_memory", clocks["stock memory"], clocks["ours"], options.clock)
+    add_ratio(report, "ratio_real_memory_cached", clocks["stock memory"], clocks["cached"], options.clock)
+    add_ratio(report, "ratio_real_full_text", clocks["stock full text"], clocks["ours"], options.clock)
+    add_ratio(report, "ratio_real_full_text_cached", clocks["stock full text"], clocks["cached"], options.clock)
+
+
+def run_alike(report: dict[str, Any], trainers: dict[str, Any], ours: tuple[str, ...], stock: str) -> dict[str, Any]:
+    """Let trainers step in turn from one LoRA, and note by how much the numbers of ours differ from stock's."""
+    start_alike(list(trainers.values()))
+    clocks = Rounds(trainers).run()
+    weights = lora_weights(trainers[stock])
+    for name in ours:
+        losses = [
+            abs(a - b) / abs(b)
+            for which in ("losses", "gradient_norms")
+            for a, b in zip(getattr(clocks[name], which), getattr(clocks[stock], which), strict=True)
+        ]
+        moved = [((p - weights[n]).norm() / weights[n].norm()).item() for n, p in lora_weights(trainers[name]).items()]
+        report["max_rel_loss_diff"] = max(report.get("max_rel_loss_diff", 0.0), *losses)
+        report["max_rel_weight_diff"] = max(report.get("max_rel_weight_diff", 0.0), *moved)
+    return clocks
+
+
+def add_ratio(report: dict[str, Any], key: str, slow: Any, fast: Any, clock: str) -> None:
+    """Note a ratio with its spread, and the seconds behind it."""
+    which = "seconds" if clock == "wall" else "cpu_seconds"
+    found = ratio(getattr(slow, which), getattr(fast, which), warm_up=2)
+    report[key] = found["median"]
+    report.setdefault("spread", {})[key] = [found["least"], found["largest"]]
+    report.setdefault("seconds", {})[key] = [getattr(slow, which)[2:], getattr(fast, which)[2:]]
+
+
+def limits(shape: Shape, llm: Any) -> dict[str, float]:
+    """Return what the counts of tokens allow, with the head's work and without it."""
+    prompt, reply = shape.words, shape.reply
+    head = llm.get_output_embeddings().weight.numel()
+    layers = sum(p.numel() for n, p in llm.named_parameters() if ".layers." in n and ".lora_" not in n)
+    ours = layers * (prompt + 2 * reply) + head * 2 * reply
+    tokens = 2 * (prompt + reply)
+    return {"limit": (layers + head) * tokens / ours, "limit_without_head": tokens / (prompt + 2 * reply)}
+
+
+def run_child(bench: Bench, name: str) -> None:
+    """Take the steps of one trainer and print the largest memory this process has had, in MiB."""
+    bench.real((name,))[name].train()
+    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def add_peaks(report: dict[str, Any], options: SimpleNamespace) -> None:
+    """Measure the memory of each real trainer in a process of its own."""
+    keys = dict(
+        zip(PEAKS, ("peak_mib_ours", "peak_mib_ours_cached", "peak_mib_trl", "peak_mib_trl_full_text"), strict=True)
     )
-    compressor = build_compressor(str(PARTS / "mamba2.json"), 2, llm)
-    reader = ClipReader(feature_extractor, image_processor, 4.0, 4.0, 8)
-    model = kind.from_parts(llm, extractor, compressor, tokenizer, add_placeholders(tokenizer))
-    processor = EpoProcessor(
-        reader.feature_extractor,
-        reader.image_processor,
-        tokenizer,
-        load_tokenizer(str(PARTS / "mamba2.json"), texts),
-        history_vocab_size=compressor.vocab_size,
-        max_audio_seconds=reader.max_audio_seconds,
-    )
-    return model, processor
+    for name, key in keys.items():
+        command = [sys.executable, __file__, "--child", name, "--steps", "3", "--threads", str(options.threads)]
+        command += [] if options.real is None else ["--real", options.real]
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("PEAK ")]
+        if not lines:
+            raise RuntimeError(f"{name}: {done.stderr[-2000:]}")
+        report[key] = float(lines[0].removeprefix("PEAK "))
 
 
 if __name__ == "__main__":

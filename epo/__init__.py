@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from epo.evaluation.conversation import Conversation, Conversations
     from epo.evaluation.evaluating import evaluate
     from epo.evaluation.generate import answer
+    from epo.model.export import export_model
     from epo.model.family import load_of_family as load_model
     from epo.model.loading import join_parts, load_adapter
     from epo.preferences.builder import build_pairs
@@ -37,6 +38,7 @@ _HOMES = {
     "answer": "epo.evaluation.generate",
     "build_pairs": "epo.preferences.builder",
     "evaluate": "epo.evaluation.evaluating",
+    "export_model": "epo.model.export",
     "join_parts": "epo.model.loading",
     "load_adapter": "epo.model.loading",
     "load_model": "epo.model.family:load_of_family",
@@ -77,6 +79,7 @@ __all__ = [
     "answer",
     "build_pairs",
     "evaluate",
+    "export_model",
     "join_parts",
     "load_adapter",
     "load_model",

@@ -53,3 +53,24 @@ def add_low_rank(model: nn.Module, ranks: Mapping[str, int]) -> None:
         layer: Any = model.get_submodule(name)
         changed = LowRankConv1D(layer, rank) if isinstance(layer, Conv1D) else LowRankLinear(layer, rank)
         setattr(model.get_submodule(parent), child, changed)
+
+
+def take_in_low_rank(model: nn.Module) -> None:
+    """Add finished low-rank changes to the weights beside which they stand, in place: plain layers remain.
+
+    Args:
+        model: in float32, or small changes would be rounded away.
+    """
+    for name, layer in list(model.named_modules()):
+        if not isinstance(layer, LowRankLinear | LowRankConv1D):
+            continue
+        change = layer.up.data @ layer.down.data
+        if isinstance(layer, LowRankLinear):
+            plain: nn.Module = nn.Linear(layer.in_features, layer.out_features, device="meta")
+            layer.weight.data += change
+        else:
+            plain = Conv1D(layer.nf, layer.nx)
+            layer.weight.data += change.T
+        plain.weight, plain.bias = layer.weight, layer.bias
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, plain)

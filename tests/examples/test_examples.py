@@ -43,6 +43,9 @@ def test_epo_is_trained_and_its_adapter_put_on_again(folder, corpus, tmp_path):
     assert len(margins) == 2 and margins[-1] > margins[0]
     talk = run("chat.py", folder, tmp_path / "epo", said="I lost my keys.\nAnd my phone.\n\n")
     assert talk.count("model (") == 2
+    printed = run("export_model.py", folder, tmp_path / "epo", tmp_path / "exported")
+    assert {"README.md", "config.json", "model.safetensors"} <= {line.split()[0] for line in printed.splitlines()}
+    assert run("use_exported.py", tmp_path / "exported", "I lost my keys.").startswith("(")
 
 
 def test_a_clip_is_heard_in_a_chat(folder, corpus, tmp_path):
@@ -64,7 +67,7 @@ def test_memories_are_streamed(folder, corpus):
 
 def test_they_are_short_and_each_is_run_here():
     tried = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text()))
-    assert {path.name for path in EXAMPLES} == tried and len(tried) == 4
+    assert {path.name for path in EXAMPLES} == tried and len(tried) == 6
     for path in EXAMPLES:
         code = [line for line in path.read_text().split('"""', 2)[2].splitlines() if line.strip()]
         assert 8 <= len(code) <= 30, (path.name, len(code))
