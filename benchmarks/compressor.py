@@ -47,8 +47,10 @@ SMOLLM2 = {
     "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64, "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }  # fmt: skip
-# As long as what SmolLM2's template says of itself where no system prompt is given.
-SYSTEM = "You are a helpful assistant who listens with care, answers kindly and in short, and never makes things up."
+# As long as what SmolLM2's template says of itself where no system prompt is given, in words of the histories below.
+SYSTEM = (
+    "they asked about today because we always had music at dinner and never really found the garden when it was winter"
+)
 WORDS = (
     "I you we they it is was were had have the a an and but so of to in on for with at from my your her his our went "
     "came saw met lost found bought made told asked lake train garden winter music dinner sister brother doctor "
@@ -153,8 +155,9 @@ def make_trainer(readers: Readers, batch: int) -> CompressorTrainer:
     """Return the trainer of a stage, of which only the loss is asked."""
     folder = tempfile.mkdtemp()
     args = TrainingArguments(
-        output_dir=folder, use_cpu=not torch.cuda.is_available(), report_to="none", per_device_train_batch_size=batch
-    )
+        output_dir=folder, use_cpu=not torch.cuda.is_available(), report_to="none", per_device_train_batch_size=batch,
+        max_steps=1, remove_unused_columns=False,
+    )  # fmt: skip
     return CompressorTrainer(
         model=readers.compressor, args=args, train_dataset=ScheduledDataset(1, 1, 0), llm=readers.llm,
         memory_id=readers.memory_id, weights=ObjectiveWeights(),
