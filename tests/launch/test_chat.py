@@ -29,7 +29,8 @@ def test_a_talk_through_a_pipe(folder, corpus, tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     said = [
         "Hello there.", "/clip gone.wav", "/clip broken.wav", "/dance", f"/clip {corpus / '0.mp4'}",
-        f"/clip {corpus / '0.wav'}", "Look at me!", "<|memory|>", "/help", "/reset", "Who are you?", "/quit", "Never said.",
+        f"/clip {corpus / '0.wav'}", "Look at me!", "<|memory|>", "/help", "/reset", "Who are you?", "/quit",
+        "Never said.",
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, ROOT / "launch" / "chat.py", "--model", folder, "--max_new_tokens", "6"],
@@ -44,7 +45,7 @@ def test_a_talk_through_a_pipe(folder, corpus, tmp_path):
         "remembered: 2 turns in 4 memory tokens",
     ]  # fmt: skip
     assert "/clip gone.wav: no such file" in printed and "no command '/dance'; there are /clip PATH" in printed
-    assert "heard and seen: " in printed and "  heard: " in printed and "/reset      begin anew" in printed
+    assert "  seen: " in printed and "  heard: " in printed and "/reset      begin anew" in printed
     assert printed.count("not answered: ") == 1 and "Never said." not in printed
     assert "Traceback" not in printed + done.stderr
 
