@@ -75,14 +75,18 @@ class Talk:
         if not name or not path.is_file():
             self.show(f"  /clip {name}: no such file; want the path of a recording\n")
             return
-        clip = Clip(audio=path, video=None if path.suffix.lower() in _SOUND else path)
-        try:
-            said = self._recognise(clip)
-        except (ValueError, OSError) as error:
-            self.show(f"  /clip {name}: {explain(error) or error}\n")
+        sound, picture = Clip(audio=path), Clip(video=path)
+        faults = []
+        for clip in (sound,) if path.suffix.lower() in _SOUND else (Clip(audio=path, video=path), picture, sound):
+            try:
+                said = self._recognise(clip)
+            except (ValueError, OSError) as error:  # a picture without sound is no mistake
+                faults.append(f"  /clip {name}: {explain(error) or error}\n")
+                continue
+            self._clip = clip
+            self.show(f"  {said}; say something to it\n")
             return
-        self._clip = clip
-        self.show(f"  {said}; say something to it\n")
+        self.show(faults[0])
 
     def _recognise(self, clip: Clip) -> str:
         """Return what the extractor makes of a clip, in words."""
@@ -96,7 +100,7 @@ class Talk:
             return "read"
         shares = emotion_shares(extractor, [clip], self.processor.clips, self._cache)["fused"][0].tolist()
         order = sorted(zip(shares, EMOTIONS, strict=True), reverse=True)[:_SHOWN_EMOTIONS]
-        sense = "heard" if clip.video is None else "heard and seen"
+        sense = "heard" if clip.video is None else "seen" if clip.audio is None else "heard and seen"
         return f"{sense}: {', '.join(f'{emotion} {share:.2f}' for share, emotion in order)}"
 
     def _say(self, words: str) -> None:

@@ -22,7 +22,7 @@ class ReportError(ValueError):
 _EMPTY: dict[str, Any] = {
     "emotion_recognition": {}, "chance": {}, "examples": [], "stages": [], "notes": [], "settings": {}, "hardware": {},
     "history_reduction": None, "prompt_reduction": None, "seconds": None, "peak_rss_mib": None, "seed": None,
-    "gold_degenerate": None, "basis": {}, "breakdowns": [], "verdict": [], "comparisons": [],
+    "gold_degenerate": None, "basis": {}, "breakdowns": [], "verdict": [], "comparisons": [], "measure_validity": {},
 }  # fmt: skip
 _PLAIN_COLUMN: dict[str, Any] = {
     "explanation": "", "better": None, "digits": 3, "has_interval": False, "is_charted": False, "in_console": True,
@@ -89,6 +89,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         variants={row["name"] for row in known["rows"] if row.get("kind") == "variant"},
         main=_main_row(known["rows"]),
         differences=_differences(known, columns),
+        compared={one["column"] for one in known["comparisons"]},
     )
 
 

@@ -111,8 +111,8 @@ def test_courses_from_a_file(write, dialogues, examples):
         ["Sorry, great.", "...", "(sad) Sorry."], examples[4:7], ["trajectories"], training=training, vad=found
     )
     (row,) = report["rows"]
-    assert row["trajectories_measured"] == 1 and row["trajectories_left_out"]["ers"] == 1
-    assert row["trajectories_left_out"]["ess"] == 2 and 0 < row["ers"] <= 1
+    assert row["trajectory_counts"]["measured"] == 1 and row["trajectory_counts"]["left_out"]["ers"] == 1
+    assert row["trajectory_counts"]["left_out"]["ess"] == 2 and 0 < row["ers"] <= 1
     assert (
         "3 courses" not in report["basis"]["trajectories"]["text"]
         and "by probe" in report["basis"]["trajectories"]["text"]

@@ -45,7 +45,7 @@ def test_a_talk_through_a_pipe(folder, corpus, tmp_path):
         "remembered: 2 turns in 4 memory tokens",
     ]  # fmt: skip
     assert "/clip gone.wav: no such file" in printed and "no command '/dance'; there are /clip PATH" in printed
-    assert "heard and seen: " in printed and "  heard: " in printed and "/reset      begin anew" in printed
+    assert "  seen: " in printed and "  heard: " in printed and "/reset      begin anew" in printed
     assert printed.count("not answered: ") == 1 and "Never said." not in printed
     assert "Traceback" not in printed + done.stderr
 

@@ -49,9 +49,8 @@ def score(task: Task, answers: Answers) -> Values:
     below = [value < 0 for row in rows if (value := row["ers"]) is not None]
     values["ers_parent_negative"] = sum(below) / len(below) if below else None
     values |= _concordances(task, agents, measured)
-    return values | {"trajectories_left_out": dict(left_out), "trajectories_measured": sum(
-        (*place, answers.name) in measured for place in places
-    )}  # fmt: skip
+    num_measured = sum((*place, answers.name) in measured for place in places)
+    return values | {"trajectory_counts": {"measured": num_measured, "left_out": dict(left_out)}}
 
 
 def summarise(task: Task, contestant: "Contestant | None") -> dict[str, Any]:
@@ -121,7 +120,7 @@ def _text_courses(task: Task, texts: Sequence[str]) -> list[Any]:
 
 
 def _columns() -> tuple[Column, ...]:
-    ours = [Column(n, _HEADINGS[n], _MEANINGS[n], has_interval=True, in_console=n == "ers") for n in _SCORES]
+    ours = [Column(n, _HEADINGS[n], _MEANINGS[n], has_interval=True, in_console=False) for n in _SCORES]
     theirs = [
         Column(
             f"{name}_parent",
@@ -159,7 +158,7 @@ SUITE = Suite(
     place=14,
     needs=("judge",),
     columns=_columns(),
-    details=("trajectories_left_out", "trajectories_measured"),
+    details=("trajectory_counts",),
     score=score,
     prepare=fit_judge,
     summarise=summarise,
