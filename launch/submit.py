@@ -84,7 +84,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--cpus_per_task", type=_at_least_1, help="cores a node")
     parser.add_argument("--ranks_per_node", type=_at_least_1, help="processes a node; one a GPU otherwise")
     parser.add_argument("--container", metavar="IMAGE", help="for srun --container-image (pyxis)")
-    parser.add_argument("--seeds", metavar="1,2,3", help="an array of jobs, one a seed, each in a folder seed-N")
+    parser.add_argument("--seeds", metavar="1,2,3", help="an array of jobs, one a seed, each in a folder OUTPUT-seed-N")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="may be given again")
     parser.add_argument("--dry_run", action="store_true", help="print the job files, and submit nothing")
     asked, rest = parser.parse_known_args(argv)
@@ -185,7 +185,7 @@ def _job(part: _Part, values: Mapping[str, Any], asked: argparse.Namespace, fold
         snapshot=code,
         bin_folder=Path(sys.executable).parent,
         seeds=_seeds(asked.seeds),
-        seeds_below=str(values.get("output_dir", "")),
+        output_dir=str(values.get("output_dir", "")),
         container=asked.container,
         variables=_variables(asked),
     )

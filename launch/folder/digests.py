@@ -169,7 +169,7 @@ def _is_name(name: Any) -> bool:
 
 def _part_files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.name.startswith((".", "checkpoint-")) or ".replaced-" in path.name:
+        if path.name.startswith((".", "checkpoint-", "damaged-checkpoint-")) or ".replaced-" in path.name:
             continue
         if path.is_dir():
             yield from _part_files(path)

@@ -42,8 +42,8 @@ class Job:
         work_folder: which relative paths in recipes start from.
         snapshot: folder of the code.
         bin_folder: of the interpreter.
-        seeds: one array task each, with this seed and a folder `seed-N` below `seeds_below`.
-        seeds_below: output folder of the stage; only with seeds.
+        seeds: one array task each, with this seed and `-seed-N` behind `output_dir`.
+        output_dir: of the stage; only with seeds.
         container: image for srun's `--container-image` (the pyxis plugin).
         variables: environment of the job, which inherits nothing else from the shell it was submitted in.
     """
@@ -57,7 +57,7 @@ class Job:
     snapshot: Path
     bin_folder: Path
     seeds: Sequence[int] = ()
-    seeds_below: str = ""
+    output_dir: str = ""
     container: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,7 +81,7 @@ def job_text(job: Job) -> str:
     words = [shlex.quote(word) for word in job.arguments]
     if job.seeds:
         lines += [f"seeds=({' '.join(str(int(seed)) for seed in job.seeds)})", "seed=${seeds[SLURM_ARRAY_TASK_ID]}"]
-        words += ["--seed", '"$seed"', "--output_dir", f'{shlex.quote(job.seeds_below)}/"seed-$seed"']
+        words += ["--seed", '"$seed"', "--output_dir", f'{shlex.quote(job.output_dir)}"-seed-$seed"']
     container = [] if job.container is None else _container(job)
     if job.accelerate_config is None:
         start = ["run_step", *container, "python", _quoted(job.script)]

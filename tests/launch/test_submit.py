@@ -75,12 +75,12 @@ def test_a_sweep_is_an_array_with_a_folder_for_each_seed(tmp_path):
     (tmp_path / "launch/slurm").mkdir(parents=True)
     (tmp_path / "launch/slurm/step.sh").write_text("run_stage() { printf '%s\\n' \"$@\"; }\n")
     job = dataclasses.replace(
-        JOB, arguments=[], seeds=[7, 11], seeds_below="runs/a b/epo", work_folder=tmp_path, snapshot=tmp_path
+        JOB, arguments=[], seeds=[7, 11], output_dir="runs/a b/epo", work_folder=tmp_path, snapshot=tmp_path
     )
     assert "#SBATCH --array=0-1\n" in job_text(job)
     environment = os.environ | {"SLURM_ARRAY_TASK_ID": "1"}
     done = subprocess.run(["bash", "-c", job_text(job)], capture_output=True, text=True, env=environment)
-    assert done.stdout.splitlines()[-4:] == ["--seed", "11", "--output_dir", "runs/a b/epo/seed-11"]
+    assert done.stdout.splitlines()[-4:] == ["--seed", "11", "--output_dir", "runs/a b/epo-seed-11"]
 
 
 @pytest.mark.parametrize(
