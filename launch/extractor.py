@@ -263,7 +263,7 @@ def _face_trainer(
     tokenizer = load_tokenizer(recipe.llm, ())
     video_token_id = add_placeholders(tokenizer)["video_token_id"]
     check_words(tokenizer, ((recipe.descriptions, str(one.description)) for one in (*taught, *unseen)))
-    llm = load_llm(recipe.llm, "float32")
+    llm = load_llm(recipe.llm, "bfloat16" if args.bf16 else "float32")
     captioner = FaceCaptioner(extractor, llm)
     trainer = FaceTrainer(
         model=captioner,

@@ -1,0 +1,75 @@
+"""An extractor taught by descriptions and by words, as a user runs its stage: it leaves a plain extractor behind."""
+
+import contextlib
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from launch import extractor
+from epo.model.extractor import EmotionExtractor
+from epo.model.loading import load_part
+from launch.recipe import RecipeError
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, part, corpus):
+    """Run the stage in this process; returns its folder and numbers."""
+
+    @contextlib.contextmanager
+    def record(*args):
+        from transformers import TrainerCallback
+
+        yield SimpleNamespace(callback=TrainerCallback, log_metrics=lambda numbers: None)
+
+    monkeypatch.setattr(extractor, "open_run", record)
+    common = {
+        "data": str(corpus / "dialogues.jsonl"), "audio_encoder": part("whisper"), "vision_tower": part("siglip"),
+        "hidden_size": 16, "num_heads": 2, "max_frames": 4, "cache_dir": str(tmp_path / "cache"), "max_steps": 2,
+        "per_device_train_batch_size": 4, "global_batch_size": 4, "use_cpu": True, "disable_tqdm": True,
+        "modality_dropout": 0.0, "save_steps": 2, "learning_rate": 1e-2,
+    }  # fmt: skip
+
+    def run(name, **keys):
+        out = tmp_path / name
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(common | {"output_dir": str(out)} | keys))
+        monkeypatch.setattr(sys, "argv", ["launch/extractor.py", "--config", str(tmp_path / f"{name}.yaml")])
+        extractor.run()
+        results = json.loads((out / "stage.json").read_text())
+        return out, results.get("results", results)
+
+    return run
+
+
+def weights(folder):
+    return load_part(str(folder), EmotionExtractor, "launch/extractor.py").state_dict()
+
+
+@pytest.mark.slow
+def test_speech_learns_words_then_the_face_its_descriptions_and_only_what_trains_changes(
+    run, corpus, tmp_path, make_llm, make_tokenizer
+):
+    speech, numbers = run("speech", modalities="audio", asr_weight=0.3)
+    assert {"validation/word_error", "validation/word_error_before", "validation/accuracy"} <= numbers.keys()
+    for half in (make_llm(), make_tokenizer()):
+        half.save_pretrained(tmp_path / "lm")
+    told = tmp_path / "told.jsonl"
+    rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
+    lines = [
+        {"dialogue_id": row["id"], "turn": len(row["turns"]) - 2, "description": "The chin drops."} for row in rows
+    ]
+    told.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    keys = {"extractor": str(speech), "modalities": "video", "trainable": ["video", "vision", "temporal"]}
+    face, numbers = run("face", **keys, descriptions=str(told), llm=str(tmp_path / "lm"), label_weight=0.0)
+    assert numbers["validation/description_nll"] > 0
+    before, after = weights(speech), weights(face)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert {"video_input", "vision_tower", "temporal"} <= changed and "video_head" not in changed
+    assert not changed & {"audio_encoder", "audio_input", "audio_head", "fusion"}
+    with pytest.raises(RecipeError, match="has another .* than this recipe's encoders and sizes make"):
+        run("wide", **(keys | {"hidden_size": 32}))
+    with pytest.raises(RecipeError, match=r"trainable: no parameter of the extractor has one of \['vidoe'\]"):
+        run("typo", **(keys | {"trainable": ["vidoe"]}))
