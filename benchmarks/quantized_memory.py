@@ -37,7 +37,7 @@ def main() -> None:
         for quantize in ("none", "8bit", "4bit"):
             command = [sys.executable, __file__, "--one", folder, quantize, "--dtype", args.dtype]
             command += ["--tokens", str(args.tokens)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             rows.append({"quantize": quantize} | json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1])
     if args.json:

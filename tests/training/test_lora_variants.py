@@ -9,7 +9,10 @@ from torch import nn
 from transformers import Conv1D, TrainingArguments
 
 from compressor.curriculum import ScheduledDataset
+from epo.model.linears import linears_below
+from epo.model.loading import load_adapter
 from epo.model.modeling import EpoForConditionalGeneration
+from epo.model.quantized import quantize_linears
 from epo.model.saving import save_weights
 from epo.training.collate import PromptBuilder, SftCollator
 from epo.training.lora import (
@@ -34,6 +37,10 @@ def batch(model_and_processor, examples, clip_cache):
 def tuned(model, variant, rank=4):
     """Put a LoRA on a model and give all that trains in it something to say."""
     inject_lora(model, lora_config(model, rank, 8, 0.0, variant))
+    return shake(model)
+
+
+def shake(model):
     torch.manual_seed(3)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
@@ -107,6 +114,25 @@ def test_dora_on_a_transposed_layer_equals_pefts_own_merging():
     state = {name.removeprefix("base_model.model."): tensor for name, tensor in wrapped.state_dict().items()}
     ours, _ = finish_lora(state, 2, 4, True, transposed=["0"], variant="dora")
     torch.testing.assert_close(ours["0.weight"], wrapped.merge_and_unload().state_dict()["0.weight"])
+
+
+@pytest.mark.parametrize(("variant", "quantize"), [("rslora", "none"), ("dora", "8bit")])
+def test_an_adapter_of_any_variant_is_read_again(make_model, batch, tmp_path, variant, quantize):
+    """As EPO writes it, beside plain weights and beside those in few bits."""
+
+    def base():
+        model = make_model()[0]
+        if quantize != "none":
+            quantize_linears(model, linears_below(model, "language_model."), quantize)
+        return model
+
+    policy = shake(get_peft_model(base(), lora_config(base(), 4, 8, 0.0, variant)))
+    wanted = answers(policy, batch)
+    with policy.disable_adapter():
+        reference = answers(policy, batch)
+    policy.save_pretrained(tmp_path)
+    assert answers(base(), batch).equal(reference) and (wanted - reference).norm() > 0.05 * reference.norm()
+    torch.testing.assert_close(answers(load_adapter(base(), str(tmp_path)).eval(), batch), wanted)
 
 
 def test_rank_one_is_one_and_the_same(model_and_processor):

@@ -22,7 +22,7 @@ from epo.training.trainer import EpoTrainer
 
 _COMMON = {
     "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1, "save_strategy": "no",
-    "report_to": "none", "use_cpu": True, "disable_tqdm": True, "max_steps": 6,
+    "report_to": "none", "use_cpu": True, "disable_tqdm": True, "max_steps": 4,
 }  # fmt: skip
 has_kernels = importlib.util.find_spec("bitsandbytes") is not None
 four_bits = pytest.param(
@@ -35,6 +35,7 @@ def losses(trainer):
     return [log["loss"] for log in trainer.state.log_history if "loss" in log]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantize", [four_bits, "8bit"])
 def test_what_is_tuned_saved_and_preferred_is_one_model(make_model, examples, pairs, clip_cache, tmp_path, quantize):
     """The saved folder is a plain model: read as it is and read in few bits again it scores as the one that trained."""
