@@ -58,8 +58,8 @@ class Rounds:
     def run(self) -> dict[str, _Turns]:
         """Train all of them, and return their clocks by name.
 
-        What a trainer does between its steps it does alone too: the next one waits for nothing but the end of a step,
-        and what follows it (a log line, the next batch) is a thousandth of it.
+        What a trainer does between its steps (a log line, the next batch) falls into the next one's step, and is a
+        thousandth of it.
         """
         threads = [threading.Thread(target=self._train, args=(name,)) for name in self._trainers]
         for thread in threads:

@@ -68,6 +68,7 @@ def export_model(
 
 
 def _write_merged(source: str, adapter: str | None, dtype: str, folder: Path) -> None:
+    processor: Any
     model, processor = load_of_family(source, "float32")
     if adapter is not None:
         merged: Any = load_adapter(model, adapter)
