@@ -79,8 +79,7 @@ SEAMS = {
     # transformers: models
     "recurrent_states": Seam(
         "transformers",
-        "a Mamba cache has layers with conv_states and recurrent_states, one tensor each by itself or under 0, and a "
-        "DynamicCache of the same config goes on from tensors given to update_conv_state and update_recurrent_state",
+        "layers of a Mamba cache have conv_states and recurrent_states, set by update_conv_state and so on",
     ),
     "cache_name": Seam("transformers", "a model's cache is named alike among its forward's arguments and outputs"),
     "init_weights": Seam(
@@ -267,15 +266,9 @@ def cache_name(model: "nn.Module") -> str:
 
 
 def states_of_cache(cache: Any) -> list["Tensor"]:
-    """Return the tensors of a recurrent model's cache, a row a sequence: of each layer convolution, then state.
-
-    Later versions of transformers number the states of a layer, and Mamba has one of each.
-    """
-    return [
-        state[0] if isinstance(state, dict) else state
-        for layer in cache.layers
-        for state in (layer.conv_states, layer.recurrent_states)
-    ]
+    """Return the tensors of a recurrent model's cache, a row a sequence: of each layer convolution, then state."""
+    states = [state for layer in cache.layers for state in (layer.conv_states, layer.recurrent_states)]
+    return [state[0] if isinstance(state, dict) else state for state in states]  # later versions number them
 
 
 def cache_of_states(model: "nn.Module", states: Sequence["Tensor"]) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 
 from compressor.language_model import logits_at
 from compressor.seams import cache_name
@@ -55,7 +54,7 @@ def can_share(llm: PreTrainedModel, embeds: Tensor, count: int, columns: Tensor)
     """
     try:
         cache: Any = _read(llm, embeds[:1, :count])
-        if type(cache) is not DynamicCache or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        if type(cache) is not DynamicCache or any(type(layer).__name__ != "DynamicLayer" for layer in cache.layers):
             return False
         apart = logits_beyond(llm, embeds, count, columns)
     except Exception:  # whatever a family does with a cache that it did not expect

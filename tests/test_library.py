@@ -47,5 +47,7 @@ def test_the_version_is_the_projects():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(AttributeError, match="module 'epo' has no attribute 'trian'; it has Dialogue, EpoArguments"):
+    with pytest.raises(
+        AttributeError, match="module 'epo' has no attribute 'trian'; it has Conversation, Conversations, Dialogue"
+    ):
         _ = epo.trian

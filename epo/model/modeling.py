@@ -271,15 +271,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
             PlaceholderError: placeholders and memories or clip tokens differ in number.
         """
         if context is None:
-            context = self.encode_context(
-                history_ids,
-                input_features,
-                num_mel_frames,
-                pixel_values,
-                num_video_frames,
-                memory_vectors,
-                memory_mask,
-            )
+            clips = (input_features, num_mel_frames, pixel_values, num_video_frames)
+            context = self.encode_context(history_ids, *clips, memory_vectors, memory_mask)
         if fused_lm_head:
             assert labels is not None
             return self._score_labels(input_ids, attention_mask, labels, prompt_lengths, context)
