@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from epo.evaluation.comparison import compare_rows
 from epo.evaluation.kept_rows import KeptRows, ScoredRow
+from epo.evaluation.row_verdict import verdicts
 from epo.evaluation.scoring import recorded
 from epo.evaluation.suite import SUITES, Answers, Suite, Task
-from epo.evaluation.verdict import verdicts
 from epo.extras import MissingExtraError
 from epo.ranks import rank
 

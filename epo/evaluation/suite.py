@@ -218,7 +218,8 @@ class Suite:
         prepare: what takes long or may fail for want of something, called with `Task.once` before any model is loaded.
         baseline: replies that no model gives, as a row to compare with.
         details: further keys of the row, for what is no number: examples, tables.
-        is_quiet: whether nothing is said where it cannot be given and was not named: it is for few corpora.
+        is_quiet: whether nothing is said where it cannot be given and was not named: it is for few corpora, or needs
+            what another suite needs, which says it.
         summarise: from the task and the first model tested, None where there is none, what goes into the report beside
             the rows. `basis`, in it, is what the suite's numbers rest on: `text`, and `short` for the head of a column;
             `notes`, in it, are sentences to add to the report's.

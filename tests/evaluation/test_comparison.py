@@ -4,8 +4,8 @@ import pytest
 
 from epo.evaluation.comparison import compare_rows, control_of, holm
 from epo.evaluation.kept_rows import ScoredRow
+from epo.evaluation.row_verdict import verdicts
 from epo.evaluation.scoring import PerReply, recorded, scored
-from epo.evaluation.verdict import verdicts
 
 COLUMN = {"key": "score", "heading": "Score", "better": "higher", "digits": 3, "in_console": True}
 

@@ -112,16 +112,7 @@ def test_what_is_left_out_is_noted(gold):
     report = evaluate(["Yes.", "No.", "Why?"], [replace(reply, facts=()) for reply in gold])
     assert [note.split(":")[0] for note in report["notes"]] == [
         f"Suite {name} is left out"
-        for name in (
-            "appropriateness",
-            "emotion",
-            "facts",
-            "gold_nll",
-            "lengths",
-            "recognition",
-            "rewards",
-            "trajectories",
-        )
+        for name in ("appropriateness", "emotion", "facts", "gold_nll", "lengths", "recognition", "rewards")
     ]
     assert report["notes"][0].endswith("a judge of words learns from two emotions or more: label the assistant turns.")
     assert {column["suite"] for column in report["columns"]} == {"degenerate", "overlap", "ngrams", "diversity"}

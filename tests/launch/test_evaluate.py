@@ -66,7 +66,7 @@ def test_a_file_of_replies_needs_no_model(run, said, forbid_models, tmp_path, ca
     assert row["emotion_score"] == row["token_f1"] == row["degenerate"] == row["fact_recall"] == 0.5
     assert "prompt_tokens" not in row and "emotion_recognition" not in report
     left_out = [note.split(" is left out")[0] for note in report["notes"]]
-    assert left_out == [f"Suite {name}" for name in ("gold_nll", "lengths", "recognition", "rewards", "validity")]
+    assert left_out == ["Suite gold_nll", "Suite lengths", "Suite recognition", "Suite rewards"]
     assert "their replies" in capsys.readouterr().out
     results = json.loads((tmp_path / "report" / "stage.json").read_text())["results"]
     assert results["their replies/emotion_score"] == 0.5

@@ -92,6 +92,7 @@ def _column(kind: str, heading: str, explanation: str, better: Any = "lower") ->
 SUITE = Suite(
     place=22,
     needs=("emotions",),
+    is_quiet=True,
     columns=(
         _column("generic", "Generic", "Share of replies whose very words three dialogues and one in twenty are told."),
         _column(

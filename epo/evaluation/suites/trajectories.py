@@ -157,6 +157,7 @@ def _columns() -> tuple[Column, ...]:
 SUITE = Suite(
     place=14,
     needs=("judge",),
+    is_quiet=True,
     columns=_columns(),
     details=("trajectory_counts",),
     score=score,

@@ -37,6 +37,7 @@ def label_of(number: int) -> str:
 SUITE = Suite(
     place=16,
     needs=("emotions",),
+    is_quiet=True,
     breakdowns=(
         Breakdown(
             "by_reply_number",

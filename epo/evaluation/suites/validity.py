@@ -105,6 +105,6 @@ def _partners(pairs: Sequence[PreferencePair], seed: int) -> list[int | None]:
     return found
 
 
-SUITE = Suite(place=18, needs=("judge", "pairs"), prepare=fit_judge, summarise=summarise)
+SUITE = Suite(place=18, needs=("judge", "pairs"), is_quiet=True, prepare=fit_judge, summarise=summarise)
 
 __all__ = ["SUITE", "auc", "compared"]
