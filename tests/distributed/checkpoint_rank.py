@@ -40,7 +40,8 @@ class StopAt(TrainerCallback):
             os.kill(os.getpid(), self._number)
 
     def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = not self._number and state.global_step == self._step
+        if not self._number and state.global_step == self._step:
+            control.should_training_stop = True
 
 
 def collate(rows):

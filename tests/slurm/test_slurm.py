@@ -100,6 +100,19 @@ def test_a_pipeline_runs_inside_a_job(cluster, tmp_path):
     assert "no/such/recipe.yaml: no such recipe" in (tmp_path / "job.log").read_text()
 
 
+def test_a_submitted_mistake_is_told_and_not_put_back(cluster, tmp_path):
+    """From a folder with a blank, nothing inherited, the code a copy."""
+    folder, out = tmp_path / "a folder", tmp_path / "runs of mine/pairs"
+    folder.mkdir()
+    recipe = ("--config", "recipes/quickstart/preferences.yaml", "--data", "no such/file.jsonl")
+    job, log = _submit(cluster, folder, "preferences", *recipe, "--output_dir", str(out))
+    fields = cluster.wait(job, _has_ended)
+    assert (fields["JobState"], fields["ExitCode"], fields["Restarts"]) == ("FAILED", "2:0", "0"), log.read_text()
+    assert "error: no such/file.jsonl: no such file" in log.read_text()
+    assert "a mistake that starting again cannot mend" in log.read_text()
+    assert log.parent.parent == tmp_path / "runs of mine/jobs" and (log.parent / "code/launch/stage.py").is_file()
+
+
 ATTEMPT = """
 import os, signal, sys, time
 from pathlib import Path
