@@ -147,7 +147,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     chosen = get_source(recipe.source)
     chosen.check(settings)
     _check_content_keys(recipe, limits)
-    _check_kind(recipe)
+    _check_kind(recipe, chosen)
     recipe.require_judge_data()
     out, data = Path(recipe.output_dir), Path(recipe.data)
     dialogues = list(read_dialogues(data))
@@ -239,10 +239,15 @@ def _check_content_keys(recipe: PreferencesRecipe, limits: Thresholds) -> None:
         raise RecipeError(f"key {idle} {reason}: leave it out")
 
 
-def _check_kind(recipe: PreferencesRecipe) -> None:
-    """Refuse what neutralised replies cannot have: their emotions are one, whatever is asked for."""
+def _check_kind(recipe: PreferencesRecipe, chosen: PairSource[Any]) -> None:
+    """Refuse what neutralised replies cannot have: other content, or another emotion, whatever is asked for."""
     if recipe.kind != "neutral":
         return
+    if not chosen.keeps_content:
+        raise RecipeError(
+            f"source is {recipe.source}, whose replies do not say what the gold reply says, and kind neutral is the "
+            "same without emotion: set source to rewrite or llm"
+        )
     if recipe.marginals != "free":
         raise RecipeError(
             f"marginals is {recipe.marginals}, but kind neutral rejects neutral replies alone, which chosen ones "
