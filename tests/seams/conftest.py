@@ -2,11 +2,11 @@
 
 import pytest
 
-from compressor.seams import SEAMS
+from compressor.seam_table import SEAMS
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "seam(name): pins one entry of `compressor.seams.SEAMS`")
+    config.addinivalue_line("markers", "seam(name): pins one entry of `compressor.seam_table.SEAMS`")
 
 
 def pytest_generate_tests(metafunc):

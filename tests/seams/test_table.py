@@ -12,7 +12,7 @@ from transformers import Trainer
 from compressor.checkpointed_trainer import CheckpointedTrainer
 from compressor.modeling import MambaCompressor
 from compressor.scheduled_trainer import ScheduledTrainer, ScheduleReader
-from compressor.seams import SEAMS
+from compressor.seam_table import SEAMS
 from compressor.trainer import CompressorTrainer
 from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
