@@ -240,7 +240,8 @@ def test_a_language_model_in_few_bits_takes_less_and_is_counted_whole(make_model
     parts = Parts(config.text_config, config.extractor_config, config.compressor_config)
 
     def recipe(quantize):
-        return SimpleNamespace(dtype="float32", quantize=quantize, lora_rank=4, lora_alpha=8, lora_variant="dora")
+        lora = {"lora_rank": 4, "lora_alpha": 8, "lora_variant": "dora"}
+        return SimpleNamespace(dtype="float32", quantize=quantize, conditional_weight=0.0, **lora)
 
     plain, eight, four = (
         build_stage("epo.py", recipe(quantize), parts, Precision()) for quantize in ("none", "8bit", "4bit")
