@@ -68,7 +68,7 @@ def write_recipes(name: str, origin: str, into: Path) -> str:
 
 
 def _origins() -> list[str]:
-    """Return the names of the folders with a recipe for each stage."""
+    """Return the names of the folders with a whole pipeline: one that ends in EPO."""
     return sorted({folder.name for place in _places() for folder in place.glob("*") if _is_whole(folder)})
 
 
@@ -77,7 +77,7 @@ def _places() -> list[Path]:
 
 
 def _is_whole(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (RUN_FILE, "pipeline.yaml", "sft.yaml"))
+    return all((folder / name).is_file() for name in (RUN_FILE, "pipeline.yaml", "epo.yaml"))
 
 
 __all__ = ["run", "write_recipes"]

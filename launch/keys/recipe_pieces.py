@@ -93,7 +93,7 @@ class LoraKeys:
     lora_alpha: int = field(default=32, metadata={"help": "LoRA's alpha (not the loss's)"})
     lora_variant: Literal["plain", "rslora", "dora"] = field(
         default="plain",
-        metadata={"help": "rslora: scaled by alpha / sqrt(rank); dora: lengths of the weights' rows trained apart"},
+        metadata={"help": "its kind, in the words of PEFT"},
     )
 
 
@@ -156,7 +156,7 @@ class WeightsKeys:
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of the weights"})
     quantize: Literal["none", "4bit", "8bit"] = field(
         default="none",
-        metadata={"help": "hold the language model's linear layers in 4 or 8 bits; 4bit needs the extra quantized"},
+        metadata={"help": "linear layers of the language model in memory"},
     )
 
 

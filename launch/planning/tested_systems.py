@@ -112,10 +112,15 @@ def rows_made(
 
 
 def _content(name: str, systems: Mapping[str, System], read: Mapping[str, Sequence[Any]]) -> Any:
-    """Return what stands behind a row: replies, or models by their content; a changed test has its model's."""
+    """Return what stands behind a row: replies, or models by their content; a changed test has its model's.
+
+    A row of a cascade has none of its own: what it is made from is among the inputs of the evaluation.
+    """
     if name in read:
         return list(read[name])
-    system = systems.get(name) or systems[name.rpartition(", ")[0]]
+    system = systems.get(name) or systems.get(name.rpartition(", ")[0])
+    if system is None:
+        return []
     parts = (system.folder, system.adapter)
     return [None if part is None else part_record(part)["content"] for part in parts]
 

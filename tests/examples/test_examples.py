@@ -45,7 +45,7 @@ def test_epo_is_trained_and_its_adapter_put_on_again(folder, corpus, tmp_path):
     assert talk.count("model (") == 2
     printed = run("export_model.py", folder, tmp_path / "epo", tmp_path / "exported")
     assert {"README.md", "config.json", "model.safetensors"} <= {line.split()[0] for line in printed.splitlines()}
-    assert run("use_exported.py", tmp_path / "exported", "I lost my keys.").startswith("(")
+    assert run("use_exported.py", tmp_path / "exported", "I lost my keys.").strip()
 
 
 def test_a_clip_is_heard_in_a_chat(folder, corpus, tmp_path):

@@ -15,6 +15,17 @@ from launch.keys.shipped import ROOT
 from launch.planning.pipeline_recipe import read_pipeline
 from launch.recipe import RecipeError, declared, read_mapping
 
+ORIGINS = [
+    "av_emodialog",
+    "av_emodialog_multidialog",
+    "iemocap",
+    "laptop",
+    "meld",
+    "multidialog",
+    "quickstart",
+    "realdata",
+]
+
 
 def python(*arguments, cwd):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -85,10 +96,10 @@ def test_a_stage_is_run_with_its_exit_code(tmp_path):
 
 def test_the_project_offers_recipes_to_start_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert _origins() == ["iemocap", "laptop", "meld", "multidialog", "quickstart", "realdata"]
+    assert _origins() == ORIGINS
 
 
-@pytest.mark.parametrize("origin", ["iemocap", "laptop", "meld", "multidialog", "quickstart", "realdata"])
+@pytest.mark.parametrize("origin", ORIGINS)
 def test_new_recipes_are_the_old_ones_under_another_name(origin, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert write_recipes("mine", origin, Path("recipes/mine")) == "runs/mine"
@@ -134,6 +145,8 @@ def test_an_existing_folder_and_an_unknown_origin_are_refused(tmp_path, monkeypa
     with pytest.raises(RecipeError, match="x: exists already; choose another name or another folder with --into"):
         write_recipes("mine", "meld", Path("x"))
     for origin in ("smoke", "mled", "../recipes/meld", ""):
-        with pytest.raises(RecipeError, match="no such recipes; there are iemocap, laptop, meld, multidialog, quick"):
+        with pytest.raises(
+            RecipeError, match="no such recipes; there are av_emodialog, av_emodialog_multidialog, iemo"
+        ):
             write_recipes("mine", origin, Path("y"))
     assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -11,6 +11,7 @@ from launch.recipe import ChosenBy, read_recipe
 
 STAGES = ("extractor", "compressor", "sft", "preferences", "epo", "evaluate")
 LINES, COLUMNS = 51, 100
+TOLD_TWICE = {"llm", "model", "pairs", "extractor", "descriptions", "modality_dropout", "trainable", "kind"}
 LINES_OF_PAIRS = 72  # what is verified of a pair has a key each, and a source brings its own
 
 
@@ -80,7 +81,7 @@ def test_every_key_has_a_help_text_and_a_key_of_several_stages_has_one(stage):
 
 
 def test_what_several_stages_mean_by_a_key_is_told_once():
-    """Told twice are names of inputs, which a stage may do without or not, and what SFT makes of a share left out."""
+    """Told twice are names of inputs, which a stage may do without or not, and keys that mean another thing in each."""
     told = {}
     for stage in STAGES:
         for class_ in recipes_of(stage)[0].__mro__:
@@ -88,4 +89,4 @@ def test_what_several_stages_mean_by_a_key_is_told_once():
                 inherits = any(name in vars(base).get("__dataclass_fields__", {}) for base in class_.__mro__[1:])
                 if "help" in field.metadata and not inherits:
                     told.setdefault(name, set()).add(class_)
-    assert {name for name, classes in told.items() if len(classes) > 1} <= {"llm", "model", "pairs", "modality_dropout"}
+    assert {name for name, classes in told.items() if len(classes) > 1} <= TOLD_TWICE

@@ -311,7 +311,7 @@ def test_a_clip_that_is_asked_for_and_missing_is_said(run, corpus, tmp_path):
 
 def test_the_loss_of_epo_is_not_a_setting(run, corpus):
     data = {"data": str(corpus / "dialogues.jsonl"), "pairs": str(corpus / "pairs.jsonl")}
-    with pytest.raises(RecipeError, match=r"epo.yaml: loss_type is .*'ipo'.* EPO fixes the loss; set beta and alpha"):
+    with pytest.raises(RecipeError, match=r"epo.yaml: loss_type is 'ipo', but EPO's loss is named by preference_loss"):
         run(epo, "epo", model="x", loss_type="ipo", **data, **_TRAINING)
 
 

@@ -144,6 +144,8 @@ def test_a_compressor_of_unknown_system_prompt_is_taken_as_it_is(tmp_path):
 )
 def test_the_stages_of_a_pipeline_read_the_same_system_prompt(folder):
     """Language model warmed up, compressor and SFT; later stages take it from the model's folder."""
-    stages = [path for path in folder.glob("*.yaml") if path.stem in ("lm", "compressor", "sft")]
+    stages = [path for path in folder.glob("*.yaml") if path.stem.split("_")[0] in ("lm", "compressor", "sft")]
     prompts = {path.stem: yaml.safe_load(path.read_text()).get("system_prompt", "") for path in stages}
-    assert {"compressor", "sft"} <= set(prompts) and len(set(prompts.values())) == 1
+    assert (
+        "compressor" in prompts and any(name.startswith("sft") for name in prompts) and len(set(prompts.values())) == 1
+    )
