@@ -37,6 +37,8 @@ ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes" / "laptop"
 SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
 DRAWS = 2000
+SFT_SEED = 0
+BRIEF = ("degenerate", "diversity", "emotion", "appropriateness", "gold_nll", "lengths", "overlap")
 VERBS = {
     "sft_chosen": ("sft",),
     **dict.fromkeys(("text", "voices", "judge_text"), ("data", "import")),
@@ -75,6 +77,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4, help="examples at a time")
     parser.add_argument("--answers", type=int, default=50, help="prompts at a time")
     parser.add_argument("--test", type=int, default=10_000, help="most test dialogues that are answered")
+    parser.add_argument(
+        "--brief", action="store_true", help="a third of the time: greedy replies to own clips, no rewards"
+    )
     parser.add_argument("--prepare", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--train", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True)
@@ -94,9 +99,9 @@ def train_sft(options: argparse.Namespace) -> None:
     """Train the model that all seeds go on from, and let it answer."""
     run = options.run
     parts = ["--extractor", run / "extractor", "--compressor", run / "compressor"]
-    steps = ["--max_steps", options.sft_steps, *fit_flags(options, options.seeds[0])]
+    steps = ["--max_steps", options.sft_steps, *fit_flags(options, SFT_SEED)]
     start(options, "sft", *parts, *steps, "--output_dir", run / "sft")
-    answer(options, options.seeds[0], run / "sft")
+    answer(options, SFT_SEED, run / "sft")
 
 
 def train(options: argparse.Namespace, seed: int) -> None:
@@ -110,7 +115,7 @@ def train(options: argparse.Namespace, seed: int) -> None:
     answer(options, seed, out / "sft_chosen")
     for source in options.sources:
         start(options, "epo", *tuned, *pairs[source], *steps, "--output_dir", out / f"epo_{source}")
-        answer(options, seed, out / f"epo_{source}", with_variants=source == first)
+        answer(options, seed, out / f"epo_{source}", with_variants=source == first and not options.brief)
 
 
 def fit_flags(options: argparse.Namespace, seed: int) -> list[Any]:
@@ -143,6 +148,8 @@ def answer(options: argparse.Namespace, seed: int, model: Path, with_variants: b
         "--variants",
         str(with_variants).lower(),
     ]
+    if options.brief:
+        flags += ["--sampled", "false", "--suites", *BRIEF]
     flags += ["--models", model, "--output_dir", report_folder(model)]
     start(options, "evaluate", *flags, without=("sft", "control", "epo", "judge_embeddings"))
 

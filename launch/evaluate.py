@@ -90,6 +90,7 @@ class EvaluateRecipe(
     rollout: bool = field(
         default=False, metadata={"help": "test models in whole dialogues with their own replies, too"}
     )
+    sampled: bool = field(default=True, metadata={"help": "let models also draw replies at temperature 1"})
     max_new_tokens: int = field(default=48, metadata={"help": "longest reply"})
     batch_size: int = field(default=50, metadata={"help": "prompts at a time on each rank"})
     bert_score_model: str | None = field(default=None, metadata={"help": "encoder for BERTScore; none leaves it out"})
@@ -230,7 +231,14 @@ def _entrants(
         if system.name == "sft":
             reference = model
         build = PromptBuilder(processor, cache, heard_emotions_of(model, processor, cache))
-        contestant = Contestant(name=system.name, model=model, build=build, reference=reference, kind=system.kind)
+        contestant = Contestant(
+            name=system.name,
+            model=model,
+            build=build,
+            reference=reference,
+            kind=system.kind,
+            is_sampled=recipe.sampled,
+        )
         yield contestant
         if system.kind == "main" and recipe.variants:
             yield from contestant.changed()

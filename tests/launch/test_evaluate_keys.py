@@ -39,6 +39,7 @@ CHANGES = {
     "suites": (["overlap", "lengths"], "suites"),
     "split": ("validation", "gold"),
     "variants": (False, "systems"),
+    "sampled": (False, "sampled"),
     "rollout": (True, "systems"),
     "replies": ("all", "gold"),
     "max_dialogues": (1, "gold"),
@@ -125,6 +126,7 @@ def start(corpus, tmp_path, monkeypatch):
         seen.update(
             systems=[(e.name, e.model.where if hasattr(e, "model") else getattr(e, "replies", None)) for e in entrants],
             caches={entrant.build.cache._folder for entrant in models if hasattr(entrant, "build")},
+            sampled=[entrant.is_sampled for entrant in models if hasattr(entrant, "is_sampled")],
             prompts=[entrant.system_prompt for entrant in models if hasattr(entrant, "system_prompt")],
             gold=[
                 (reply.dialogue_id, reply.turn, reply.text, reply.current.text, reply.current.description)
