@@ -11,6 +11,11 @@ NO_ZERO3 = (
     "launch/accelerate/zero2.yaml, or leave quantize out"
 )
 
+NO_SECOND_READING = (
+    "conditional_weight: its second reading of a pair ends ZeRO-3's backward pass; start the stage by "
+    "launch/accelerate/zero2.yaml, or leave the key out"
+)
+
 
 def require_precision(recipe: Any, args: Any) -> None:
     """Refuse precision and sharding in which training would be wrong, or was never tried.
@@ -80,12 +85,18 @@ def _wrong_quantization(recipe: Any, args: Any) -> str | None:
         return None
     if kind == "text":
         return "quantize: with input: text all weights train, and those held in few bits cannot; leave quantize out"
-    if getattr(getattr(args, "deepspeed_plugin", None), "zero_stage", None) == 3:
+    if _is_zero3(args):
         return NO_ZERO3
     return None
 
 
+def _is_zero3(args: Any) -> bool:
+    return getattr(getattr(args, "deepspeed_plugin", None), "zero_stage", None) == 3
+
+
 def _wrong_sharding(args: Any) -> str | None:
+    if getattr(args, "conditional_weight", 0) > 0 and _is_zero3(args):
+        return NO_SECOND_READING
     remedy = "start the stage by accelerate launch --config_file launch/accelerate/zero3.yaml"
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
         return f"fsdp: never tried with these models; to shard weights {remedy}"

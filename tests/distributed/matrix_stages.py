@@ -150,7 +150,6 @@ STAGES = (
     Stage(
         "epo", epo, lambda parts, before: _LORA | {
             "model": f"{before}/sft", "pairs": f"{parts}/pairs.jsonl",
-            "emotion_margin": 0.4, "conditional_weight": 0.6, "anchor_weight": 0.3,  # reads twice before a backward
         },
         True, _loss_of_epo, _load_adapter,
     ),
