@@ -215,5 +215,6 @@ def test_a_stage_that_is_given_secrets_leaves_none(tmp_path, corpus, part):
     assert crashed.returncode != 0 and "https://***@host/***" in crashed.stderr
     for said in (done, crashed):
         assert not [secret for secret in secrets if secret in said.stdout + said.stderr]
-    assert (tmp_path / "runs/good/checkpoint-1/training_args.bin").is_file()
+    assert (tmp_path / "runs/good/checkpoint-1/manifest.json").is_file()
+    assert not list(tmp_path.rglob("training_args.bin"))
     assert _leaks(tmp_path / "runs", *secrets) == []
