@@ -204,7 +204,8 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {}
     reports: dict[str, list[dict[str, Any]]] = {}
     for folder in report_folders(options):
-        for row in json.loads((folder / "report.json").read_text())["rows"]:
+        report = folder / "report.json"  # not there yet where only the replies are
+        for row in json.loads(report.read_text())["rows"] if report.is_file() else ():
             if row["name"] != "majority":
                 reports.setdefault(row["name"], []).append(row)
         for file in sorted((folder / "replies").glob("*.jsonl")):
@@ -232,11 +233,11 @@ def judge(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def report_folders(options: argparse.Namespace) -> list[Path]:
-    """Return the folders of the reports that there are: the SFT model's, then each seed's systems."""
+    """Return the folders with replies: the SFT model's, then each seed's systems."""
     names = ["sft_chosen", *(f"epo_{source}" for source in options.sources)]
     models = [options.run / f"seed{seed}" / name for seed in options.seeds for name in names]
     folders = [report_folder(model) for model in (options.run / "sft", *models)]
-    return [folder for folder in folders if (folder / "report.json").is_file()]
+    return [folder for folder in folders if (folder / "replies").is_dir()]
 
 
 def read(judge: EmotionJudge, texts: Sequence[str]) -> np.ndarray:
