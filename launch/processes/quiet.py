@@ -43,8 +43,15 @@ def settle_console() -> None:
         logging.getLogger(name).addFilter(_Without(beginning))
     logging.getLogger(_KERNELS).addFilter(_can_get_kernels)
     if not sys.stderr.isatty() or _rank() != 0:
-        # The bars of transformers and of the Hub's client: in a file they are a page of carriage returns.
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        _hide_bars()
+
+
+def _hide_bars() -> None:
+    """Hide the bars of transformers and of the Hub's client: in a file they are a page of carriage returns."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Whoever read the variable when it was imported must be told: scripts import these libraries before they begin.
+    if os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1" and "transformers.utils.logging" in sys.modules:
+        sys.modules["transformers.utils.logging"].disable_progress_bar()
 
 
 def is_verbose() -> bool:

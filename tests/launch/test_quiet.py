@@ -41,6 +41,18 @@ def test_named_lines_are_hidden_and_no_others(verbose):
     assert [words for words in HIDDEN if words in said] == (list(HIDDEN) if verbose == "1" else [])
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_bars_of_other_libraries_are_hidden_in_a_file_whenever_they_were_imported(late):
+    begin, load = "from launch.processes import quiet; quiet.settle_console()", "from transformers.utils import logging"
+    lines = [load, begin] if late else [begin, load]
+    ask = "\n".join([*lines, "print(logging.is_progress_bar_enabled())"])
+    environment = {name: text for name, text in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
+    for verbose, is_shown in (("0", "False"), ("1", "True")):
+        environment |= {"EPO_VERBOSE": verbose, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == is_shown
+
+
 def test_kernels_are_advised_where_there_is_a_gpu_and_by_one_rank(monkeypatch):
     advice = "`causal_conv1d_fn` is falling back to its reference PyTorch implementation because ..."
     for has_gpu, rank, is_shown in ((True, "0", True), (True, "1", False), (False, "0", False)):
