@@ -4,11 +4,16 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = ("compressor", "epo", "launch")
 # The floors of the house: a module may import from its own floor and from those below.
 FLOORS = {
@@ -113,6 +118,20 @@ def test_no_imports_in_a_circle():
 def test_extras_are_imported_where_they_are_used():
     targets = ((name, target) for name in TREES for target in imports_of(name, top_level_only=True))
     assert [pair for pair in targets if pair[1].split(".")[0] in EXTRAS] == []
+
+
+def test_every_package_that_is_imported_is_a_requirement_of_its_own():
+    """What comes only because another package wants it goes when that package no longer does."""
+    lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
+    named = {canonicalize_name(Requirement(line).name) for line in lines}
+    homes = packages_distributions()
+    roots = (
+        {root.split(".")[0] for name in TREES for root in imports_of(name)} - set(PACKAGES) - sys.stdlib_module_names
+    )
+    missing = {
+        root for root in roots if root in homes and named.isdisjoint(canonicalize_name(home) for home in homes[root])
+    }
+    assert missing == set()
 
 
 @pytest.mark.slow
