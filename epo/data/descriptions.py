@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from epo.data.characters import read_text
-from epo.data.dialogue import Dialogue
-from epo.data.findings import Findings, StopAtFault
-from epo.data.side_files import SideKind, read_side_file
+from epo.data.dialogue import Dialogue, Turn
+from epo.data.findings import Findings
+from epo.data.side_files import SideKind, with_side_file
 
 
 def _read_sentence(value: Any, what: str, where: str, findings: Findings) -> str | None:
@@ -53,20 +53,14 @@ def with_descriptions(
     Raises:
         DataError: as `read_side_file`.
     """
-    findings = StopAtFault() if findings is None else findings
-    found = read_side_file(path, DESCRIPTION, {dialogue.id: dialogue for dialogue in dialogues}, findings)
-    described = []
-    for dialogue in dialogues:
-        turns = list(dialogue.turns)
-        for number, turn in enumerate(turns):
-            told = found.get((dialogue.id, number), {}).get("description", turn.description)
-            if turn.description not in (None, told):
-                place = f"{path}: dialogue {dialogue.id!r}, turn {number}"
-                findings.note("turn with a description of its own: the side file's is taken", place)
-            if told != turn.description:
-                turns[number] = replace(turn, description=told)
-        described.append(replace(dialogue, turns=tuple(turns)))
-    return described
+    return with_side_file(dialogues, path, DESCRIPTION, _describe, findings)
+
+
+def _describe(turn: Turn, line: dict[str, Any], place: str, findings: Findings) -> Turn:
+    told = line["description"]
+    if turn.description not in (None, told):
+        findings.note("turn with a description of its own: the side file's is taken", place)
+    return replace(turn, description=told)
 
 
 __all__ = ["DESCRIPTION", "with_descriptions"]

@@ -1,12 +1,12 @@
 """Side files: machine-made material about turns, a JSON line each, keyed by the dialogue's id and the turn's number."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from epo.data.dialogue import Dialogue
+from epo.data.dialogue import Dialogue, Turn
 from epo.data.findings import DataError, Findings, StopAtFault
 from epo.data.lines import read_lines
 from epo.data.pointers import Pointers
@@ -17,6 +17,9 @@ Place = tuple[str, int]
 
 FieldReader = Callable[[Any, str, str, Findings], Any]
 """Returns a field's value made sound, or None after a fault, from: value, its name quoted, `path:line`, findings."""
+
+TurnChange = Callable[[Turn, dict[str, Any], str, Findings], Turn]
+"""Returns a turn with the fields that a side file says of it, from: turn, fields, its place in words, findings."""
 
 _POINTER = ("dialogue_id", "turn")
 
@@ -72,6 +75,38 @@ def read_side_file(
     if not found:
         raise DataError(f"{path}: holds no {kind.name} that can be used; want a JSON object a line (docs/data.md)")
     return found
+
+
+def with_side_file(
+    dialogues: Sequence[Dialogue],
+    path: str | Path,
+    kind: SideKind,
+    change: TurnChange,
+    findings: Findings | None = None,
+) -> list[Dialogue]:
+    """Return dialogues with the material of a side file on the turns it names; the others stay.
+
+    Args:
+        dialogues: that the file points into.
+        path: of the side file.
+        kind: of its material.
+        change: puts the material on a turn.
+        findings: hears of notes and faults; None stops at the first fault.
+
+    Raises:
+        DataError: as `read_side_file`.
+    """
+    findings = StopAtFault() if findings is None else findings
+    found = read_side_file(path, kind, {dialogue.id: dialogue for dialogue in dialogues}, findings)
+    changed = []
+    for dialogue in dialogues:
+        turns = list(dialogue.turns)
+        for number, turn in enumerate(turns):
+            if (dialogue.id, number) in found:
+                place = f"{path}: dialogue {dialogue.id!r}, turn {number}"
+                turns[number] = change(turn, found[dialogue.id, number], place, findings)
+        changed.append(replace(dialogue, turns=tuple(turns)))
+    return changed
 
 
 def write_side_file(path: str | Path, kind: SideKind, material: Mapping[Place, Mapping[str, Any]]) -> int:
@@ -137,4 +172,4 @@ class _SideFormat:
         return at
 
 
-__all__ = ["FieldReader", "Place", "SideKind", "read_side_file", "write_side_file"]
+__all__ = ["FieldReader", "Place", "SideKind", "TurnChange", "read_side_file", "with_side_file", "write_side_file"]

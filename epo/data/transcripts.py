@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from epo.data.characters import read_text
-from epo.data.dialogue import Dialogue
-from epo.data.findings import Findings, StopAtFault
-from epo.data.side_files import SideKind, read_side_file
+from epo.data.dialogue import Dialogue, Turn
+from epo.data.findings import Findings
+from epo.data.side_files import SideKind, with_side_file
 
 
 def _read_words(value: Any, what: str, where: str, findings: Findings) -> str | None:
@@ -36,24 +36,16 @@ def with_transcripts(
     Raises:
         DataError: as `read_side_file`.
     """
-    findings = StopAtFault() if findings is None else findings
-    found = read_side_file(path, TRANSCRIPT, {dialogue.id: dialogue for dialogue in dialogues}, findings)
-    heard = []
-    for dialogue in dialogues:
-        turns = list(dialogue.turns)
-        for number, turn in enumerate(turns):
-            line = found.get((dialogue.id, number))
-            if line is None:
-                continue
-            place = f"{path}: dialogue {dialogue.id!r}, turn {number}"
-            if turn.speaker != "user":
-                findings.note("transcript of an assistant's turn: left out", place)
-                continue
-            if script_of(line["text"]) != script_of(turn.text):
-                findings.note("transcript in another script than the turn's words", place)
-            turns[number] = replace(turn, text=line["text"])
-        heard.append(replace(dialogue, turns=tuple(turns)))
-    return heard
+    return with_side_file(dialogues, path, TRANSCRIPT, _say, findings)
+
+
+def _say(turn: Turn, line: dict[str, Any], place: str, findings: Findings) -> Turn:
+    if turn.speaker != "user":
+        findings.note("transcript of an assistant's turn: left out", place)
+        return turn
+    if script_of(line["text"]) != script_of(turn.text):
+        findings.note("transcript in another script than the turn's words", place)
+    return replace(turn, text=line["text"])
 
 
 def script_of(text: str) -> str | None:
