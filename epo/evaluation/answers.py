@@ -15,6 +15,7 @@ from epo.data.replies import Reply, is_reply
 from epo.evaluation.suite import Answers
 from epo.files import write_whole
 from epo.preferences.language_guess import guess_language
+from epo.preferences.scores import is_in_another_script
 from epo.prompts.emotion_label import split_reply
 
 Place = tuple[str, int]
@@ -99,7 +100,7 @@ def read_replies(
     places["other_language"] = [
         (reply.dialogue_id, reply.turn)
         for reply, said in zip(gold, replies, strict=True)
-        if guess_language(split_reply(said)[1]) not in (None, reply.language)
+        if _is_foreign(split_reply(said)[1], reply)
     ]
     places = {kind: some for kind, some in places.items() if some}
     strategies = [row.get("strategy") if isinstance(row.get("strategy"), str) else None for row in rows]
@@ -114,6 +115,11 @@ def read_answers(
     return read.replies, read.notes
 
 
+def _is_foreign(said: str, gold: Reply) -> bool:
+    """Tell whether words are likely of another language than the reply that they stand for, by script or by words."""
+    return guess_language(said) not in (None, gold.language) or is_in_another_script(gold.text, said)
+
+
 def _notes(path: Path, places: Mapping[str, Sequence[Place]], num_wanted: int) -> list[str]:
     """Return one sentence for each kind of what is amiss, with the first places."""
     sentences = {
@@ -122,7 +128,8 @@ def _notes(path: Path, places: Mapping[str, Sequence[Place]], num_wanted: int) -
         "repeated": "{} replies answer a turn for the second time; the first reply to a turn counts",
         "unknown": "{} replies to unknown dialogues or turns are passed over",
         "not_tested": "{} replies to turns that are not tested are passed over",
-        "other_language": "{} replies seem to be in another language than their dialogue; they are scored as they are",
+        "other_language": "{} replies seem to be in another language than their dialogue; in another script they "
+        "are misses, else scored as they are",
     }
     return [f"{path}: {sentences[kind].format(len(some))} ({_named(some)})." for kind, some in places.items()]
 

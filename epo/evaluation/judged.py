@@ -5,10 +5,11 @@ from typing import Any
 
 from epo.data.chance import is_hardly_better
 from epo.emotions import Emotion
-from epo.evaluation.suite import Task
+from epo.evaluation.suite import Answers, Task
 from epo.judging.judge import EmotionJudge, JudgeQuality, likeliest, rate_readings
 from epo.judging.opened_judge import OpenedJudge, open_judge
 from epo.judging.word_judge import WordJudge
+from epo.preferences.scores import is_in_another_script
 
 
 def fit_judge(task: Task) -> EmotionJudge:
@@ -50,6 +51,16 @@ def wanted_emotions(task: Task) -> list[Emotion | None]:
         return known
     read = likeliest(task.once(fit_judge), task.texts)
     return [label if label is not None else found for label, found in zip(known, read, strict=True)]
+
+
+def readable(task: Task, answers: Answers) -> list[str]:
+    """Return the words that a judge can read: none of a degenerate reply, none in another script than the gold reply's.
+
+    Of letters that it never saw a judge would answer what is commonest, and be right by chance.
+    """
+    return [
+        "" if is_in_another_script(gold, said) else said for said, gold in zip(answers.counted, task.texts, strict=True)
+    ]
 
 
 def summarise_judge(task: Task) -> dict[str, Any]:
@@ -95,4 +106,4 @@ def _rate_own_words(task: Task) -> JudgeQuality | None:
     return rate_readings(likeliest(task.once(fit_judge), texts), emotions, dialogues, "its own held-out replies")
 
 
-__all__ = ["describe_judge", "fit_judge", "opened_judge", "summarise_judge", "wanted_emotions"]
+__all__ = ["describe_judge", "fit_judge", "opened_judge", "readable", "summarise_judge", "wanted_emotions"]

@@ -54,6 +54,11 @@ def script_share(gold: str, rejected: str) -> float:
     return letters.count(main) / len(letters)
 
 
+def is_in_another_script(gold: str, said: str) -> bool:
+    """Tell whether most letters of a text are not in the gold one's main script; never of a text without letters."""
+    return script_share(gold, said) < 0.5
+
+
 @lru_cache(maxsize=100_000)
 def _tokens(text: str) -> list[str]:
     return split_words(text)

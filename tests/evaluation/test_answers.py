@@ -72,6 +72,13 @@ def test_counts_for_the_report(dialogues, examples, tmp_path):
     assert read.strategies == ["Question", None, None]
 
 
+def test_a_reply_in_another_script_is_named(read):
+    _, notes = read(said(4, 3, "我很抱歉听到这个消息。"), said(5, 5, "OK! :-)"), said(6, 3, "Oh, 7."))
+    (note,) = notes
+    assert "1 replies seem to be in another language than their dialogue; in another script they are misses" in note
+    assert note.endswith("(turn 3 of 'd4').")
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

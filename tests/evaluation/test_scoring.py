@@ -81,6 +81,15 @@ def test_degenerate_replies_score_nothing_and_are_counted(score):
     assert row["degenerate_sampled"] == 1.0
 
 
+def test_replies_in_another_script_are_misses_of_every_judge_and_not_guesses(score):
+    """Gold happy, sad, sad: what a judge says of letters that it never saw would be right of some."""
+    row = score(["我很抱歉听到这个消息。", "Мне очень жаль, Отто.", "私は悲しいです"], sampled=["それは残念です"] * 3)
+    names = ("emotion_score", "emotion_cosine", "appropriateness")
+    assert [row[name + form] for name in names for form in ("", "_sampled")] == [0.0] * 6
+    assert row["degenerate"] == 0.0  # they have words
+    assert row["failures"]["misread"]["count"] == 3
+
+
 def test_a_reply_to_a_gold_without_words_gains_nothing_by_silence(score, examples):
     """Two empty texts have the same words, but nothing was said."""
     assert score(["(happy)"], [replace(examples[4], text="...")])["token_f1"] == 0.0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from epo.emotions import APPROPRIATENESS, EMOTIONS
-from epo.evaluation.judged import fit_judge, summarise_judge
+from epo.evaluation.judged import fit_judge, readable, summarise_judge
 from epo.evaluation.scoring import scored
 from epo.evaluation.suite import Answers, Column, Suite, Task, Values
 from epo.judging.degenerate_text import is_degenerate
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 _APPROPRIATENESS = Column(
     "appropriateness",
     "Appropriate",
-    "How well a greedy reply fits what the user feels, 0 to 1: the table of AV-EMO-Reasoning (arXiv 2510.07355), cells "
-    "of other emotions ours, at the user's emotion and each emotion of the reply, weighted by the probability that "
-    "the judge reads. Only of replies to users whose emotion is known; a degenerate reply scores 0. What the human "
-    "replies score stands beside it: a judge that errs gives them less than they deserve, and no difference smaller "
-    "than that error is to be trusted.",
+    "How well a greedy reply fits what the user feels, 0 to 1: the table of AV-EMO-Reasoning (arXiv 2510.07355), "
+    "cells of other emotions ours, at the user's emotion and each emotion of the reply, weighted by the probability "
+    "that the judge reads. Only of replies to users whose emotion is known; a degenerate reply scores 0, and so does "
+    "one in another script than its gold reply. What the human replies score stands beside it: a judge that errs "
+    "gives them less than they deserve, and no difference smaller than that error is to be trusted.",
     has_interval=True,
     is_charted=True,
     in_console=False,
@@ -38,9 +38,9 @@ _SAMPLED = Column(
 
 def score(task: Task, answers: Answers) -> Values:
     """Score greedy and sampled replies."""
-    values = _scored(task, answers.counted, "appropriateness")
+    values = _scored(task, readable(task, answers), "appropriateness")
     if answers.drawn is not None:
-        values |= _scored(task, answers.drawn.counted, "appropriateness_sampled")
+        values |= _scored(task, readable(task, answers.drawn), "appropriateness_sampled")
     return values
 
 

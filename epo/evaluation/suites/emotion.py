@@ -8,7 +8,7 @@ import numpy as np
 
 from epo.data.chance import chance_levels
 from epo.emotions import EMOTIONS, Emotion
-from epo.evaluation.judged import describe_judge, fit_judge, summarise_judge, wanted_emotions
+from epo.evaluation.judged import describe_judge, fit_judge, readable, summarise_judge, wanted_emotions
 from epo.evaluation.scoring import Cell, scored, scored_cell
 from epo.evaluation.suite import Answers, Breakdown, Column, Suite, Task, Values
 from epo.judging.degenerate_text import is_degenerate
@@ -23,9 +23,10 @@ _SCORE = Column(
     "EmotionScore",
     "Share of greedy replies whose words carry the emotion of the gold reply. A judge of emotions reads the words (a "
     "text classifier fitted on the training replies, unless the recipe names another); it never sees the emotion "
-    "label, the clip or the user. Where the gold reply has no label, what a judge that was fitted on other text reads "
-    "in the gold's words stands in. No system can be measured better than the judge judges: its accuracy and macro-F1 "
-    "stand beside the score. Our choice: the published score of this name has no published formula.",
+    "label, the clip or the user. A degenerate reply, and one in another script than its gold reply, is a miss. Where"
+    " the gold reply has no label, what a judge that was fitted on other text reads in the gold's words stands in. No"
+    " system can be measured better than the judge judges: its accuracy and macro-F1 stand beside the score. Our "
+    "choice: the published score of this name has no published formula.",
     has_interval=True,
     is_charted=True,
     levels={"Σp²": "chance.sum_p2", "majority": "chance.majority"},
@@ -124,7 +125,7 @@ def _labelled_training(task: Task) -> list[tuple[str, Emotion]]:
 
 def hits(task: Task, answers: Answers) -> list[float | None]:
     """Return 1 or 0 for each reply, None where the emotion of its gold is not known."""
-    judged = likeliest(task.once(fit_judge), answers.counted)
+    judged = likeliest(task.once(fit_judge), readable(task, answers))
     return [
         None if wanted is None else float(read == wanted)
         for read, wanted in zip(judged, task.once(wanted_emotions), strict=True)
@@ -133,13 +134,13 @@ def hits(task: Task, answers: Answers) -> list[float | None]:
 
 def _cosines(task: Task, answers: Answers) -> list[float | None]:
     """Return the cosine of what is read in each reply and in its gold; 0 for a degenerate reply, None for such gold."""
-    judge = task.once(fit_judge)
-    said_NE, gold_NE = judge.read(answers.counted), judge.read(task.texts)
+    judge, words = task.once(fit_judge), readable(task, answers)
+    said_NE, gold_NE = judge.read(words), judge.read(task.texts)
     lengths_N = np.linalg.norm(said_NE, axis=1) * np.linalg.norm(gold_NE, axis=1)
     cosines = ((said_NE * gold_NE).sum(axis=1) / lengths_N).tolist()
     return [
         None if is_degenerate(gold) else 0.0 if is_degenerate(said) else cosine
-        for cosine, said, gold in zip(cosines, answers.counted, task.texts, strict=True)
+        for cosine, said, gold in zip(cosines, words, task.texts, strict=True)
     ]
 
 

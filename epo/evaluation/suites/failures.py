@@ -5,7 +5,7 @@ from typing import Any
 
 from compressor.words import contains_words, plain_form, split_words
 from epo.data.replies import Reply
-from epo.evaluation.judged import fit_judge, wanted_emotions
+from epo.evaluation.judged import fit_judge, readable, wanted_emotions
 from epo.evaluation.scoring import scored
 from epo.evaluation.suite import Answers, Column, Suite, Task, Values
 from epo.judging.judge import likeliest
@@ -40,7 +40,7 @@ def kinds_of(task: Task, answers: Answers) -> list[str | None]:
     incoherent shares no telling word with what was said before or with the gold reply, nor repeats a fact. Telling is a
     word in at most one in ten of the gold replies.
     """
-    judged = likeliest(task.once(fit_judge), answers.counted)
+    judged = likeliest(task.once(fit_judge), readable(task, answers))
     told_to = defaultdict(set)
     for words, dialogue in zip(answers.counted, task.dialogue_ids, strict=True):
         told_to[plain_form(words)].add(dialogue)

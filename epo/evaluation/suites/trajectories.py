@@ -9,7 +9,7 @@ import numpy as np
 
 from epo.emotions import EMOTIONS, VALENCE_AROUSAL
 from epo.evaluation import trajectories as courses
-from epo.evaluation.judged import fit_judge, summarise_judge
+from epo.evaluation.judged import fit_judge, readable, summarise_judge
 from epo.evaluation.scoring import scored
 from epo.evaluation.suite import Answers, Column, Suite, Task, Values
 
@@ -34,7 +34,7 @@ def score(task: Task, answers: Answers) -> Values:
     """Score each reply's course against the user's, and all replies' means against the gold replies'."""
     measured = {(c.dialogue_id, c.turn, c.row): c.vad for c in task.vad}
     users = task.once(_user_courses)
-    texts = _text_courses(task, answers.counted)
+    texts = _text_courses(task, readable(task, answers))
     places = [(reply.dialogue_id, reply.turn) for reply in task.gold]
     agents = [measured.get((*place, answers.name), text) for place, text in zip(places, texts, strict=True)]
     values: Values = {}
