@@ -4,11 +4,11 @@ import uuid
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, UTF-8, under a name of its own first, so that no reader ever finds half of it."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, under a name of its own first, so that no reader ever finds half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     partial.replace(path)
 
 

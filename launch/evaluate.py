@@ -25,6 +25,7 @@ from epo.evaluation.folders import row_names
 from epo.evaluation.kept_rows import KeptRows
 from epo.evaluation.report import describe_hardware, format_table, write_report
 from epo.evaluation.rollout import RollOut
+from epo.evaluation.sample_media import with_sample_media
 from epo.evaluation.suite import Answers, Task
 from epo.evaluation.vad_file import read_vad
 from epo.model.heard_emotions import heard_emotions_of
@@ -201,6 +202,7 @@ def _evaluate(
             report |= {"notes": [*notes, *report["notes"]], "settings": _settings(recipe, task, chosen)}
             report["replies_read"] = {name: said.counts for name, said in read.items()}
             report["hardware"] = describe_hardware()
+            report["examples"] = with_sample_media(report["examples"], task.gold, out)
             write_report(out, report)
             metrics = _metrics(report)
             tracked.log_metrics(metrics)

@@ -1,10 +1,12 @@
 """Evaluation: contestants answer, suites score, and a report comes out."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from epo.data.replies import Reply
 from epo.evaluation.comparison import compare_rows
 from epo.evaluation.kept_rows import KeptRows, ScoredRow
 from epo.evaluation.row_verdict import verdicts
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from epo.evaluation.contestants import Contestant, Generation
     from epo.evaluation.rollout import RollOut
 
-_NUM_EXAMPLES = 8
+_NUM_EXAMPLES = 20
+_SHOWN_TURNS = 20  # of what was said before
+_REPEATED = re.compile(r"(<[^<>\s]+>)(?:\s*\1)+")
 
 
 class SuiteError(ValueError):
@@ -140,7 +144,7 @@ def compare(
         "verdict": [asdict(v) | {"text": v.text} for v in verdicts(comparisons, columns)],
     }
     beside = _summaries(task, chosen, first)
-    return report | {"examples": _examples(task, replies), "notes": [*notes, *beside.pop("notes")]} | beside
+    return report | {"examples": _examples(task, replies, first), "notes": [*notes, *beside.pop("notes")]} | beside
 
 
 def evaluate(
@@ -282,18 +286,35 @@ def _summaries(task: Task, chosen: Chosen, first: "Contestant | None") -> dict[s
     return found | {"basis": bases, "notes": notes}
 
 
-def _examples(task: Task, replies: Mapping[str, Answers]) -> list[dict[str, Any]]:
-    """Return the first replies side by side."""
+def _examples(task: Task, replies: Mapping[str, Answers], first: "Contestant | None") -> list[dict[str, Any]]:
+    """Return some replies side by side, taken evenly from all, with what leads to them."""
+    count = min(_NUM_EXAMPLES, len(task.gold))
+    chosen = [index * len(task.gold) // count for index in range(count)]
     return [
         {
             "dialogue_id": reply.dialogue_id,
+            "turn": reply.turn,
             "user_emotion": reply.current.emotion,
             "transcript": reply.current.text,
+            "history": [
+                {"speaker": turn.speaker, "emotion": turn.emotion, "text": turn.text}
+                for turn in reply.history[-_SHOWN_TURNS:]
+            ],
+            "num_earlier_turns": max(0, len(reply.history) - _SHOWN_TURNS),
+            "prompt": None if first is None else _prompt_text(first, reply),
             "gold": reply.text,
+            "gold_emotion": reply.emotion,
             "replies": {name: answers.words[index] for name, answers in replies.items()},
         }
-        for index, reply in enumerate(task.gold[:_NUM_EXAMPLES])
+        for index, reply in ((index, task.gold[index]) for index in chosen)
     ]
+
+
+def _prompt_text(contestant: "Contestant", reply: Reply) -> str:
+    """Return the prompt that a model reads, a run of the same placeholder as one and how many there are."""
+    build = contestant.build
+    text: str = build.processor.tokenizer.decode(build(reply).input_ids)
+    return _REPEATED.sub(lambda run: f"{run[1]} × {run[0].count(run[1])}", text)
 
 
 def _refuse_shared_keys(suites: Mapping[str, Suite]) -> None:

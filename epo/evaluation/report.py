@@ -1,4 +1,4 @@
-"""The report: `report.json` for programs, and `report.html` for people: one file, no script, nothing loaded."""
+"""The report: `report.json` for programs, and `report.html` for people, without a script and without network."""
 
 import json
 import math
@@ -11,7 +11,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from epo.data.pages.page_files import PAGES
+from epo.data.pages.waveform import HEIGHT, WIDTH
 from epo.emotions import EMOTIONS
+from epo.evaluation.sample_media import placed_clips
 from epo.files import write_whole
 
 
@@ -23,6 +26,10 @@ _EMPTY: dict[str, Any] = {
     "emotion_recognition": {}, "chance": {}, "examples": [], "stages": [], "notes": [], "settings": {}, "hardware": {},
     "history_reduction": None, "prompt_reduction": None, "seconds": None, "peak_rss_mib": None, "seed": None,
     "gold_degenerate": None, "basis": {}, "breakdowns": [], "verdict": [], "comparisons": [], "measure_validity": {},
+}  # fmt: skip
+_PLAIN_SAMPLE: dict[str, Any] = {
+    "dialogue_id": None, "turn": None, "user_emotion": None, "transcript": None, "history": [], "num_earlier_turns": 0,
+    "prompt": None, "gold": None, "gold_emotion": None, "replies": {},
 }  # fmt: skip
 _PLAIN_COLUMN: dict[str, Any] = {
     "explanation": "", "better": None, "digits": 3, "has_interval": False, "is_charted": False, "in_console": True,
@@ -44,7 +51,7 @@ def write_report(output_dir: Path, report: Mapping[str, Any]) -> None:
     _check(plain)
     output_dir.mkdir(parents=True, exist_ok=True)
     write_whole(output_dir / "report.json", json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    write_whole(output_dir / "report.html", render_html(plain))
+    write_whole(output_dir / "report.html", render_html(plain, output_dir))
 
 
 def merge_report(output_dir: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,10 +72,15 @@ def merge_report(output_dir: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
     return report
 
 
-def render_html(report: Mapping[str, Any]) -> str:
-    """Return the report as one HTML page; every text is escaped, and no script runs."""
+def render_html(report: Mapping[str, Any], folder: Path | None = None) -> str:
+    """Return the report as one HTML page; every text is escaped, and no script runs.
+
+    Args:
+        report: as `write_report` takes it.
+        folder: where the page will lie, with the media of its samples in `report_media`; None: it shows none of them.
+    """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([Path(__file__).parent, PAGES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -81,6 +93,8 @@ def render_html(report: Mapping[str, Any]) -> str:
     columns = shown_columns(known)
     return page.render(
         report=known,
+        samples=_samples(known, folder),
+        wave_size=(WIDTH, HEIGHT),
         columns=columns,
         charts=[column | {"lines": _lines(column, known)} for column in columns if column["is_charted"]],
         breakdowns=[table for table in known["breakdowns"] if any(row.get(table["key"]) for row in known["rows"])],
@@ -91,6 +105,13 @@ def render_html(report: Mapping[str, Any]) -> str:
         differences=_differences(known, columns),
         compared={one["column"] for one in known["comparisons"]},
     )
+
+
+def _samples(report: Mapping[str, Any], folder: Path | None) -> list[dict[str, Any]]:
+    """Return the samples with clips that can be shown, and with whatever an older report does not say of them."""
+    examples = report["examples"]
+    clips = placed_clips(examples, folder)
+    return [_PLAIN_SAMPLE | example | {"clip": clip} for example, clip in zip(examples, clips, strict=True)]
 
 
 def _differences(report: Mapping[str, Any], columns: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,19 +13,36 @@ from PIL import Image
 from epo.data.dialogue import Clip
 from epo.data.media import Media, MediaError, MediaLimits, decode_audio, decode_video
 from epo.data.pages.preview import encode_preview
-from epo.data.pages.waveform import Waveform, draw_waveform
+from epo.data.pages.waveform import WIDTH, Waveform, draw_waveform
 
 # As training reads it, but with more and smaller pictures, at most as many as 30 s need.
 LIMITS = MediaLimits(video_fps=12.0, max_frames=360, max_side_px=240)
-_SHOWN_FRAMES = 6
 
 PlaceMedia = Callable[[Clip, Callable[[], bytes]], str]
 """(clip, what makes a preview of it) -> the address that a page plays it from."""
 
+PlaceFrame = Callable[[int, bytes], str]
+"""(number of the frame, JPEG) -> the address that a page shows it from."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How finely a page shows a clip.
+
+    Attributes:
+        num_frames: pictures, spread evenly over the span.
+        side_px: longest side of one.
+        columns: of the waveform, at most its width in pixels.
+    """
+
+    num_frames: int = 6
+    side_px: int = LIMITS.max_side_px
+    columns: int = WIDTH
+
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture as a data URI, and when it is shown, in seconds from the beginning of the file."""
+    """The address of a picture, and when it is shown, in seconds from the beginning of the file."""
 
     source: str
     time_s: float
@@ -54,8 +71,23 @@ class ClipView:
     faults: tuple[str, ...] = ()
 
 
-def view_clip(clip: Clip, place: PlaceMedia) -> ClipView:
-    """Decode a clip and make ready what a page shows; what is wrong with one half does not hide the other."""
+def embed_frame(number: int, picture: bytes) -> str:
+    """Place a picture inside the page itself."""
+    return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def view_clip(
+    clip: Clip, place: PlaceMedia, place_frame: PlaceFrame = embed_frame, look: Look | None = None
+) -> ClipView:
+    """Decode a clip and make ready what a page shows; what is wrong with one half does not hide the other.
+
+    Args:
+        clip: any.
+        place: where its sound and video are played from.
+        place_frame: where its pictures are shown from; by default from inside the page.
+        look: how finely; None for a page of its own.
+    """
+    look = Look() if look is None else look
     faults: list[str] = []
     sound = _attempt(decode_audio, clip.audio, clip, faults)
     pictures = _attempt(decode_video, clip.video, clip, faults)
@@ -71,8 +103,8 @@ def view_clip(clip: Clip, place: PlaceMedia) -> ClipView:
         span=format_span(clip),
         kind="audio" if pictures is None else "video",
         source=source,
-        frames=() if pictures is None else _frames(pictures, clip.start_s),
-        waveform=None if sound is None else draw_waveform(sound, LIMITS.sample_rate_hz, clip.start_s),
+        frames=() if pictures is None else _frames(pictures, clip.start_s, place_frame, look),
+        waveform=None if sound is None else draw_waveform(sound, LIMITS.sample_rate_hz, clip.start_s, look.columns),
         faults=tuple(dict.fromkeys(faults)),
     )
 
@@ -103,15 +135,19 @@ def _attempt(
         return None
 
 
-def _frames(pictures: np.ndarray, start_s: float) -> tuple[Frame, ...]:
-    chosen = sorted({round(place) for place in np.linspace(0, len(pictures) - 1, _SHOWN_FRAMES)})
-    return tuple(Frame(_as_uri(pictures[index]), start_s + index / LIMITS.video_fps) for index in chosen)
+def _frames(pictures: np.ndarray, start_s: float, place: PlaceFrame, look: Look) -> tuple[Frame, ...]:
+    chosen = sorted({round(place) for place in np.linspace(0, len(pictures) - 1, look.num_frames)})
+    return tuple(
+        Frame(place(number, _as_jpeg(pictures[index], look.side_px)), start_s + index / LIMITS.video_fps)
+        for number, index in enumerate(chosen)
+    )
 
 
-def _as_uri(picture: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+def _as_jpeg(picture: np.ndarray, side_px: int) -> bytes:
+    buffer, image = io.BytesIO(), Image.fromarray(picture)
+    image.thumbnail((side_px, side_px))
+    image.save(buffer, format="JPEG", quality=80)
+    return buffer.getvalue()
 
 
-__all__ = ["Frame", "ClipView", "PlaceMedia", "embed", "format_span", "view_clip"]
+__all__ = ["ClipView", "Frame", "Look", "PlaceFrame", "PlaceMedia", "embed", "embed_frame", "format_span", "view_clip"]

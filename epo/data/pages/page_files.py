@@ -4,11 +4,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+PAGES = Path(__file__).parent
+"""Where the templates lie, among them pieces that other pages take too."""
+
 
 def page_template(name: str) -> Template:
     """Return a template that lies beside this file; every value that goes into it is escaped."""
-    loader = FileSystemLoader(Path(__file__).parent)
+    loader = FileSystemLoader(PAGES)
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True).get_template(name)
 
 
-__all__ = ["page_template"]
+__all__ = ["PAGES", "page_template"]

@@ -32,17 +32,18 @@ class Waveform:
     seconds: float
 
 
-def draw_waveform(samples: np.ndarray, rate_hz: int, start_s: float = 0.0) -> Waveform:
+def draw_waveform(samples: np.ndarray, rate_hz: int, start_s: float = 0.0, columns: int = WIDTH) -> Waveform:
     """Draw the range of the samples of each column.
 
     Args:
         samples: float32 (S,) in [-1, 1], S at least 1.
         rate_hz: samples a second.
         start_s: where the sound begins in its file, for the time marks.
+        columns: of the outline, at most one a pixel.
     """
     peak = float(np.abs(samples).max())
     scale = peak if peak > 0 else 1.0
-    columns = min(WIDTH, len(samples))
+    columns = min(columns, WIDTH, len(samples))
     edges = np.linspace(0, len(samples), columns, endpoint=False).astype(int)
     highs, lows = (extreme.reduceat(samples, edges) / scale for extreme in (np.maximum, np.minimum))
     xs = (np.arange(columns) + 0.5) * WIDTH / columns
