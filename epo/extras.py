@@ -10,6 +10,8 @@ _EXTRAS = {
     "bitsandbytes": "quantized",
     "mamba_ssm": "cuda",
     "causal_conv1d": "cuda",
+    "starlette": "demo",
+    "uvicorn": "demo",
 }
 
 

@@ -27,6 +27,7 @@ With a corpus of your own or a published one:
 
 Talk to what came out, a recording a turn:
   epo chat [--model FOLDER] [--adapter FOLDER]    unless said, the finished quickstart
+  epo demo [--model FOLDER] [--adapter FOLDER]    the same on a page, with camera and microphone
 
 One stage, where a pipeline is not what you want:
   epo run STAGE --config recipes/mine/STAGE.yaml [--accelerate FILE] [--KEY VALUE ...]
@@ -46,7 +47,7 @@ epo run STAGE --help shows the keys of its recipe."""
 
 _BY_ACCELERATE = ("extractor", "compressor", "sft", "epo", "evaluate")
 _STAGES = (*_BY_ACCELERATE, "preferences")
-_COMMANDS = ("quickstart", "smoke", "new", "data", "pipeline", "run", "submit", "sync", "doctor", "chat")
+_COMMANDS = ("quickstart", "smoke", "new", "data", "pipeline", "run", "submit", "sync", "doctor", "chat", "demo")
 
 
 def main() -> None:
@@ -93,6 +94,10 @@ def _dispatch(command: str, rest: Sequence[str]) -> None:
         from launch import chat
 
         chat.run(rest)
+    elif command == "demo":
+        from launch import demo
+
+        demo.run(rest)
     elif command == "new":
         from launch.keys import new_recipes
 

@@ -315,3 +315,18 @@ def part(tmp_path: Path) -> Any:
         return str(path)
 
     return part
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A browser without a window, for all tests that open pages."""
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    from chromium import MISSING, PROGRAM, Chromium
+
+    if PROGRAM is None:
+        pytest.skip(MISSING)
+    browser = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()

@@ -78,7 +78,7 @@ def test_the_two_locks_share_nothing():
 def test_the_lock_holds_every_dependency_within_its_range():
     locked = read_lock(LOCK)
     extras = PROJECT["optional-dependencies"]
-    for line in [*PROJECT["dependencies"], *extras["dev"], *extras["metrics"], *extras["faces"]]:
+    for line in [*PROJECT["dependencies"], *extras["dev"], *extras["metrics"], *extras["faces"], *extras["demo"]]:
         wanted = Requirement(line)
         if wanted.name != PROJECT["name"]:
             assert locked[canonicalize_name(wanted.name)] in wanted.specifier, line

@@ -106,6 +106,6 @@ def test_extras_are_those_of_the_project():
     from pathlib import Path
 
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    for module in ("bert_score", "cv2", "gguf", "mamba_ssm", "causal_conv1d"):
+    for module in ("bert_score", "cv2", "gguf", "mamba_ssm", "causal_conv1d", "starlette", "uvicorn"):
         extra = str(missing_extra("it", module)).split("[")[1].split("]")[0]
         assert extra in project["optional-dependencies"]

@@ -20,6 +20,7 @@ FLOORS = {
     "launch": 6,
     "epo.training": 5,
     "epo.evaluation": 5,
+    "epo.demo": 5,
     "epo.model": 4,
     "epo.judging": 4,  # below preferences and evaluation, which judge; it loads what it reads with by `epo.model.parts`
     "epo.preferences": 4,
@@ -37,7 +38,18 @@ FLOORS = {
     "epo.sentence_model": 1,
     "compressor": 0,
 }
-EXTRAS = ("mlflow", "deepspeed", "mamba_ssm", "causal_conv1d", "bert_score", "sacrebleu", "gguf", "bitsandbytes")
+EXTRAS = (
+    "mlflow",
+    "deepspeed",
+    "mamba_ssm",
+    "causal_conv1d",
+    "bert_score",
+    "sacrebleu",
+    "gguf",
+    "bitsandbytes",
+    "starlette",
+    "uvicorn",
+)
 
 
 def module_name(path):

@@ -42,6 +42,12 @@ def crop_to_face(frames: np.ndarray, detector: str) -> np.ndarray:
     return np.ascontiguousarray(frames[:, y : y + side, x : x + side])
 
 
+def shows_face(frames: np.ndarray, detector: str) -> bool:
+    """Tell whether a face is found in any of the frames, uint8 (F, H, W, 3) RGB; detector as of `open_detector`."""
+    detect = open_detector(detector)
+    return any(detect(frame) for frame in frames)
+
+
 @lru_cache(maxsize=4)
 def open_detector(name: str) -> Callable[[np.ndarray], list[Box]]:
     """Return what finds the faces in an RGB frame.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import chat
+from launch import chat, talked_model
 from epo.evaluation.folders import FolderError
 from launch.recipe import RecipeError
 
@@ -71,24 +71,26 @@ def test_a_reply_is_typed_as_the_model_says_it(folder):
 def test_which_model_is_talked_to(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError, match="name a model: --model FOLDER, .* has none finished"):
-        chat.chosen(None, None)
+        talked_model.chosen(None, None)
     for name, config in (("sft", "config.json"), ("epo", "adapter_config.json")):
         (tmp_path / "runs/quickstart" / name).mkdir(parents=True)
         (tmp_path / "runs/quickstart" / name / config).write_text('{"base_model_name_or_path": "runs/quickstart/sft"}')
     with pytest.raises(RecipeError, match="name a model"):
-        chat.chosen(None, None)  # it is not finished
+        talked_model.chosen(None, None)  # it is not finished
     for name in ("sft", "epo"):
         (tmp_path / "runs/quickstart" / name / "stage.json").write_text("{}")
     sft, epo = "runs/quickstart/sft", "runs/quickstart/epo"
     base = str(tmp_path / sft)
-    assert chat.chosen(None, None) == (sft, epo) and chat.chosen(sft, None) == (sft, None)
-    assert chat.chosen(epo, None) == chat.chosen(None, epo) == (base, epo) and chat.chosen(sft, epo) == (sft, epo)
+    assert talked_model.chosen(None, None) == (sft, epo) and talked_model.chosen(sft, None) == (sft, None)
+    assert talked_model.chosen(epo, None) == talked_model.chosen(None, epo) == (base, epo) and talked_model.chosen(
+        sft, epo
+    ) == (sft, epo)
     with pytest.raises(RecipeError, match="--adapter runs/quickstart/sft: is a whole model; name it as --model"):
-        chat.chosen(None, sft)
+        talked_model.chosen(None, sft)
     with pytest.raises(RecipeError, match="is an adapter already; name one of them"):
-        chat.chosen(epo, epo)
+        talked_model.chosen(epo, epo)
     with pytest.raises(FolderError, match="gone: no such folder"):
-        chat.chosen("gone", None)
+        talked_model.chosen("gone", None)
 
 
 @pytest.mark.parametrize(
