@@ -26,6 +26,7 @@ from epo.evaluation.kept_rows import KeptRows
 from epo.evaluation.report import describe_hardware, format_table, write_report
 from epo.evaluation.rollout import RollOut
 from epo.evaluation.sample_media import with_sample_media
+from epo.evaluation.stress_tests import stress_tests
 from epo.evaluation.suite import Answers, Task
 from epo.evaluation.vad_file import read_vad
 from epo.model.heard_emotions import heard_emotions_of
@@ -88,6 +89,9 @@ class EvaluateRecipe(
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
     variants: bool = field(default=True, metadata={"help": "test models with clips and memories changed, too"})
+    stress: list[str] | None = field(
+        default=None, metadata={"help": "test models under noise=DECIBELS, blur=PERCENT or oracle, too: a row each"}
+    )
     rollout: bool = field(
         default=False, metadata={"help": "test models in whole dialogues with their own replies, too"}
     )
@@ -103,6 +107,9 @@ class EvaluateRecipe(
             self.answers = [self.answers]
         if self.chat_system_prompt and not self.chat_models:
             raise RecipeError("chat_system_prompt would do nothing: name who is told it in chat_models too")
+        stress_tests(self.stress or ())
+        if self.stress and not (self.models or self.epo):
+            raise RecipeError("stress would do nothing: name a model to test in models or epo too")
         _ = self.judge  # refuses keys of a judge that lack one another
         if self.cascade_extractor is not None and self.cascade is None:
             raise RecipeError("cascade_extractor would do nothing: name the language model in cascade too")
@@ -244,6 +251,8 @@ def _entrants(
         yield contestant
         if system.kind == "main" and recipe.variants:
             yield from contestant.changed()
+        if system.kind == "main":
+            yield from contestant.stressed(stress_tests(recipe.stress or (), recipe.seed))
         if system.kind == "main" and recipe.rollout:
             yield RollOut(contestant, dialogues)
     for name, said in read.items():

@@ -1,6 +1,6 @@
 """Contestants: models under the name of a row, tested as they are or with clips and memories changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ from transformers import set_seed
 
 from epo.evaluation import variants
 from epo.evaluation.generate import generate_replies
+from epo.evaluation.stress_tests import StressTest
 from epo.evaluation.suite import Answers, Kind, Task
 from epo.model.family import bare
 from epo.ranks import gather_shares, rank, share
@@ -74,6 +75,25 @@ class Contestant:
                 is_sampled=False,
                 num_draws=variants.NUM_DRAWS.get(name, 1),
             )
+
+    def stressed(self, tests: Sequence[StressTest]) -> Iterator["Contestant"]:
+        """Yield the same model tested under other conditions, one at a time."""
+        for test in tests:
+            build = replace(self.build, damage=test.damage, tells_emotion=test.tells_emotion)
+            yield replace(self, name=f"{self.name}, {test.name}", kind="variant", build=build, is_sampled=False)
+
+    def repeats(self, task: Task) -> str | None:
+        """Return which test this would be once more; None where it is one of its own."""
+        damage, turns = self.build.damage, [reply.current for reply in task.gold]
+        clips = [turn.clip for turn in turns if turn.clip is not None]
+        says_it = hasattr(getattr(self.base, "config", None), "emotion_token_id")
+        is_told = says_it and any(turn.clip is not None and turn.emotion is not None for turn in turns)
+        is_as_it_is = (
+            (self.build.tells_emotion and not is_told)
+            or (damage is not None and damage.snr_db is not None and all(clip.audio is None for clip in clips))
+            or (damage is not None and damage.blur_percent is not None and all(clip.video is None for clip in clips))
+        )
+        return "the test as it is" if is_as_it_is else variants.same_as(self.variant, task.gold, task.seed)
 
     def prompts(self, task: Task) -> list[Any]:
         """Return this rank's share of the prompts that are answered."""

@@ -107,6 +107,7 @@ def compare(
         ranks other than the first only the rows' numbers that need a model are there.
     """
     from epo.evaluation import variants
+    from epo.evaluation.contestants import Contestant
 
     prepare(chosen, task)
     scored = [_scored_row(answers, task, chosen.suites) for answers in _baselines(chosen, task)]
@@ -115,7 +116,8 @@ def compare(
         variant = getattr(entrant, "variant", variants.unchanged)
         if not variants.can_vary(variant, task.gold):
             continue
-        if (same := variants.same_as(variant, task.gold, task.seed)) is not None:
+        same = entrant.repeats(task) if isinstance(entrant, Contestant) else None
+        if same is not None:
             notes.append(f"Left out: {entrant.name}, which would be {same} once more.")
             continue
         if entrant.name in {row.values["name"] for row in scored}:

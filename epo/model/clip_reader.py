@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor
 
 from epo.data.cache import ClipCache
+from epo.data.clip_damage import ClipDamage
 from epo.data.dialogue import Clip
 from epo.data.face_crop import crop_to_face
 from epo.data.media import READER_VERSION, MediaLimits, decode_clip
@@ -28,10 +29,12 @@ class ClipFeatures:
         audio: float32 (channels, T), as the audio encoder reads it (`epo.model.hearing`): Whisper's log-mel at 100
             steps a second, or the waveform.
         video: float32 (F, 3, H, W), normalised frames.
+        told: place in `EMOTIONS` of what is told of the clip instead of what the extractor finds; None for nothing.
     """
 
     audio: np.ndarray | None = None
     video: np.ndarray | None = None
+    told: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class ClipReader:
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
         face_detector: cuts frames to the face, see `epo.data.face_crop.open_detector`; empty for whole frames.
+        damage: what is done to a clip between decoding and reading; None for nothing.
     """
 
     feature_extractor: Any
@@ -53,6 +57,7 @@ class ClipReader:
     video_fps: float
     max_frames: int
     face_detector: str = ""
+    damage: ClipDamage | None = None
 
     def read(self, clip: Clip | None, cache: ClipCache) -> ClipFeatures:
         """Decode a clip and compute what the encoders read, through the cache.
@@ -72,6 +77,7 @@ class ClipReader:
         Returns:
             `input_features` float32 (B, channels, T), `num_mel_frames` int64 (B,) with the real steps of T,
             `pixel_values` float32 (B, F, 3, H, W), `num_video_frames` int64 (B,); lengths are 0 where a half is absent.
+            Where an emotion is told of any of them, `told_emotions` int64 (B,), -1 for the others.
         """
         num_steps = [0 if clip.audio is None else clip.audio.shape[1] for clip in clips]
         num_frames = [0 if clip.video is None else clip.video.shape[0] for clip in clips]
@@ -83,7 +89,8 @@ class ClipReader:
                 audio[row, :, : num_steps[row]] = clip.audio
             if clip.video is not None:
                 video[row, : num_frames[row]] = clip.video
-        return {
+        told = [-1 if clip.told is None else clip.told for clip in clips]
+        return ({"told_emotions": torch.tensor(told)} if any(place >= 0 for place in told) else {}) | {
             "input_features": torch.from_numpy(audio),
             "num_mel_frames": torch.tensor(num_steps),
             "pixel_values": torch.from_numpy(video),
@@ -111,6 +118,7 @@ class ClipReader:
 
     def _features(self, clip: Clip) -> dict[str, np.ndarray]:
         media = decode_clip(clip, self._limits())
+        media = media if self.damage is None else self.damage(media)
         arrays: dict[str, np.ndarray] = {}
         if media.waveform is not None:
             arrays["audio"] = self._hearing.features(self.feature_extractor, media.waveform)
@@ -137,4 +145,5 @@ class ClipReader:
         """Names all that features depend on; written out once, because processors copy themselves to do so."""
         processors = (self.feature_extractor.to_json_string(), self.image_processor.to_json_string())
         # The processors name their kind themselves.
-        return "|".join([f"reader {READER_VERSION}", str(self._limits()), self.face_detector, *processors])
+        damage = () if self.damage is None else (str(self.damage),)
+        return "|".join([f"reader {READER_VERSION}", str(self._limits()), self.face_detector, *processors, *damage])

@@ -18,6 +18,7 @@ from compressor.precision import cast_weights
 from compressor.text import IGNORE
 from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
+from epo.model.emotion_token import emotion_shares
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
 from epo.model.generation import generate
 from epo.model.low_rank import add_low_rank
@@ -30,6 +31,8 @@ CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values
 
 MEMORY_KEYS = ("memory_vectors", "memory_mask")
 """Inputs that stand for `history_ids` where the history was compressed before, turn by turn."""
+
+_ENCODED = (*CONTEXT_KEYS, *MEMORY_KEYS, "told_emotions")
 
 
 class ModelFitError(ValueError):
@@ -80,8 +83,8 @@ def encode_once(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
         The inputs with `context` in the place of `CONTEXT_KEYS`.
     """
     with torch.no_grad():
-        context = model.encode_context(**{key: batch[key] for key in (*CONTEXT_KEYS, *MEMORY_KEYS) if key in batch})
-    rest = {key: value for key, value in batch.items() if key not in (*CONTEXT_KEYS, *MEMORY_KEYS)}
+        context = model.encode_context(**{key: batch[key] for key in _ENCODED if key in batch})
+    rest = {key: value for key, value in batch.items() if key not in _ENCODED}
     return rest | {"context": context}
 
 
@@ -240,6 +243,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         num_video_frames: Tensor | None = None,
         memory_vectors: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        told_emotions: Tensor | None = None,
         context: EncodedContext | None = None,
         logits_to_keep: Tensor | None = None,
         labels: Tensor | None = None,
@@ -261,7 +265,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
             num_video_frames: int64 (B,), 0 where there is no video.
             memory_vectors: (B, M, D), instead of `history_ids`: what a `MemoryStream` made of them.
             memory_mask: bool (B, M), which of these are real.
-            context: of `encode_context`, instead of the seven inputs before it.
+            told_emotions: int64 (B,), what the emotion token says instead of what the extractor finds, -1 for that.
+            context: of `encode_context`, instead of the eight inputs before it.
             logits_to_keep: int64 (C,), score only these columns.
             labels: int64 (B, T), `IGNORE` where nothing is scored; read with `fused_lm_head` only.
             fused_lm_head: return `TokenScores` of the labels instead of logits; the name is TRL's.
@@ -272,7 +277,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         """
         if context is None:
             clips = (input_features, num_mel_frames, pixel_values, num_video_frames)
-            context = self.encode_context(history_ids, *clips, memory_vectors, memory_mask)
+            context = self.encode_context(history_ids, *clips, memory_vectors, memory_mask, told_emotions)
         if fused_lm_head:
             assert labels is not None
             return self._score_labels(input_ids, attention_mask, labels, prompt_lengths, context)
@@ -294,6 +299,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         num_video_frames: Tensor | None = None,
         memory_vectors: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        told_emotions: Tensor | None = None,
     ) -> EncodedContext:
         """Run compressor and extractor, so that several forwards over the same batch can share the result.
 
@@ -312,7 +318,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         has_clip = (clips.audio_mask.any(dim=1) | clips.video_mask.any(dim=1)).unsqueeze(1)
         # Called and not read as `.weight`, so that ZeRO-3 gathers it.
         words = self.emotion_words(torch.arange(len(EMOTIONS), device=clips.fused_logits.device))
-        emotion = (clips.fused_logits.float().softmax(dim=-1) @ words.float()).unsqueeze(1)
+        emotion = (emotion_shares(clips.fused_logits, told_emotions) @ words.float()).unsqueeze(1)
         vectors[self.config.emotion_token_id] = (emotion, has_clip)
         vectors[self.config.audio_token_id] = (self.clip_head(self.clip_norm(clips.audio_tokens)), clips.audio_mask)
         vectors[self.config.video_token_id] = (self.clip_head(self.clip_norm(clips.video_tokens)), clips.video_mask)
@@ -345,7 +351,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         Returns:
             int64 (B, T + N), prompts and what was generated, right-padded.
         """
-        inputs = {key: kwargs.pop(key) for key in (*CONTEXT_KEYS, *MEMORY_KEYS) if key in kwargs}
+        inputs = {key: kwargs.pop(key) for key in _ENCODED if key in kwargs}
         context = kwargs.pop("context", None) or self.encode_context(**inputs)
         embeds = self.embed_prompts(input_ids, context)
         # Placeholders may lie beyond the vocabulary, where a processor of scores would not find them.

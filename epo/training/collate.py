@@ -13,6 +13,7 @@ from torch import Tensor
 from compressor.curriculum import Curriculum, RelevantTurns
 from compressor.text import IGNORE, pad_right
 from epo.data.cache import ClipCache
+from epo.data.clip_damage import ClipDamage
 from epo.data.dialogue import Clip, DataError, Turn
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
@@ -104,15 +105,21 @@ class PromptBuilder:
         cache: of decoded clips.
         hear: returns past turns with the emotions that are told of them at inference (`epo.model.heard_emotions`);
             None tells those that the dialogues give, as in training.
+        damage: what is done to clips before they are heard and seen.
+        tells_emotion: whether the emotion token says what the user's turn is labelled with, not what is heard and seen.
     """
 
     processor: DialogueProcessor
     cache: ClipCache
     hear: Callable[[Sequence[Turn]], Sequence[Turn]] | None = None
+    damage: ClipDamage | None = None
+    tells_emotion: bool = False
 
     @cached_property
     def _reader(self) -> ClipSource:
-        return self.processor.clips
+        clips: Any = self.processor.clips
+        source: ClipSource = clips if self.damage is None else replace(clips, damage=self.damage)
+        return source
 
     def __call__(self, reply: Reply, drop: float = 0.0, seed: int = 0) -> Any:
         """Return the prompt, a `FamilyPrompt`, hiding one modality with chance `drop`.
@@ -129,7 +136,11 @@ class PromptBuilder:
             DataError: the clip cannot be read; names the dialogue.
         """
         with _placed(reply):
-            return self._reader.read(reply.current.clip, self.cache)
+            features = self._reader.read(reply.current.clip, self.cache)
+        turn = reply.current
+        if not self.tells_emotion or turn.clip is None or turn.emotion is None:
+            return features
+        return replace(features, told=EMOTIONS.index(turn.emotion))
 
     def with_clip(self, reply: Reply, clip: ClipFeatures) -> Any:
         """Return the prompt of a reply with these features of a clip, its own or another's.

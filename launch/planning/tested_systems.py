@@ -23,6 +23,9 @@ _OF_NUMBERS = (
 )  # fmt: skip
 """Keys that change how replies are scored, and not what is replied; another key changes both."""
 
+_OF_ROWS = ("variants", "rollout", "stress")
+"""Keys that say which rows there are, and change none."""
+
 
 @dataclass(frozen=True)
 class System:
@@ -89,7 +92,7 @@ def rows_made(
         systems: that are tested.
         read: what lies in files of replies, by the names of their rows.
     """
-    settings = {key: value for key, value in identity.settings.items() if key not in ("variants", "rollout")}
+    settings = {key: value for key, value in identity.settings.items() if key not in _OF_ROWS}
     inputs = {
         key: value["content"] + value.get("clips", "")
         for key, value in identity.inputs.items()

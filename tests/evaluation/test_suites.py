@@ -6,14 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from epo.evaluation.contestants import Generation
+from epo.data.cache import ClipCache
+from epo.evaluation import variants
+from epo.evaluation.contestants import Contestant, Generation
 from epo.evaluation.evaluating import SuiteError, choose_suites, compare, evaluate
 from epo.evaluation.report import format_table, write_report
 from epo.evaluation.scoring import scored, scored_cell
+from epo.evaluation.stress_tests import stress_tests
 from epo.evaluation.suite import SUITES, Answers, Breakdown, Column, Suite, Task
 from epo.evaluation.suites import emotion
 from epo.extras import MissingExtraError
 from epo.registry import TakenNameError, UnknownNameError
+from epo.training.collate import PromptBuilder
 
 OURS = [
     "appropriateness",
@@ -265,3 +269,27 @@ def test_a_model_is_evaluated_in_three_lines(make_model, examples, pairs, clip_c
     assert 0 < report["history_reduction"] < 1
     rewarded = evaluate(model, examples[8:10], ["rewards"], reference=model, pairs=pairs[:2], **short)
     assert rewarded["rows"][0]["reward_accuracy"] == 0.5 and rewarded["rows"][0]["reward_margin"] == 0.0
+
+
+def test_a_model_is_tested_on_damaged_clips_and_told_the_emotion(make_model, examples, pairs, tmp_path):
+    """Each is a row with replies and rewards of its own; a blur of clips without pictures would be the test again."""
+    model, processor = make_model()
+    gold, heard = examples[8:10], variants.audio_only(examples[8:10], 0)
+    plain = Contestant(
+        name="m", model=model, build=PromptBuilder(processor, ClipCache(tmp_path)), reference=model, is_sampled=False
+    )
+    rows = [plain, *plain.stressed(stress_tests(["noise=20", "noise=-5.5", "blur=4", "oracle"], 3))]
+    task = Task(gold, pairs=pairs[:2], has_model=True, has_reference=True)
+    short = Generation(max_new_tokens=4)
+    report = compare(rows, task, choose_suites(["gold_nll", "rewards", "diversity"], task), short)
+    names = ["m", "m, noise at 20 dB", "m, noise at -5.5 dB", "m, blur of 4 %", "m, oracle emotion word"]
+    assert [row["name"] for row in report["rows"]] == names
+    assert len({row["gold_nll"] for row in report["rows"]}) == 5
+    assert all(row["reward_accuracy"] == 0.5 for row in report["rows"])  # its own reference, under the same damage
+    assert [row["kind"] for row in report["rows"]] == ["main"] + ["variant"] * 4
+    task = Task(heard, has_model=True)
+    report = compare(rows, task, choose_suites(["diversity"], task), short)
+    assert [row["name"] for row in report["rows"]] == [name for name in names if "blur" not in name]
+    assert report["notes"] == ["Left out: m, blur of 4 %, which would be the test as it is once more."]
+    unlabelled = Task([replace(reply, current=replace(reply.current, emotion=None)) for reply in gold])
+    assert rows[4].repeats(unlabelled) == "the test as it is" and rows[1].repeats(unlabelled) is None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from epo.data.cache import ClipCache
+from epo.data.clip_damage import ClipDamage
 from epo.data.dialogue import Clip
 from epo.data.media import READER_VERSION, MediaLimits, decode_clip
 from epo.model.clip_reader import ClipFeatures
@@ -30,6 +31,7 @@ class OmniClipReader:
         video_fps: frames sampled a second.
         max_frames: most frames of a clip.
         max_frame_pixels: a frame's area after resizing, at most; it decides how many tokens a pair of frames takes.
+        damage: what is done to a clip between decoding and reading; None for nothing.
     """
 
     feature_extractor: Any
@@ -38,6 +40,7 @@ class OmniClipReader:
     video_fps: float
     max_frames: int
     max_frame_pixels: int
+    damage: ClipDamage | None = None
 
     def read(self, clip: Clip | None, cache: ClipCache) -> ClipFeatures:
         """Decode a clip and compute what the towers read, through the cache.
@@ -96,6 +99,7 @@ class OmniClipReader:
 
     def _features(self, clip: Clip) -> dict[str, np.ndarray]:
         media = decode_clip(clip, self._limits())
+        media = media if self.damage is None else self.damage(media)
         arrays: dict[str, np.ndarray] = {}
         if media.waveform is not None:
             arrays["audio"] = self._log_mel(media.waveform)
@@ -141,4 +145,6 @@ class OmniClipReader:
     def _settings(self) -> str:
         """Names all that features depend on."""
         processors = (self.feature_extractor.to_json_string(), self.image_processor.to_json_string())
-        return "|".join([f"omni reader {READER_VERSION}", str(self._limits()), str(self.max_frame_pixels), *processors])
+        limits = (str(self._limits()), str(self.max_frame_pixels))
+        damage = () if self.damage is None else (str(self.damage),)
+        return "|".join([f"omni reader {READER_VERSION}", *limits, *processors, *damage])
