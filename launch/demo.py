@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 _GRACE_S = 3
-"""How long an answer that is being written may go on after the server was told to end."""
+"""How long requests may go on after the server was told to end."""
 
 
 def run(argv: Sequence[str]) -> None:
@@ -38,11 +39,11 @@ def run(argv: Sequence[str]) -> None:
     samples = _samples(options.dialogues, folder)
     with _bind(options.port) as listener:
         parts = load_chosen(options, "the page stands once its address is printed")
+        is_over = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)  # uvicorn ends by them, and raises them once more when it has
+            signal.signal(number, lambda *_: is_over.set())
         with tempfile.TemporaryDirectory(prefix="epo-demo-") as uploads:
-            exhibit = _exhibit(options, str(folder), parts, samples, Path(uploads))
-            _serve(exhibit, listener)
+            _serve(_exhibit(options, str(folder), parts, samples, Path(uploads)), listener, is_over)
 
 
 def _exhibit(
@@ -62,7 +63,8 @@ def _exhibit(
     return Exhibit(name, visits, samples, explain, processor.clips.max_audio_seconds, max_bytes)
 
 
-def _serve(exhibit: "Exhibit", listener: socket.socket) -> None:
+def _serve(exhibit: "Exhibit", listener: socket.socket, is_over: threading.Event) -> None:
+    """Serve in a thread, where uvicorn leaves signals alone, so that replies break off before it waits for them."""
     import uvicorn
 
     from epo.demo.server import make_app
@@ -71,9 +73,16 @@ def _serve(exhibit: "Exhibit", listener: socket.socket) -> None:
         make_app(exhibit), loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
         proxy_headers=False, server_header=False, timeout_graceful_shutdown=_GRACE_S,
     )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
     address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
     print(f"open {address} in a browser on this machine; Ctrl-C ends it", flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
+    while thread.is_alive() and not is_over.wait(1):
+        pass
+    exhibit.close()
+    server.should_exit = True
+    thread.join()
 
 
 def _bind(port: int) -> socket.socket:

@@ -42,7 +42,18 @@ class Exhibit:
     def __post_init__(self) -> None:
         """Stand ready; the model does one thing at a time, for whichever visit."""
         self._model = threading.Lock()
+        self._is_closed = threading.Event()
         self._previews = Previews(self.samples)
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """End: replies that are being written break off, and nothing more is begun.
+
+        Args:
+            timeout_s: longest wait for what the model does just now.
+        """
+        self._is_closed.set()
+        if self._model.acquire(timeout=timeout_s):
+            self._model.release()
 
     @property
     def max_talk_bytes(self) -> int:
@@ -165,10 +176,19 @@ class Exhibit:
         hold.enter_context(visit.alone())
 
         def work_alone(tell: Tell) -> None:
+            def tell_while_open(kind: str, said: Any) -> None:
+                self._require_open()
+                tell(kind, said)
+
             with hold, self._model:
-                work(tell)
+                self._require_open()
+                work(tell_while_open)
 
         return stream_events(work_alone, self.line)
+
+    def _require_open(self) -> None:
+        if self._is_closed.is_set():
+            raise VisitError("the demo was ended", 503)
 
     def _require_sample(self, number: Any) -> int:
         if type(number) is not int or not 0 <= number < len(self.samples):

@@ -40,7 +40,7 @@ class Served:
         status, got, text = self.ask(method, path, body, visit, **headers)
         if not got["content-type"].startswith("text/event-stream"):
             return status, json.loads(text)
-        lines = [event.split("\n") for event in text.decode().strip().split("\n\n")]
+        lines = [event.split("\n") for event in text.decode().split("\n\n")[:-1]]
         return status, [(kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for kind, data in lines]
 
     def begin(self):

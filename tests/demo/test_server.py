@@ -191,6 +191,22 @@ def test_a_fault_of_ours_is_one_line_too_and_the_talk_goes_on(serve, monkeypatch
     assert kinds(served.told("POST", "/api/say", {"words": "Hello."}, visit)[1])[-1] == "memory"
 
 
+def test_a_closed_exhibit_breaks_off_its_reply_and_begins_no_other(serve):
+    served = serve(max_new_tokens=100_000)
+    key = served.begin()
+    answers = []
+    ask = threading.Thread(target=lambda: answers.append(served.told("POST", "/api/say", {"words": "Hello."}, key)))
+    ask.start()
+    while not served.exhibit._model.locked():
+        ask.join(timeout=0.05)
+    served.exhibit.close()
+    ask.join(timeout=60)
+    ended = ("error", {"error": "the demo was ended"})
+    assert answers[0][1][-1] == ended
+    assert served.told("POST", "/api/say", {"words": "Hello."}, key) == (200, [ended])
+    assert served.told("GET", "/api/talk", visit=key)[1]["turns"] == []
+
+
 def test_events_hold_any_text():
     from epo.demo.events import write_event
 

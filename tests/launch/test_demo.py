@@ -19,6 +19,9 @@ from launch.recipe import RecipeError
 ROOT = Path(__file__).parents[2]
 
 
+LONG = ("--max_new_tokens", "300")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_page_is_served_to_this_machine_and_leaves_nothing_behind(make_model, corpus, tmp_path, number):
@@ -30,9 +33,9 @@ def test_a_page_is_served_to_this_machine_and_leaves_nothing_behind(make_model, 
     held = tmp_path / "held"
     held.mkdir()
     process = subprocess.Popen(
-        [sys.executable, ROOT / "launch" / "demo.py", "--model", "run/model", "--port", "0"], cwd=tmp_path, text=True,
+        [sys.executable, ROOT / "launch" / "demo.py", "--model", "run/model", "--port", "0", *LONG], cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(held)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         address = None
@@ -58,11 +61,15 @@ def test_a_page_is_served_to_this_machine_and_leaves_nothing_behind(make_model, 
         assert b"event: perceived" in ask("POST", "/api/clip", (corpus / "0.wav").read_bytes(), **visit)
         assert b"event: memory" in ask("POST", "/api/say", json.dumps({"words": "Hello."}), **visit)
         assert len(list(held.glob("epo-demo-*/*/*"))) == 1
-        process.send_signal(number)
+        speaking = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        sent = {"Origin": f"http://127.0.0.1:{port}"} | visit
+        speaking.request("POST", "/api/say", json.dumps({"words": "And then?"}), sent)
+        assert speaking.getresponse().read(6) == b"event:"
+        process.send_signal(number)  # while it is answering
         output, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 0 and "Traceback" not in output + errors
+    assert process.returncode == 0 and not re.search("Traceback|terminate|Cancel", output + errors), errors
     assert list(held.glob("epo-demo-*")) == []
 
 
