@@ -7,6 +7,7 @@ from transformers import Trainer
 
 from compressor.checkpoint_commit import CheckpointError, committed, facts_of, keep_newest
 from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
+from compressor.seams import keep_own_optimizer
 from compressor.stopping import StopOnSignal
 from compressor.training_states import StateError, random_states, read_state, set_random_states, write_state
 
@@ -27,6 +28,7 @@ class CheckpointedTrainer(Trainer):
         self.add_callback(self.stopping)
         if self.is_deepspeed_enabled:
             read_deepspeed_states_safely()
+            keep_own_optimizer(self)
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """Return what a checkpoint's manifest says about how it is spread: ranks, and what they hold each a part of."""

@@ -204,6 +204,11 @@ SEAMS = {
     "state_dict": Seam(
         "accelerate", "Accelerator.get_state_dict gives the whole ZeRO-3 model to rank 0, None to the others"
     ),
+    "offloaded_optimizer": Seam(
+        "accelerate",
+        "an optimizer whose states DeepSpeed offloads is replaced by DeepSpeed's unless zero_force_ds_cpu_optimizer is "
+        "false in state.deepspeed_plugin.deepspeed_config",
+    ),
     # DeepSpeed
     "step_hook": Seam(
         "deepspeed", "parameter_offload.fwd_pre_hook is what TRL leaves of a ZeRO-3 model's hooks, and can be removed"

@@ -133,6 +133,19 @@ def skip_unused_operator() -> None:
         del sys.modules["mlflow"]  # rank 0 logs to it
 
 
+def keep_own_optimizer(trainer: "Trainer") -> None:
+    """Let a trainer under DeepSpeed keep its optimizer where the states are offloaded.
+
+    accelerate puts DeepSpeed's Adam in the place of whatever there is, plain SGD too. That one is quicker for AdamW
+    beside a GPU, and stays there; on CPUs it would be compiled for two minutes, to do what torch does. A DeepSpeed
+    configuration that says itself what it wants is left alone.
+    """
+    import torch
+
+    if not (torch.cuda.is_available() and str(trainer.args.optim).rsplit(".", 1)[-1].lower().startswith("adamw_torch")):
+        trainer.accelerator.state.deepspeed_plugin.deepspeed_config.setdefault("zero_force_ds_cpu_optimizer", False)
+
+
 def leave_out_mlflow() -> None:
     """Let imports of MLflow fail as if it was not installed, as `None` in `sys.modules` does.
 

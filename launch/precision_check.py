@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from epo.extras import require_extra
+from launch.deepspeed_check import wrong_deepspeed
 from launch.recipe import RecipeError
 
 NO_ZERO3 = (
@@ -99,9 +100,15 @@ def _wrong_sharding(args: Any) -> str | None:
         return NO_SECOND_READING
     remedy = "start the stage by accelerate launch --config_file launch/accelerate/zero3.yaml"
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
-        return f"fsdp: never tried with these models; to shard weights {remedy}"
+        return (
+            "fsdp: never tried with these models, and on CPUs accelerate leaves it out without a word; to shard "
+            f"weights {remedy}"
+        )
     if args.deepspeed:
         return f"deepspeed: the launcher must know of it too; leave the key out and {remedy} (or zero2.yaml)"
-    if args.parallelism_config is not None:
+    if args.parallelism_config is not None or os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false") == "true":
         return f"parallelism_config: only data parallelism and DeepSpeed are known here; leave it out, or {remedy}"
-    return None
+    if os.environ.get("ACCELERATE_USE_MEGATRON_LM", "false") == "true":
+        return f"megatron_lm: it knows none of these models; to shard weights {remedy}"
+    plugin = getattr(args, "deepspeed_plugin", None)
+    return None if plugin is None else wrong_deepspeed(plugin.deepspeed_config)

@@ -1,7 +1,8 @@
 """One rank of the matrix of test_precision.py: runs all stages in both precisions and writes down what came out.
 
-Started as users start a stage, by python or `accelerate launch`: `matrix_rank.py CORPUS PARTS BEFORE OUT`. BEFORE holds
-the stages of one process, which every layout goes on from; where it is OUT itself, this is that process.
+Started as users start a stage, by python or `accelerate launch`: `matrix_rank.py CORPUS PARTS BEFORE OUT [CELL ...]`.
+BEFORE holds the stages of one process, which every layout goes on from; where it is OUT itself, this is that process.
+With cells, as `sft:float32`, only those are run.
 """
 
 import contextlib
@@ -20,11 +21,13 @@ from launch import training
 from compressor.seams import gathered_state, skip_unused_operator, whole_model
 
 
-def main(corpus, parts, before, out):
+def main(corpus, parts, before, out, *cells):
     torch.set_num_threads(1)
     skip_unused_operator()
     for precision in PRECISIONS:
         for stage in STAGES:
+            if cells and f"{stage.name}:{precision}" not in cells:
+                continue
             AcceleratorState._reset_state()  # each stage is a process of its own elsewhere
             run(stage, precision, corpus, parts, before / precision, out / precision)
 
@@ -85,4 +88,4 @@ def untracked(*_):
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:]))
+    main(*(Path(argument) for argument in sys.argv[1:5]), *sys.argv[5:])

@@ -21,6 +21,9 @@ from launch.recipe import RecipeError
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "precision.md"
 SHARDINGS = ("one process", "DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3")
+OFFLOADED = "ZeRO-3, offloaded"
+CELLS = {OFFLOADED: (("sft", "float32"), ("epo", "float32"))}
+"""Where not all stages are run in both precisions."""
 STAGES = ("extractor", "text", "compressor", "sft", "epo")
 
 # Largest relative gap to one process that counts as equal, and of a model read again to the one that trained.
@@ -36,6 +39,8 @@ REFUSED = [
     ({"bf16_full_eval": True}, {}),
     ({"fsdp": "full_shard"}, {}),
     ({}, {"ACCELERATE_USE_FSDP": "true"}),
+    ({}, {"ACCELERATE_USE_MEGATRON_LM": "true"}),
+    ({}, {"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}),
     ({"deepspeed": "zero.json"}, {}),
     ({"parallelism_config": "{...}"}, {}),
     ({}, {"ACCELERATE_MIXED_PRECISION": "bf16"}),
@@ -52,7 +57,7 @@ _PLAIN = {
 
 def refusal(keys, environment, monkeypatch):
     """What a recipe is answered."""
-    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_MIXED_PRECISION"):
+    for name in {name for _, environment in REFUSED for name in environment}:
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -123,14 +128,17 @@ def run(folder, inputs):
             paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
             environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
             done = subprocess.run(
-                [sys.executable, *_launcher(sharding, folder), *script, str(folder / SHARDINGS[0]), str(out)],
+                [
+                    sys.executable, *_launcher(sharding, folder), *script, str(folder / SHARDINGS[0]), str(out),
+                    *map(":".join, CELLS.get(sharding, ())),
+                ],
                 capture_output=True, text=True, timeout=600, env=environment,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr[-6000:]
+        cells = CELLS.get(sharding, [(stage, precision) for stage in STAGES for precision in TOLERANCES])
         return {
             (stage, precision): json.loads((out / precision / f"{stage}.json").read_text())
-            for stage in STAGES
-            for precision in TOLERANCES
+            for stage, precision in cells
         }
 
     return run
@@ -142,8 +150,10 @@ def _launcher(sharding, folder):
         return []
     config = yaml.safe_load((ROOT / "launch/accelerate/cpu.yaml").read_text())
     if sharding != "DDP":
-        zero = {"stage": int(sharding[-1])}
-        if sharding == "ZeRO-3":
+        zero = {"stage": int(sharding.removeprefix("ZeRO-")[0])}
+        if sharding == OFFLOADED:
+            zero |= {"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}
+        if zero["stage"] == 3:
             zero |= {"stage3_param_persistence_threshold": 0, "stage3_gather_16bit_weights_on_model_save": True}
         auto = dict.fromkeys(
             ("train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumulation_steps", "gradient_clipping"),
@@ -160,7 +170,7 @@ def _launcher(sharding, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharding", SHARDINGS)
+@pytest.mark.parametrize("sharding", [*SHARDINGS, OFFLOADED])
 def test_a_sharding_equals_one_process(run, sharding):
     wanted, found = run(SHARDINGS[0]), run(sharding)
     faults = [

@@ -22,6 +22,7 @@ def ranks(tmp_path_factory):
     """What two ranks wrote down, started by accelerate with weights sharded however small they are."""
     folder = tmp_path_factory.mktemp("zero3")
     zero = {"stage": 3, "stage3_param_persistence_threshold": 0, "stage3_gather_16bit_weights_on_model_save": True}
+    zero["offload_optimizer"] = {"device": "cpu"}
     settings = {"zero_optimization": zero, "train_micro_batch_size_per_gpu": "auto", "train_batch_size": "auto"}
     settings |= {"gradient_accumulation_steps": "auto", "gradient_clipping": "auto"}
     (folder / "deepspeed.json").write_text(json.dumps(settings))
@@ -45,6 +46,12 @@ def test_ranks_are_told_of_deepspeed(ranks):
 @pytest.mark.seam("shm_operator")
 def test_the_operator_is_not_built(ranks):
     assert [rank["operator"] for rank in ranks] == [False, False]
+
+
+@pytest.mark.seam("offloaded_optimizer")
+def test_an_optimizer_whose_states_are_offloaded_stays(ranks):
+    """Where it is replaced, DeepSpeed's Adam is compiled."""
+    assert [rank["optimizer"] for rank in ranks] == ["AdamW", "AdamW"]
 
 
 @pytest.mark.seam("deepspeed_config")

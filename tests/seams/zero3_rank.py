@@ -11,7 +11,14 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 
-from compressor.seams import gather_together, gathered_state, load_models_whole, skip_unused_operator, whole_model
+from compressor.seams import (
+    gather_together,
+    gathered_state,
+    keep_own_optimizer,
+    load_models_whole,
+    skip_unused_operator,
+    whole_model,
+)
 
 SIZES = {
     "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 8, "num_heads": 4, "head_dim": 8,
@@ -45,7 +52,9 @@ def main(folder):
     mixer.in_proj.register_forward_pre_hook(note_size)
     row = {"input_ids": list(range(5, 13)), "labels": list(range(5, 13))}
     trainer = Trainer(model=model, args=args, train_dataset=[row] * 2)
+    keep_own_optimizer(trainer)
     trainer.train()
+    found["optimizer"] = type(trainer.model_wrapped.optimizer.optimizer).__name__
     from deepspeed.comm.torch import build_shm_op
 
     found["operator"] = build_shm_op() is not None
