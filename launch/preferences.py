@@ -49,7 +49,7 @@ from launch.keys.recipe_pieces import (
 from launch.preference_console import metrics_of, print_report, refuse_warnings, require_pairs
 from launch.recipe import ChosenBy, RecipeError, read_recipe
 
-_DEFAULT_SOURCE = "retrieve"
+_DEFAULT_SOURCE, _CONTRADICTS = "retrieve", "contradict"
 
 
 @dataclass(kw_only=True)
@@ -64,7 +64,8 @@ class PreferencesRecipe(DataKeys, ClipRepliesKeys, JudgeKeys, SeedKeys, OutputKe
         metadata={"help": "where rejected replies come from: docs/preferences.md"},
     )
     kind: BuiltKind = field(
-        default="emotion", metadata={"help": "the wrong emotion, or none: the content, neutralised"}
+        default="emotion",
+        metadata={"help": "the wrong emotion; none: the content, neutralised; or what contradicts the clip"},
     )
     counter_emotion: Strategy = field(default="inappropriate", metadata={"help": "how it is chosen"})
     marginals: Marginals = field(
@@ -222,7 +223,8 @@ def _prepare(
     onlooker = Examiner(limits, reader, encoder, is_certain=True)
     for each in (examiner, onlooker):
         each.prepare((reply, reply.text) for reply in gold)
-    source = chosen.make(settings, SourceContext(recipe.seed, Path(recipe.output_dir), examiner, encoder))
+    context = SourceContext(recipe.seed, Path(recipe.output_dir), examiner, encoder, dialogues)
+    source = chosen.make(settings, context)
     return _Work(source, reader, quality, judge, examiner, onlooker, _coherence_reader(recipe))
 
 
@@ -240,23 +242,32 @@ def _check_content_keys(recipe: PreferencesRecipe, limits: Thresholds) -> None:
 
 
 def _check_kind(recipe: PreferencesRecipe, chosen: PairSource[Any]) -> None:
-    """Refuse what neutralised replies cannot have: other content, or another emotion, whatever is asked for."""
-    if recipe.kind != "neutral":
+    """Refuse what neutralised replies and contradictions cannot have, and other pairs of what contradicts clips."""
+    if (recipe.kind == "contradiction") != (recipe.source == _CONTRADICTS):
+        raise RecipeError(
+            f"kind is {recipe.kind} and source {recipe.source}: what contradicts a clip comes from source "
+            f"{_CONTRADICTS}, and nothing else does; set both or neither"
+        )
+    if recipe.kind == "emotion":
         return
-    if not chosen.keeps_content:
+    if recipe.kind == "neutral" and not chosen.keeps_content:
         raise RecipeError(
             f"source is {recipe.source}, whose replies do not say what the gold reply says, and kind neutral is the "
             "same without emotion: set source to rewrite or llm"
         )
-    if recipe.marginals != "free":
+    if recipe.kind == "neutral" and recipe.marginals != "free":
         raise RecipeError(
             f"marginals is {recipe.marginals}, but kind neutral rejects neutral replies alone, which chosen ones "
             "cannot match: set marginals: free"
         )
-    if recipe.counter_emotion != "inappropriate":
+    if recipe.kind == "contradiction" and (recipe.marginals, recipe.max_dropped_share) != ("near", 0.3):
         raise RecipeError(
-            "key counter_emotion would do nothing: kind neutral rejects neutral replies alone; leave it out"
+            "keys marginals and max_dropped_share would do nothing: both replies of a contradiction have one emotion; "
+            "leave them out"
         )
+    if recipe.counter_emotion != "inappropriate":
+        rejected = "neutral replies alone" if recipe.kind == "neutral" else "the chosen reply's emotion"
+        raise RecipeError(f"key counter_emotion would do nothing: kind {recipe.kind} rejects {rejected}; leave it out")
 
 
 def _require_reader(recipe: PreferencesRecipe, limits: Thresholds, quality: ReaderQuality) -> None:

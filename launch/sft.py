@@ -12,6 +12,7 @@ from compressor.curriculum import Curriculum, ScheduledDataset
 from compressor.fixed_settings import default_of
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
+from epo.data.descriptions import repeated_descriptions
 from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply, replies_of
 from epo.data.selection import replies_of_split
@@ -25,6 +26,7 @@ from epo.prompts.emotion_label import reply_text
 from epo.prompts.layout import LAYOUT, Layout
 from epo.prompts.text_prompts import TextPrompts
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
+from epo.training.face_captions import QUESTION
 from epo.training.lora import TUNED, num_trainable, prepare_for_tuning, say_left_out
 from epo.training.schedule import schedule_of
 from epo.training.sft import SftTrainer, TextTrainer
@@ -213,7 +215,10 @@ def run() -> None:
 
 def _examples(recipe: SftRecipe, dialogues: list[Dialogue]) -> list[Reply]:
     if recipe.pairs is None:
-        return replies_of_split(dialogues, "train", recipe.data, recipe.replies, recipe.require_clip)
+        replies = replies_of_split(dialogues, "train", recipe.data, recipe.replies, recipe.require_clip)
+        if recipe.input == "text" and recipe.descriptions is not None:  # what a face is taught through must say them
+            replies += repeated_descriptions((d for d in dialogues if d.split == "train"), QUESTION)
+        return replies
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     pairs = open_pairs(recipe.pairs, by_id)
     return [pair.reply for pair in pairs_to_learn(pairs, recipe.pairs, recipe.data)]

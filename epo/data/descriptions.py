@@ -1,6 +1,6 @@
 """Descriptions from a side file: in a sentence, how a turn is spoken and what the face does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from epo.data.characters import read_text
 from epo.data.dialogue import Dialogue, Turn
 from epo.data.findings import Findings
+from epo.data.replies import Reply
 from epo.data.side_files import SideKind, with_side_file
 
 
@@ -63,4 +64,30 @@ def _describe(turn: Turn, line: dict[str, Any], place: str, findings: Findings) 
     return replace(turn, description=told)
 
 
-__all__ = ["DESCRIPTION", "with_descriptions"]
+def repeated_descriptions(dialogues: Iterable[Dialogue], question: str) -> list[Reply]:
+    """Return, of each described turn, the reply that repeats its description, to a question that shows it.
+
+    A language model that cannot repeat a description which it reads has no way to give one of what it sees.
+
+    Args:
+        dialogues: with descriptions on their turns.
+        question: the user's words; the prompt part `description` stands before them.
+    """
+    return [
+        Reply(
+            dialogue.id,
+            number + 1,
+            (),
+            Turn("user", question, description=turn.description),
+            turn.description,
+            None,
+            dialogue.language,
+            dialogue.split,
+        )
+        for dialogue in dialogues
+        for number, turn in enumerate(dialogue.turns)
+        if turn.description is not None
+    ]
+
+
+__all__ = ["DESCRIPTION", "repeated_descriptions", "with_descriptions"]

@@ -163,9 +163,9 @@ def spoken_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
 
 
 def described_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
-    """Return the clips with a picture of user turns that are described, with their emotion where it is known."""
+    """Return the pictures of user turns that are described, with their emotion where it is known."""
     return [
-        TaughtClip(turn.clip, turn.emotion, turn.description)
+        TaughtClip(replace(turn.clip, audio=None), turn.emotion, turn.description)
         for dialogue in dialogues
         for turn in dialogue.turns
         if turn.clip is not None

@@ -21,13 +21,14 @@ from epo.preferences.counter import (
 )
 from epo.preferences.marginals import Counts, total_variation
 from epo.preferences.pair import PreferencePair
-from epo.preferences.source import Source, examples_of
+from epo.preferences.source import Source, WritesChosen, examples_of
 from epo.preferences.tally import Tally
 from epo.preferences.verification import Examined, Examiner, Thresholds
 
-BuiltKind = Literal["emotion", "neutral"]
+BuiltKind = Literal["emotion", "neutral", "contradiction"]
 """Kinds of pairs that are built here; `epo.preferences.pair_kinds` has all."""
 
+_NOTHING_TO_TELL = "nothing is known of what its clip shows"
 _NO_CANDIDATE = "no candidate: the source offered none"
 _NOT_ACCEPTED = "no candidate accepted: "
 _UNBALANCED = "left out to balance the emotions of what was accepted"
@@ -98,10 +99,16 @@ def build_pairs(
         examiner: of the candidates it accepts the one of the highest quality is taken, of several the first; None: one
             with the defaults of a recipe, for a source that need not keep content.
         rng: decides which reply gets which emotion; None: seed 0.
-        kind: of the pairs; "neutral" rejects the same content without emotion, wherever that does not fit the user's.
+        kind: of the pairs; "neutral" rejects the same content without emotion, wherever that does not fit the user's;
+            "contradiction" the same in the same emotion but for what the source says in both (`WritesChosen`).
     """
+    dropped = Counter[str]()
+    if isinstance(source, WritesChosen):
+        written = [reply for reply in source.write_chosen(gold) if reply is not None]
+        dropped[_NOTHING_TO_TELL] = len(gold) - len(written)
+        gold = written
     if not gold:
-        return PairSet([], Counter())
+        return PairSet([], +dropped)
     choice = Choice("inappropriate") if choice is None else choice
     examiner = Examiner(Thresholds(), CorpusReader(gold)) if examiner is None else examiner
     rng = np.random.default_rng(0) if rng is None else rng
@@ -109,9 +116,13 @@ def build_pairs(
     if kind == "neutral":
         available &= {"neutral"}
     possible = possible_choice(gold, choice, available)
-    drawn = draw_counter_emotions(gold, possible, available, rng)
+    drawn: Sequence[Emotion | LeftOut] = (
+        [reply.known_emotion for reply in gold]
+        if kind == "contradiction"
+        else draw_counter_emotions(gold, possible, available, rng)
+    )
     asked = [(reply, emotion) for reply, emotion in zip(gold, drawn, strict=True) if not isinstance(emotion, LeftOut)]
-    dropped = Counter(emotion.value for emotion in drawn if isinstance(emotion, LeftOut))
+    dropped += Counter(emotion.value for emotion in drawn if isinstance(emotion, LeftOut))
     examiner.prepare((reply, reply.text) for reply in gold)
     proposals = source.propose([reply for reply, _ in asked], [emotion for _, emotion in asked]) if asked else []
     examiner.prepare((reply, text) for (reply, _), texts in zip(asked, proposals, strict=True) for text in texts)
@@ -124,7 +135,7 @@ def build_pairs(
             dropped[_NOT_ACCEPTED + str(found[0].reason) if found else _NO_CANDIDATE] += 1
         else:
             accepted.append(best)
-    if len(accepted) < len(asked):
+    if len(accepted) < len(asked) and kind != "contradiction":  # whose two emotions are one
         emotions = [(one.candidate.gold.known_emotion, one.candidate.emotion) for one in accepted]
         balanced = balance_pairs(emotions, [one.quality for one in accepted], possible)
         dropped += Counter({_UNBALANCED: len(accepted) - len(balanced.kept)})
@@ -135,7 +146,7 @@ def build_pairs(
     return PairSet(
         [_pair(one, source.name, examiner.is_certain, kind) for one in accepted],
         dropped,
-        num_left_out_for_equal(gold, choice, available),
+        0 if kind == "contradiction" else num_left_out_for_equal(gold, choice, available),
         tally,
         [one.candidate.pair_scores() | one.candidate.verification_scores() for one in accepted],
         possible.marginals,

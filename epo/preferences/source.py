@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply
 from epo.emotions import Emotion
 from epo.preferences.embedding import Encoder
@@ -41,6 +42,18 @@ class ShowsExamples(Protocol):
     """The replies among them, given and rewritten ones."""
 
 
+@runtime_checkable
+class WritesChosen(Protocol):
+    """A source that says something in the chosen replies too, so that a pair differs in what is said there alone.
+
+    Its pairs are contradictions: both replies have the gold reply's emotion.
+    """
+
+    def write_chosen(self, gold: Sequence[Reply]) -> list[Reply | None]:
+        """Return each reply as it is to be chosen; None where the source has nothing to say in it."""
+        ...
+
+
 def examples_of(source: Source) -> tuple[str, ...]:
     """Return the replies of a source's worked examples, none where it says nothing of any."""
     return tuple(source.examples) if isinstance(source, ShowsExamples) else ()
@@ -55,12 +68,14 @@ class SourceContext:
         folder: where pairs are written to; a source may keep files of its own there, such as answers already made.
         examiner: says which candidates may become pairs.
         encoder: of sentences, by the embedding_model that the recipe names; None where it names none.
+        dialogues: that pairs are built on, of all splits.
     """
 
     seed: int
     folder: Path
     examiner: Examiner
     encoder: Encoder | None = None
+    dialogues: Sequence[Dialogue] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +165,7 @@ __all__ = [
     "Source",
     "SourceContext",
     "SourceError",
+    "WritesChosen",
     "examples_of",
     "get_source",
     "keys_of_parts",

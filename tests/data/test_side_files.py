@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from epo.data.descriptions import DESCRIPTION, with_descriptions
+from epo.data.descriptions import DESCRIPTION, repeated_descriptions, with_descriptions
 from epo.data.dialogue import Dialogue, Turn
 from epo.data.findings import CollectFaults, DataError, StopAtFault
 from epo.data.side_files import read_side_file, write_side_file
@@ -96,3 +96,10 @@ def test_descriptions_come_onto_their_turns(write):
     assert [turn.description for turn in first.turns] == ["The voice falls.", None, "The voice falls."]
     assert second == DIALOGUES["d2"]
     assert notes.notes == {"turn with a description of its own: the side file's is taken": 1}
+
+
+def test_a_described_turn_is_repeated_when_it_is_asked_for():
+    """Of three turns one is described; the reply's turn is the next, as an error message counts it."""
+    (reply,) = repeated_descriptions([DIALOGUES["d1"]], "What is it?")
+    assert reply.current == Turn("user", "What is it?", description="Low.")
+    assert (reply.text, reply.emotion, reply.history, reply.dialogue_id, reply.turn) == ("Low.", None, (), "d1", 3)

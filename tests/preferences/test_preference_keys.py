@@ -65,6 +65,7 @@ _POLICY = {
     "data": "@corpus", "source": "policy", "policy_model": "@model", "policy_max_new_tokens": 8,
     "policy_batch_size": 5, "counter_emotion": "random", "max_dropped_share": 0.0, "replies": "last",
 } | _ANYTHING_GOES  # fmt: skip
+_CONTRADICT = {"source": "contradict", "kind": "contradiction", "descriptions": "@told"}
 SHARED: dict[str, Any] = {
     "run": Elsewhere("tests/launch/test_run_names.py::test_a_flag_renames_the_run"),
     "pipeline": Changed("other", "tracked"),
@@ -112,6 +113,10 @@ SHARED: dict[str, Any] = {
 OF_SOURCES: dict[str, dict[str, Any]] = {
     "rewrite": {},
     "opposite_random": {},
+    "contradict": {
+        "descriptions": Changed("@told otherwise", beside=_CONTRADICT),
+        "remark": Changed("Seen: {}", beside=_CONTRADICT),
+    },
     "retrieve": {
         "context_turns": Changed(1),
     },
@@ -184,8 +189,16 @@ def places(tmp_path, talks, corpus, stub, make_llm, make_tokenizer, make_model):
             part.save_pretrained(tmp_path / name)
         return tmp_path / name
 
+    def tell(words):
+        return [
+            {"dialogue_id": row["id"], "turn": 2, "description": f"{words} {i}.", "evidence": {"AU12": (-1.0) ** i}}
+            for i, row in enumerate(talks)
+        ]
+
     known = {
         "talks": lambda: write("talks", talks),
+        "told": lambda: write("told", tell("The brows rise")),
+        "told otherwise": lambda: write("told otherwise", tell("The lids sink")),
         "less": lambda: write("less", talks[3:]),
         "lm": lambda: save("lm", make_llm(), make_tokenizer()),
         "model": lambda: save("model", *make_model(make_llm(0))),

@@ -53,6 +53,8 @@ _VOICE: dict[str, tuple[Wordings, Wordings]] = {
     "breath": (("the voice is breathy", "breath is heard"), ()),
     "staccato": (("the syllables are cut short",), ("the syllables run together",)),
 }
+EITHER_WAY = frozenset(name for name, (more, less) in (_FACE | _VOICE).items() if more == less)
+"""Cues whose sign says nothing: of these only the size can be seen or heard."""
 
 
 @dataclass(frozen=True)
@@ -152,4 +154,4 @@ def _open(options: BuiltinCueOptions, data: Path, dialogues: Sequence[Dialogue],
 
 DESCRIBER = Describer("the built-in corpus's drawn cues, known from its seeds", BuiltinCueOptions, _open)
 
-__all__ = ["DESCRIBER", "BuiltinCueOptions", "describe_drawn"]
+__all__ = ["DESCRIBER", "EITHER_WAY", "BuiltinCueOptions", "describe_drawn"]
