@@ -1,9 +1,12 @@
 """Parts by name: what stands in for the hub, what a revision belongs to, what is said of a name found nowhere."""
 
+import re
 import socket
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
 from epo import hub_reach, part_names
 from epo.hub_reach import hub_answers
@@ -145,3 +148,12 @@ def test_a_proxy_is_left_to_the_hubs_client(hub, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert not hub_answers()
+
+
+def test_the_laptop_recipe_holds_its_parts_to_commits():
+    names = yaml.safe_load((Path(__file__).parents[1] / "recipes/laptop/run.yaml").read_text())
+    parts = {key: name for key, name in names.items() if key != "run"}
+    assert len(parts) == 3
+    for part in parts.values():
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", part), f"{part}: want owner/name@commit"
+        assert find_part(part).revision == part.partition("@")[2]

@@ -105,7 +105,7 @@ def test_every_pipeline_of_the_project_can_run_or_lacks_its_corpus(project, path
         assert {error.split(";")[0] for error in errors} == {"data: runs/realdata/corpus/dialogues.jsonl: no such file"}
         assert len(errors) == len(stages)
     elif name == "laptop":  # three corpora as downloaded
-        roots = {"empatheticdialogues": "empathetic_dialogues", "emodb": "emodb", "meld": "meld"}
+        roots = {"empathetic": "empathetic_dialogues", "emodb": "emodb", "meld": "meld"}
         assert errors == [
             f"root: data/{folder}: no such folder; docs/corpora.md shows how {corpus} must lie"
             for folder, corpus in roots.items()

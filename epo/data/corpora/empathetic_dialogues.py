@@ -6,6 +6,7 @@ Source: Rashkin et al. 2019, arXiv 1811.00207; https://github.com/facebookresear
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
@@ -15,27 +16,61 @@ from epo.data.corpora.rows import grouped
 from epo.data.corpora.turns import read_label
 from epo.data.dialogue import DataError, Dialogue, Split, Turn
 from epo.data.label_sets import EMPATHETIC
+from epo.data.lines import read_lines
 
 _SPLITS: dict[str, Split] = {"train": "train", "valid": "validation", "test": "test"}
 _COLUMNS = ["conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance"]
+_FIRST_EXCHANGES = "first_exchanges.jsonl"
+_EXCHANGE_KEYS = ("id", "emotion", "user", "reply")
 
 
 def read_empathetic_dialogues(root: Path, media: MediaFolder, report: ImportReport) -> Iterator[Dialogue]:
     """Yield the dialogues of `{train,valid,test}.csv`, in `root` or in its folder `empatheticdialogues`.
 
     Who tells is the user and has the dialogue's feeling; who listens is the assistant and has none. The situation
-    they were asked to tell of is the dialogue's background.
+    they were asked to tell of is the dialogue's background. Where those files are not, `first_exchanges.jsonl` is
+    read: the first two turns of a dialogue a line, without a split.
     """
     folder = root / "empatheticdialogues" if (root / "empatheticdialogues").is_dir() else root
     files = {own: folder / f"{own}.csv" for own in _SPLITS}
     if not any(path.is_file() for path in files.values()):
-        raise DataError(f"{root}: no train.csv, valid.csv or test.csv; see docs/corpora.md for the layout")
+        exchanges = folder / _FIRST_EXCHANGES
+        if not exchanges.is_file():
+            wanted = f"train.csv, valid.csv or test.csv, and no {_FIRST_EXCHANGES}"
+            raise DataError(f"{root}: no {wanted}; see docs/corpora.md for the layout")
+        yield from _read_exchanges(exchanges, report)
+        return
     for own, path in files.items():
         if not path.is_file():
             report.note("split file missing", str(path))
             continue
         for conversation, rows in grouped(_read_rows(path, report), lambda row: row.conversation, report):
             yield _dialogue(f"empathetic-{own}-{conversation}", rows, _SPLITS[own], report)
+
+
+def _read_exchanges(path: Path, report: ImportReport) -> Iterator[Dialogue]:
+    """Yield a dialogue of two turns for each line `{"id", "emotion", "situation", "user", "reply"}`."""
+    seen: set[str] = set()
+    for where, row in read_lines(path, report):
+        texts = {key: row.get(key) for key in _EXCHANGE_KEYS}
+        bad = [key for key, text in texts.items() if not (isinstance(text, str) and text.strip())]
+        if bad:
+            report.fault("line lacks a text", f"{where}: {bad[0]} is {texts[bad[0]]!r}", "write the words")
+        elif not all(is_encodable(text) for text in row.values() if isinstance(text, str)):
+            report.fault("row is not UTF-8", where, "write the characters in place of half ones")
+        elif row["id"] in seen:
+            report.fault("dialogue comes twice", f"{where}: {row['id']}", "give each its own id")
+        else:
+            seen.add(row["id"])
+            yield _exchange(row, where, report)
+
+
+def _exchange(row: dict[str, Any], where: str, report: ImportReport) -> Dialogue:
+    emotion = read_label(row["emotion"], EMPATHETIC, where, report)
+    told = Turn("user", row["user"].strip(), emotion)
+    situation = row.get("situation")
+    background = situation.strip() if isinstance(situation, str) and situation.strip() else None
+    return Dialogue(f"empathetic-{row['id']}", (told, Turn("assistant", row["reply"].strip())), background=background)
 
 
 @dataclass(frozen=True)

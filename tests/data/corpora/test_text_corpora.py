@@ -62,6 +62,48 @@ def test_a_broken_row_of_empathetic_dialogues(row, fault, tmp_path, import_from)
     assert imported.report.faults == {fault: 1} and imported.dialogues[0].turns[0].text == "Hello."
 
 
+def exchange(**changed):
+    row = {"id": "hit:1", "emotion": "lonely", "situation": "A move.", "user": " I moved. ", "reply": "Oh no!"}
+    return json.dumps({key: value for key, value in (row | changed).items() if value is not None}) + "\n"
+
+
+def test_first_exchanges_get_splits_from_the_import(tmp_path, import_from):
+    rows = [exchange(), exchange(id="hit:2", emotion="jealous", situation=None)]
+    (tmp_path / "first_exchanges.jsonl").write_text("".join(rows))
+    imported = import_from(read_empathetic_dialogues, tmp_path)
+    first, second = imported.dialogues
+    assert (first.id, first.background, second.background) == ("empathetic-hit:1", "A move.", None)
+    assert said(first) == [("user", None, "I moved.", "sad"), ("assistant", None, "Oh no!", None)]
+    assert second.turns[0].emotion is None and first.split is not None
+
+
+def test_the_files_as_downloaded_come_before_first_exchanges(tmp_path, import_from):
+    (tmp_path / "first_exchanges.jsonl").write_text(exchange())
+    (tmp_path / "test.csv").write_text(ED_HEADER + ed_row("0_conv:1", 1, 7, "Hello."))
+    assert [d.id for d in import_from(read_empathetic_dialogues, tmp_path).dialogues] == [
+        "empathetic-test-hit:0_conv:1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"user": None}, "line lacks a text"),
+        ({"reply": " "}, "line lacks a text"),
+        ({"id": 3}, "line lacks a text"),
+        ({"emotion": "peckish"}, "unknown emotion label"),
+        ({"reply": "\ud83d"}, "row is not UTF-8"),
+        ({"id": "hit:0"}, "dialogue comes twice"),
+    ],
+)
+def test_a_broken_first_exchange(changed, fault, tmp_path, import_from):
+    (tmp_path / "first_exchanges.jsonl").write_text(exchange(id="hit:0") + exchange(**changed))
+    with pytest.raises(DataError, match=rf"first_exchanges.jsonl:2.*{fault}|{fault}.*first_exchanges.jsonl:2"):
+        import_from(read_empathetic_dialogues, tmp_path)
+    imported = import_from(read_empathetic_dialogues, tmp_path, on_error="skip")
+    assert imported.report.faults == {fault: 1} and imported.dialogues[0].turns[0].text == "I moved."
+
+
 def test_esconv_keeps_strategies(tmp_path, import_from):
     def row(speaker, content, **annotation):
         return {"speaker": speaker, "annotation": annotation, "content": content}
