@@ -41,7 +41,8 @@ def load_chosen(options: argparse.Namespace, hint: str) -> tuple[Any, Any, dict[
         hint: what to say while it loads.
 
     Raises:
-        RecipeError, FolderError: as `chosen`.
+        RecipeError: as `chosen`.
+        FolderError: as `chosen`.
     """
     model, adapter = chosen(options.model, options.adapter)
     from epo.model.loading import load_adapter, load_model
