@@ -13,6 +13,7 @@ MISSING = "no Chromium on this machine to open the page in; install it (Debian: 
 _OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-dev-shm-usage",
     "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--mute-audio",
+    "--autoplay-policy=no-user-gesture-required",
     "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--remote-debugging-pipe",
 )  # fmt: skip
 
@@ -120,9 +121,14 @@ class Page:
         return size["width"], size["height"]
 
     def cut_off(self):
-        """Return what reaches beyond the right or left edge of the window, and of its own box where that clips."""
+        """Return what reaches beyond the right or left edge of the window, and of its own box where that clips.
+
+        What lies in a box that scrolls is not cut off.
+        """
         return self.run(
             """[...document.querySelectorAll("body *")].filter((element) => {
+                for (let outer = element.parentElement; outer; outer = outer.parentElement)
+                    if (/auto|scroll/.test(getComputedStyle(outer).overflowX)) return false;
                 const box = element.getBoundingClientRect(), style = getComputedStyle(element);
                 if (box.width === 0 || element.closest("[hidden], select, svg") || style.opacity === "0") return false;
                 const clips = element.scrollWidth > element.clientWidth + 1 && style.overflowX === "hidden";

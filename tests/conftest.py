@@ -14,7 +14,7 @@ from typing import Any
 # Models this small are slower with a second thread, and many times so where other work shares the cores: idle threads
 # spin. The tests' subprocesses inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.append(str(Path(__file__).parent))  # where browser.py lies
+sys.path.append(str(Path(__file__).parent))  # where chromium.py lies
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -83,18 +83,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file, rows in (("dialogues.jsonl", dialogues), ("pairs.jsonl", pairs)):
         (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A real browser, in which pages are looked at."""
-    from browser import NAME, Browser
-
-    if NAME is None:
-        pytest.skip("pages are looked at in Chromium, and it is not installed (Debian: apt install chromium)")
-    opened = Browser()
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="session")
@@ -318,11 +306,8 @@ def part(tmp_path: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A browser without a window, for all tests that open pages."""
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parent))
     from chromium import MISSING, PROGRAM, Chromium
 
     if PROGRAM is None:

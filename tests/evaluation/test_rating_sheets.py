@@ -151,10 +151,10 @@ def test_rows_that_are_not_there_are_named(rated):
 
 
 @pytest.mark.slow
-def test_in_a_browser_the_page_is_whole(rated, browser):
+def test_in_a_browser_the_page_is_whole(rated, chromium):
     folder, _, _ = rated
     for width in (360, 1000, 1600):
         for is_dark in (False, True):
-            browser.open(folder / "out" / "pairs.html", width, is_dark)
-            assert browser.cut_off() == [] and browser.errors == []
-    assert browser.run("document.querySelectorAll('video, audio').length") == 3
+            page = chromium.page((folder / "out" / "pairs.html").as_uri(), width, dark=is_dark)
+            assert page.cut_off() == [] and page.errors() == []
+    assert page.run("document.querySelectorAll('video, audio').length") == 3

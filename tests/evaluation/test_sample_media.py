@@ -123,17 +123,16 @@ def test_a_page_for_no_folder_shows_numbers_alone(report):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_linked", [False, True])
-def test_in_a_browser_everything_plays_and_nothing_is_cut_off(report, browser, tmp_path, monkeypatch, is_linked):
+def test_in_a_browser_everything_plays_and_nothing_is_cut_off(report, chromium, tmp_path, monkeypatch, is_linked):
     if is_linked:
         monkeypatch.setattr(sample_media, "_MOST_EMBEDDED_BYTES", 10)
     write_report(tmp_path, report)
     for width in (360, 1000, 1600):
         for is_dark in (False, True):
-            browser.open(tmp_path / "report.html", width, is_dark)
-            browser.run('document.querySelectorAll("details").forEach((one) => one.open = true)')
-            assert browser.cut_off() == []
-    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(17, 22, 31)"
+            page = chromium.page((tmp_path / "report.html").as_uri(), width, dark=is_dark)
+            page.run('document.querySelectorAll("details").forEach((one) => one.open = true)')
+            assert page.cut_off() == [] and page.errors() == []
+    assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(17, 22, 31)"
     video, voice = ["VIDEO", True, True], ["AUDIO", True, False]
-    assert browser.run(PLAYS) == [video, video, voice, video]
-    assert browser.run(PICTURES) == [True] * 12
-    assert browser.errors == []
+    assert page.run(PLAYS) == [video, video, voice, video]
+    assert page.run(PICTURES) == [True] * 12
