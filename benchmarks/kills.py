@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with output.with_suffix(".log").open("ab") as log:
                 return subprocess.Popen(command, stdout=log, stderr=log, cwd=_ROOT, start_new_session=True)
 
-        faults = try_kills(start, asked.folder / stage, kills, draw)
+        faults = try_kills(start, asked.folder / stage, plan_kills(kills, draw), draw)
         wrong += len(faults)
         print(f"{stage}: " + ("; ".join(faults) if faults else f"{kills} kills, all equal, bit by bit"), flush=True)
     return 1 if wrong else 0
@@ -77,24 +77,30 @@ def _command(stage: str, run: Path, output: Path, kills: int, accelerate_config:
     return launch + [word for key, value in keys.items() for word in (f"--{key}", str(value))]
 
 
-def try_kills(start: Start, folder: Path, kills: int, draw: random.Random) -> list[str]:
-    """Run undisturbed, run with kills, and return how what came out differs; nothing where it does not."""
+def try_kills(start: Start, folder: Path, plan: Sequence[tuple[str, str]], draw: random.Random) -> list[str]:
+    """Run undisturbed, run with kills, and return how what came out differs; nothing where it does not.
+
+    Args:
+        start: starts the run whose output folder it is given, in a session of its own.
+        folder: for both runs.
+        plan: whom to kill at which kind of moment, one after another.
+        draw: says how long after the moment has come.
+    """
     folder.mkdir(parents=True)
     whole, killed = folder / "whole", folder / "killed"
     if code := start(whole).wait(_PATIENCE_S):
         return [f"the undisturbed run ended with {code}: {whole.with_suffix('.log')}"]
-    plan = _plan(kills, draw)
     for number, (victim, moment) in enumerate(plan, 1):
         what = _kill(start(killed), killed, victim, moment, draw)
         if what is None:
             return [f"the run ended by itself after {number - 1} kills: {killed.with_suffix('.log')}"]
-        print(f"{folder.name}: kill {number} of {kills}: {what}; newest checkpoint {_newest(killed)}", flush=True)
+        print(f"{folder.name}: kill {number} of {len(plan)}: {what}; newest checkpoint {_newest(killed)}", flush=True)
     if code := start(killed).wait(_PATIENCE_S):
-        return [f"the run ended with {code} after {kills} kills: {killed.with_suffix('.log')}"]
+        return [f"the run ended with {code} after {len(plan)} kills: {killed.with_suffix('.log')}"]
     return list(_differences(whole, killed))
 
 
-def _plan(kills: int, draw: random.Random) -> list[tuple[str, str]]:
+def plan_kills(kills: int, draw: random.Random) -> list[tuple[str, str]]:
     """Return whom to kill when: all combinations equally often, shuffled; one of four before a step at most."""
     deck = [(victim, moment) for victim in _VICTIMS for moment in (*_MOMENTS[:2], *_MOMENTS[:2], _MOMENTS[2])]
     cards: list[tuple[str, str]] = []

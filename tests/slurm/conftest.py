@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 # The ranks meet at the first node's name, so it must lead back to this machine.
@@ -38,17 +39,23 @@ SwitchType=switch/none
 ReturnToService=2
 MessageTimeout=60
 SchedulerParameters=batch_sched_delay=1,sched_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName={first} NodeHostname=localhost NodeAddr=127.0.0.1 Port={first_port} CPUs=1
 NodeName={second} NodeHostname=localhost NodeAddr=127.0.0.1 Port={second_port} CPUs=1
-PartitionName=main Nodes={first},{second} Default=YES MaxTime=60 State=UP
+PartitionName=main Nodes={first},{second} Default=YES MaxTime=60 State=UP PriorityTier=1
+PartitionName=urgent Nodes={first},{second} MaxTime=60 State=UP PriorityTier=10
 """
 
 
 class Cluster:
     """Submits jobs and tells what became of them."""
 
-    def __init__(self, environment):
+    def __init__(self, environment, start_node):
         self.environment = environment
+        self.nodes = NODES
+        self._start_node = start_node
+        self._nodes = {node: start_node(node) for node in NODES}
 
     def command(self, *words, cwd=None):
         done = subprocess.run(words, env=self.environment, cwd=cwd, capture_output=True, text=True, timeout=60)
@@ -73,6 +80,31 @@ class Cluster:
             time.sleep(0.5)
         raise AssertionError(f"job {job_id} after {timeout_s} s: {self.job(job_id)}")
 
+    def lose(self, node):
+        """End a node as a power cut does: its daemon and all that ran below it, and the controller gives it up."""
+        inside = [process for process in psutil.process_iter() if _node_of(process) == node]
+        with contextlib.suppress(psutil.Error):
+            daemons = [step for process in inside if (step := process.parent()) and "slurmstepd" in step.name()]
+        for process in (self._nodes[node], *daemons, *inside):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._nodes[node].wait()
+        # What the controller does by itself once the node has not answered for SlurmdTimeout.
+        self.command("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
+
+    def bring_back(self, node):
+        """Start a node again that was lost."""
+        self._nodes[node] = self._start_node(node)
+        self.command("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+def _node_of(process):
+    """Return the node whose job a process belongs to, "" for any other process."""
+    try:
+        return process.environ().get("SLURMD_NODENAME", "")
+    except psutil.Error:
+        return ""
+
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
@@ -88,9 +120,11 @@ def cluster(tmp_path_factory):
         _start(daemons, folder, environment, "munged", "--foreground", "--force", *_munge_files(folder))
         _wait_for(lambda: (folder / "munge.sock").exists(), folder)
         _start(daemons, folder, environment, "slurmctld", "-D")
-        for node in NODES:
-            _start(daemons, folder, environment, "slurmd", "-D", "-N", node)
-        cluster = Cluster(environment)
+
+        def start_node(node):
+            return _start(daemons, folder, environment, "slurmd", "-D", "-N", node)
+
+        cluster = Cluster(environment, start_node)
         _wait_for(lambda: _idle_nodes(environment) == len(NODES), folder)
         yield cluster
         cluster.command("scancel", "--user=root", "--full", "--signal=KILL")
@@ -116,6 +150,7 @@ def _start(daemons, folder, environment, *words):
     log = daemons.enter_context(open(folder / "daemons.log", "ab"))
     process = subprocess.Popen(words, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     daemons.callback(_stop, process)
+    return process
 
 
 def _stop(process):
@@ -128,7 +163,7 @@ def _stop(process):
 
 
 def _idle_nodes(environment):
-    words = ("sinfo", "--noheader", "--Node", "--format=%T")
+    words = ("sinfo", "--noheader", "--Node", "--partition=main", "--format=%T")
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
     return done.stdout.split().count("idle")
 

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+
+from launch.tracking import tracking_uri
 
 ROOT = Path(__file__).parents[2]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
@@ -79,6 +83,58 @@ def test_two_nodes_train_one_model_and_go_on_when_time_is_up(cluster, corpus, tm
     assert yaml.safe_load((out / "recipe.yaml").read_text())["gradient_accumulation_steps"] == 1
     last = max(out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     assert json.loads((last / "trainer_state.json").read_text())["global_step"] == 12
+
+
+def test_a_job_is_pre_empted_and_loses_a_node_and_is_the_run_it_would_have_been(cluster, corpus, tmp_path):
+    """A job of a higher priority takes both nodes; later one node is gone, with all that ran there."""
+    out, whole = tmp_path / "lm", tmp_path / "undisturbed/lm"
+    steps = ("--max_steps", "18", "--save_steps", "3", "--logging_steps", "1")
+    job = cluster.submit(*_resources(out, "--nodes=2"), *_stage(corpus, out, *steps), cwd=ROOT)
+    log = out.with_suffix(".log")
+
+    def restarted(number):
+        return cluster.wait(job, lambda fields: int(fields["Restarts"]) >= number or _has_ended(fields))
+
+    cluster.wait(job, lambda fields: _newest(out) >= 3 or _has_ended(fields))
+    urgent = cluster.submit("--partition=urgent", "--nodes=2", "--output=/dev/null", "--wrap=true", cwd=tmp_path)
+    cluster.wait(urgent, _has_ended)
+    assert restarted(1)["Restarts"] == "1", log.read_text()
+    before = _newest(out)
+    cluster.wait(job, lambda fields: _newest(out) > before or _has_ended(fields))
+    cluster.lose(cluster.nodes[1])
+    try:
+        restarted(2)
+    finally:
+        cluster.bring_back(cluster.nodes[1])
+    # Meanwhile, for the other side of the comparison.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file"]
+    done = subprocess.run(
+        [*launch, *_stage(corpus, whole, *steps)], cwd=ROOT, env=cluster.environment, capture_output=True, text=True,
+        timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    fields = cluster.wait(job, _has_ended, timeout_s=600)
+
+    assert (fields["JobState"], fields["ExitCode"], fields["Restarts"]) == ("COMPLETED", "0:0", "2"), log.read_text()
+    assert log.read_text().count("resuming from") == 2
+    ours, theirs = load_file(out / "model.safetensors"), load_file(whole / "model.safetensors")
+    assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+    found, wanted = _tracked(out), _tracked(whole)
+    assert [step for step, _ in found] == list(range(1, 19))
+    assert found == wanted
+
+
+def _newest(out):
+    return max((int(path.parent.name.split("-")[1]) for path in out.glob("checkpoint-*/trainer_state.json")), default=0)
+
+
+def _tracked(out):
+    """Return step and loss of all points of the one MLflow run that a folder has."""
+    client = MlflowClient(tracking_uri(out))
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    (run,) = client.search_runs(experiments, f"attributes.run_id = '{(out / 'mlflow_run_id.txt').read_text().strip()}'")
+    assert run.info.status == "FINISHED" and len(client.search_runs(experiments)) == 1
+    return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "loss")]
 
 
 def test_a_stage_that_fails_fails_its_job(cluster, corpus, tmp_path):
