@@ -129,11 +129,11 @@ def _newest(out):
 
 
 def _tracked(out):
-    """Return step and loss of all points of the one MLflow run that a folder has."""
+    """Return step and loss of all points of a stage's MLflow run, the only one below its pipeline's."""
     client = MlflowClient(tracking_uri(out))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    (run,) = client.search_runs(experiments, f"attributes.run_id = '{(out / 'mlflow_run_id.txt').read_text().strip()}'")
-    assert run.info.status == "FINISHED" and len(client.search_runs(experiments)) == 1
+    (run,) = (run for run in client.search_runs(experiments) if "mlflow.parentRunId" in run.data.tags)
+    assert (run.info.run_id, run.info.status) == ((out / "mlflow_run_id.txt").read_text().strip(), "FINISHED")
     return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "loss")]
 
 
