@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -88,10 +89,12 @@ def try_kills(start: Start, folder: Path, plan: Sequence[tuple[str, str]], draw:
     """
     folder.mkdir(parents=True)
     whole, killed = folder / "whole", folder / "killed"
-    if code := start(whole).wait(_PATIENCE_S):
+    process = start(whole)
+    save_s = _seconds_of_a_save(process, whole)
+    if code := process.wait(_PATIENCE_S):
         return [f"the undisturbed run ended with {code}: {whole.with_suffix('.log')}"]
     for number, (victim, moment) in enumerate(plan, 1):
-        what = _kill(start(killed), killed, victim, moment, draw)
+        what = _kill(start(killed), killed, (victim, moment), save_s, draw)
         if what is None:
             return [f"the run ended by itself after {number - 1} kills: {killed.with_suffix('.log')}"]
         print(f"{folder.name}: kill {number} of {len(plan)}: {what}; newest checkpoint {_newest(killed)}", flush=True)
@@ -109,10 +112,24 @@ def plan_kills(kills: int, draw: random.Random) -> list[tuple[str, str]]:
     return cards[:kills]
 
 
+def _seconds_of_a_save(process: "subprocess.Popen[bytes]", output: Path) -> float:
+    """Watch a run to its end, and return the median of what a save took."""
+    spent, began_s = [0.0], None
+    while process.poll() is None:
+        if began_s is None and _is_saving(output):
+            began_s = time.monotonic()
+        elif began_s is not None and not _is_saving(output):
+            spent.append(time.monotonic() - began_s)
+            began_s = None
+        time.sleep(_LOOK_S)
+    return statistics.median(spent)
+
+
 def _kill(
-    process: "subprocess.Popen[bytes]", output: Path, victim: str, moment: str, draw: random.Random
+    process: "subprocess.Popen[bytes]", output: Path, card: tuple[str, str], save_s: float, draw: random.Random
 ) -> str | None:
     """Kill one process of a run when its moment has come, and wait for all of them; None where the run ended before."""
+    victim, moment = card
     saves = draw.randrange(1, 3) if moment == "during a save" else 1
     before, end_s, at_s = _newest(output), time.monotonic() + _PATIENCE_S, None
     while process.poll() is None and time.monotonic() < end_s:
@@ -120,7 +137,7 @@ def _kill(
         if at_s is not None and time.monotonic() >= at_s:
             break
         if at_s is None and moment == "during a save" and new >= 2 * (saves - 1) and _is_saving(output):
-            at_s = time.monotonic() + draw.uniform(0.0, 0.3)
+            at_s = time.monotonic() + draw.uniform(0.0, save_s)
         elif at_s is None and moment == "between two saves" and new > 0 and not _is_saving(output):
             at_s = time.monotonic() + draw.uniform(0.0, 1.0)
         elif at_s is None and moment == "before a step" and len(_ranks(process.pid)) == 2:
