@@ -30,14 +30,15 @@ class Clock:
 
     def __init__(self, kind: Any, name: str) -> None:
         self.spent: list[tuple[float, float]] = []
-        self.first_end_s = 0.0
+        self.first_end_s = self.first_cpu_s = 0.0
         method = getattr(kind, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             before = time.monotonic(), time.process_time()
             result = method(*args, **kwargs)
             self.spent.append((time.monotonic() - before[0], time.process_time() - before[1]))
-            self.first_end_s = self.first_end_s if len(self.spent) > 1 else time.time()
+            if len(self.spent) == 1:
+                self.first_end_s, self.first_cpu_s = time.time(), time.process_time()
             return result
 
         setattr(kind, name, timed)
@@ -61,7 +62,8 @@ def main() -> None:
             shares = [100 * saving / (_INTERVAL * stepping) for saving, stepping in zip(save, step, strict=True)]
             print(f"a step {step[0]:.3f} s, {step[1]:.3f} s of CPU; a save {save[0]:.3f} s, {save[1]:.3f} s of CPU")
             print(f"a save in {_INTERVAL} steps: {shares[0]:.2f} % of the time, {shares[1]:.2f} % of the CPU")
-            print(f"first step ended {steps.first_end_s - launched_s:.1f} s after the launcher's start")
+            first_s = steps.first_end_s - launched_s
+            print(f"first step ended {first_s:.1f} s after the launcher's start, {steps.first_cpu_s:.1f} s of its CPU")
 
 
 def _launchers() -> list[psutil.Process]:
