@@ -28,6 +28,7 @@ With a corpus of your own or a published one:
 Talk to what came out, a recording a turn:
   epo chat [--model FOLDER] [--adapter FOLDER]    unless said, the finished quickstart
   epo demo [--model FOLDER] [--adapter FOLDER]    the same on a page, with camera and microphone
+  epo rate sheets|read ...    blind sheets on which people compare systems, and what they say
 
 One stage, where a pipeline is not what you want:
   epo run STAGE --config recipes/mine/STAGE.yaml [--accelerate FILE] [--KEY VALUE ...]
@@ -47,7 +48,20 @@ epo run STAGE --help shows the keys of its recipe."""
 
 _BY_ACCELERATE = ("extractor", "compressor", "sft", "epo", "evaluate")
 _STAGES = (*_BY_ACCELERATE, "preferences")
-_COMMANDS = ("quickstart", "smoke", "new", "data", "pipeline", "run", "submit", "sync", "doctor", "chat", "demo")
+_COMMANDS = (
+    "quickstart",
+    "smoke",
+    "new",
+    "data",
+    "pipeline",
+    "run",
+    "submit",
+    "sync",
+    "doctor",
+    "chat",
+    "demo",
+    "rate",
+)
 
 
 def main() -> None:
@@ -98,6 +112,10 @@ def _dispatch(command: str, rest: Sequence[str]) -> None:
         from launch import demo
 
         demo.run(rest)
+    elif command == "rate":
+        from launch import rate
+
+        rate.main(rest)
     elif command == "new":
         from launch.keys import new_recipes
 
