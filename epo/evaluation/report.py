@@ -97,7 +97,7 @@ def render_html(report: Mapping[str, Any], folder: Path | None = None) -> str:
         wave_size=(WIDTH, HEIGHT),
         columns=columns,
         charts=[column | {"lines": _lines(column, known)} for column in columns if column["is_charted"]],
-        breakdowns=[table for table in known["breakdowns"] if any(row.get(table["key"]) for row in known["rows"])],
+        breakdowns=_breakdowns(known),
         emotions=EMOTIONS,
         kinds={row["name"]: row.get("kind", "base") for row in known["rows"]},
         variants={row["name"] for row in known["rows"] if row.get("kind") == "variant"},
@@ -105,6 +105,17 @@ def render_html(report: Mapping[str, Any], folder: Path | None = None) -> str:
         differences=_differences(known, columns),
         compared={one["column"] for one in known["comparisons"]},
     )
+
+
+def _breakdowns(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tables with the columns in which any row has something, and no table without."""
+    tables = []
+    for table in report["breakdowns"]:
+        found = [row.get(table["key"]) or {} for row in report["rows"]]
+        labels = [label for label in table["labels"] if any(cells.get(label) for cells in found)]
+        if labels:
+            tables.append({**table, "labels": labels})
+    return tables
 
 
 def _samples(report: Mapping[str, Any], folder: Path | None) -> list[dict[str, Any]]:
