@@ -148,7 +148,11 @@ def test_its_keys_are_refused_like_those_of_ours(parrot, recipe):
         ("parrot", {"parrot_word": "x"}, "unknown key 'parrot_word'; the nearest known key is 'parrot_words'"),
         ("parrot", {"parrot_words": 3}, "parrot_words is 3, want str"),
         ("parrot", {"parrot_words": ""}, "recipe.yaml: parrot_words is empty, want some words"),
-        ("parot", {}, "recipe.yaml: source: no source is called 'parot'; the nearest is 'parrot', and there are contradict, llm"),
+        (
+            "parot",
+            {},
+            "recipe.yaml: source: no source is called 'parot'; the nearest is 'parrot', and there are contradict, llm",
+        ),
     ):
         for read in (read_recipe, declared):
             with pytest.raises(RecipeError, match=message):
