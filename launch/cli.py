@@ -1,5 +1,6 @@
 """The command `epo`: what the scripts of launch/ do, from any folder; each is loaded when it is asked for."""
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -48,20 +49,18 @@ epo run STAGE --help shows the keys of its recipe."""
 
 _BY_ACCELERATE = ("extractor", "compressor", "sft", "epo", "evaluate")
 _STAGES = (*_BY_ACCELERATE, "preferences")
-_COMMANDS = (
-    "quickstart",
-    "smoke",
-    "new",
-    "data",
-    "pipeline",
-    "run",
-    "submit",
-    "sync",
-    "doctor",
-    "chat",
-    "demo",
-    "rate",
-)
+# Commands that are a script and no more: its module, and what takes the rest of the command line.
+_SCRIPTS = {
+    "new": ("launch.keys.new_recipes", "run"),
+    "data": ("launch.data", "main"),
+    "pipeline": ("launch.pipeline", "run"),
+    "submit": ("launch.submit", "run"),
+    "doctor": ("launch.doctor", "run"),
+    "chat": ("launch.chat", "run"),
+    "demo": ("launch.demo", "run"),
+    "rate": ("launch.rate", "main"),
+}
+_COMMANDS = ("quickstart", "smoke", "run", "sync", *_SCRIPTS)
 
 
 def main() -> None:
@@ -88,48 +87,19 @@ def _dispatch(command: str, rest: Sequence[str]) -> None:
         is_named = command in ("data", "pipeline")
         config = [] if is_named else ["--config", f"recipes/{command}/pipeline.yaml"]
         doctor.dry_run(command if is_named else "pipeline", [*config, *rest])
-    elif command == "doctor":
-        from launch import doctor
-
-        doctor.run(rest)
     elif command in ("quickstart", "smoke"):
         from launch import pipeline
 
         pipeline.run(["--config", f"recipes/{command}/pipeline.yaml", *rest])
-    elif command == "pipeline":
-        from launch import pipeline
-
-        pipeline.run(rest)
-    elif command == "data":
-        from launch import data
-
-        data.main(rest)
-    elif command == "chat":
-        from launch import chat
-
-        chat.run(rest)
-    elif command == "demo":
-        from launch import demo
-
-        demo.run(rest)
-    elif command == "rate":
-        from launch import rate
-
-        rate.main(rest)
-    elif command == "new":
-        from launch.keys import new_recipes
-
-        new_recipes.run(rest)
-    elif command == "submit":
-        from launch import submit
-
-        submit.run(rest)
     elif command == "sync":
         from launch import tracking
 
         tracking.run(["sync", *rest])
     elif command == "run":
         _run_stage(rest)
+    elif command in _SCRIPTS:
+        module, name = _SCRIPTS[command]
+        getattr(importlib.import_module(module), name)(rest)
     else:
         _refuse("command", command, _COMMANDS)
 

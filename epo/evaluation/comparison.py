@@ -52,8 +52,9 @@ def compare_rows(rows: Sequence[ScoredRow], columns: Sequence[Mapping[str, Any]]
     A row that is tested with something changed (a variant) is compared with the same model unchanged, every other row
     with the control of `control_of`. Dialogues are resampled, each with all of its replies, for both rows alike (the
     paired bootstrap: Efron and Tibshirani 1993, doi 10.1201/9780429246593, chapter 16; over dialogues: our choice). p
-    is twice the smaller share of resamples on one side of 0, counted with one more on each side. Correction: Holm 1979,
-    jstor 4615733.
+    is twice the smaller share of resamples on one side of 0, counted with one more on each side; and no less than the
+    chance that so many dialogues all differ in one direction, so that five or fewer show nothing (our choice).
+    Correction: Holm 1979, jstor 4615733.
 
     Args:
         rows: of the report, in order.
@@ -103,7 +104,7 @@ def _compared(row: ScoredRow, control: ScoredRow, key: str) -> Comparison | None
         low, high = np.percentile(means_R, [2.5, 97.5])
         interval = (float(low), float(high))
         fewer = min(int((means_R <= 0).sum()), int((means_R >= 0).sum()))
-        p = min(1.0, 2 * (fewer + 1) / (len(means_R) + 1))
+        p = min(1.0, max(2 * (fewer + 1) / (len(means_R) + 1), 0.5 ** (num_dialogues - 1)))
     difference = float(np.average(differences_N, weights=sizes))
     names = (row.values["name"], control.values["name"])
     return Comparison(

@@ -42,6 +42,13 @@ def test_a_constant_difference_has_an_interval_without_width():
     assert (one.verdict, one.is_better, one.num_replies, one.num_dialogues) == ("higher", True, 40, 40)
 
 
+def test_five_dialogues_that_all_agree_show_nothing_and_six_do():
+    """So many coins fall on one side in 2^-4 and 2^-5 of all throws."""
+    for num, p, verdict in ((2, 0.5, "unclear"), (5, 0.0625, "unclear"), (6, 0.03125, "higher")):
+        (one,) = compare_rows([row("a", [0.1] * num), row("b", [0.3] * num)], [COLUMN])
+        assert (one.p, one.verdict) == (p, verdict)
+
+
 def test_pairing_finds_what_two_intervals_hide():
     """Replies differ widely among each other, and b is a little better on each."""
     values = [i / 50 for i in range(50)]
