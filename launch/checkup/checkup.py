@@ -163,8 +163,18 @@ def _weigh(
         )
     if found.memory is not None and found.device is not None:
         _compare(found, planned)
+    found.warnings += _uncounted(script, recipe)
     if script in _TRAINED:
         _require_disk(found, planned, stage)
+
+
+def _uncounted(script: str, recipe: Any) -> list[str]:
+    """Return what an extractor is taught through, which parameters and memory above do not hold."""
+    if script != "extractor.py":
+        return []
+    through = ["the frozen language model that descriptions are learnt through"] if recipe.descriptions else []
+    through += ["a pretrained Whisper's decoder, which words are learnt through"] if recipe.asr_weight > 0 else []
+    return [f"memory: {one} is not counted; leave room for its weights and activations" for one in through]
 
 
 def _estimate(planned: PlannedStage, parts: Parts, precision: Precision, found: Checkup) -> MemoryEstimate:

@@ -11,6 +11,7 @@ import pytest
 
 from launch import doctor, stage
 from launch.checkup import hub
+from launch.checkup.checkup import _uncounted
 from launch.checkup.planned_stages import Start, read_start
 from launch.keys.recipe_file import RecipeError
 
@@ -152,6 +153,13 @@ def test_a_clip_that_cannot_be_decoded(corpus, capsys, tmp_path, recipe, parts):
     changes = {"data": str(folder / "dialogues.jsonl"), "input": None, "llm": None} | encoders
     out, code = screen(capsys, recipe("extractor", **changes))
     assert code == 2 and "0.mp4" in out and "data.py check" in out
+
+
+def test_what_an_extractor_is_taught_through_is_named_where_it_is_not_counted():
+    taught, plain = (SimpleNamespace(descriptions=d, asr_weight=w) for d, w in (("d.jsonl", 0.5), (None, 0.0)))
+    both = "\n".join(_uncounted("extractor.py", taught))
+    assert "language model that descriptions are learnt through is not counted" in both and "decoder" in both
+    assert _uncounted("extractor.py", plain) == _uncounted("sft.py", taught) == []
 
 
 @pytest.mark.parametrize("script", ["sft", "pipeline"])
