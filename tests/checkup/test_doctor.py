@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from accelerate.utils import DeepSpeedPlugin
 
 from launch import doctor, stage
 from launch.checkup import hub
@@ -272,7 +273,7 @@ def test_few_bits_and_zero3_are_a_problem():
 
     args = SimpleNamespace(
         fp16=False, bf16=True, bf16_full_eval=False, fp16_full_eval=False, fsdp="", deepspeed=None,
-        parallelism_config=None, deepspeed_plugin=SimpleNamespace(zero_stage=3),
+        parallelism_config=None, deepspeed_plugin=DeepSpeedPlugin(zero_stage=3),
     )  # fmt: skip
     recipe = SimpleNamespace(dtype="bfloat16", quantize="8bit", lora_variant="plain", input="audio_visual")
     with pytest.raises(RecipeError, match="quantize: .* cannot be sharded by ZeRO-3; .* or leave quantize out"):
@@ -281,7 +282,7 @@ def test_few_bits_and_zero3_are_a_problem():
     with pytest.raises(RecipeError, match="conditional_weight: its second reading of a pair ends ZeRO-3's backward"):
         require_precision(recipe, args)
     recipe.quantize = "8bit"
-    args.deepspeed_plugin.zero_stage = 2
+    args.deepspeed_plugin = DeepSpeedPlugin(zero_stage=2)
     require_precision(recipe, args)
     recipe.input = "text"
     recipe.dtype = "float32"
