@@ -219,10 +219,13 @@ def lower_bounds(pyproject: str) -> dict[str, str]:
 
     project = tomllib.loads(pyproject)["project"]
     extras = project["optional-dependencies"]
-    bounds = {}
-    for line in [*project["dependencies"], *extras["dev"], *extras["metrics"], *extras["faces"]]:
+    bounds, lines = {}, [*project["dependencies"], *extras["dev"]]
+    for line in lines:
         name = re.split(r"[^\w.-]", line)[0]
-        if name == _OWN_NAME:
+        if name == _OWN_NAME:  # further extras of its own, between brackets
+            lines += [
+                wanted for extra in re.split(r"[^\w-]+", line.partition("[")[2]) for wanted in extras.get(extra, [])
+            ]
             continue
         bound = re.search(r">=\s*([\w.]+)", line)
         if bound is None:

@@ -140,12 +140,12 @@ def test_lower_bounds_are_read_with_those_of_the_tests():
         [project]
         dependencies = ["torch>=2.13,<2.14", "Pillow >= 11"]
         [project.optional-dependencies]
-        dev = ["epo-trainer[metrics]", "mypy>=1.18.1,<3"]
+        dev = ["epo-trainer[metrics,faces]", "mypy>=1.18.1,<3"]
         metrics = ["bert-score>=0.3"]
-        faces = []
+        faces = ["opencv>=4"]
         cuda = ["mamba-ssm>=2"]
     """
-    bounds = {"torch": "2.13", "Pillow": "11", "mypy": "1.18.1", "bert-score": "0.3"}
+    bounds = {"torch": "2.13", "Pillow": "11", "mypy": "1.18.1", "bert-score": "0.3", "opencv": "4"}
     assert lower_bounds(text) == bounds
     with pytest.raises(EnvironmentFault, match="'tqdm' has no lower bound; write the oldest version that works"):
         lower_bounds(text.replace('"Pillow >= 11"', '"tqdm"'))
