@@ -46,6 +46,19 @@ def _write_mp4(path: Path, seconds: float, shade: int) -> None:
         container.mux(stream.encode(None))
 
 
+@pytest.fixture(autouse=True)
+def ordinary_priority() -> Iterator[None]:
+    """A test that leaves real-time priority behind fails: programs started later would let nothing else run."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    yield
+    if (policy := os.sched_getscheduler(0)) != before:
+        os.sched_setscheduler(0, before, os.sched_param(0))
+        pytest.fail(f"scheduling policy {policy} was left behind")
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `dialogues.jsonl` (8 train, 2 validation, 2 test), its clips, and `pairs.jsonl`.

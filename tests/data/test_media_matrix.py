@@ -1,5 +1,6 @@
 """Every container with its codecs: the right second of sound and the right moment of video, wherever a span begins."""
 
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -44,6 +45,9 @@ def make(
                 frame.pts, frame.time_base = index + round(video_from_s * fps), Fraction(1, fps)
                 packets += pictures.encode(frame)
             packets += pictures.encode(None)
+            if video == "libsvtav1" and hasattr(os, "sched_setscheduler"):
+                # Run by root, SVT-AV1 leaves its caller at the highest real-time priority, and so whatever that starts.
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         if track is not None:
             track.layout = "stereo"
             second = np.arange(rate_hz) / rate_hz
