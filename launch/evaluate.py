@@ -23,7 +23,7 @@ from epo.evaluation.contestants import Contestant, Generation
 from epo.evaluation.evaluating import Chosen, choose_suites, compare, prepare
 from epo.evaluation.folders import row_names
 from epo.evaluation.kept_rows import KeptRows
-from epo.evaluation.report import describe_hardware, format_table, write_report
+from epo.evaluation.report import describe_hardware, format_table, report_files, write_report
 from epo.evaluation.rollout import RollOut
 from epo.evaluation.sample_media import with_sample_media
 from epo.evaluation.stress_tests import stress_tests
@@ -213,8 +213,8 @@ def _evaluate(
             write_report(out, report)
             metrics = _metrics(report)
             tracked.log_metrics(metrics)
-            tracked.log_artifact(out / "report.json")
-            tracked.log_artifact(out / "report.html")
+            for path in report_files(out):
+                tracked.log_artifact(path)
             print(format_table(report))
             folder.finish(metrics)
 

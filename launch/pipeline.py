@@ -151,13 +151,13 @@ def _finish(pipeline: Pipeline, records: Mapping[str, StageRecord], tracked: Tra
     output_dir = Path(pipeline.output_dir)
     if not (output_dir / "report.json").is_file():
         return
-    from epo.evaluation.report import format_table, merge_report
+    from epo.evaluation.report import format_table, merge_report, report_files
 
     stages = [{"name": name} | dataclasses.asdict(record) for name, record in known]
     extra = {"seconds": seconds, "peak_rss_mib": peak_mib, "stages": stages, "memory_measure": MEMORY_MEASURE}
     report = merge_report(output_dir, extra)
-    for name in ("report.json", "report.html"):
-        tracked.log_artifact(output_dir / name)
+    for path in report_files(output_dir):
+        tracked.log_artifact(path)
     print(f"\n{format_table(report)}\n\nCharts, examples and how each number was made: {output_dir / 'report.html'}")
     store = f"mlflow ui --backend-store-uri {tracking_uri(output_dir)}"
     print(f"Every run, loss and setting: {'make ui' if Path('Makefile').is_file() else store}", flush=True)

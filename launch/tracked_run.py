@@ -96,7 +96,7 @@ class TrackedRun:
         self._add({"kind": "params", "values": values})
 
     def log_artifact(self, path: Path) -> None:
-        """Copy a file or a folder into the run."""
+        """Copy a file, or a folder under its own name, into the run."""
         self._add({"kind": "file", "path": str(path.absolute())})
 
     def callback(self) -> "TrainerCallback":

@@ -147,7 +147,7 @@ class Delivery:
         if not path.exists():
             warn(f"{path.name} is gone and was not sent")
         for file in sorted(file for file in (path, *path.rglob("*")) if file.is_file()):
-            folder = "" if file == path else file.parent.relative_to(path).as_posix().removeprefix(".")
+            folder = file.parent.relative_to(path.parent).as_posix().removeprefix(".")
             with tempfile.TemporaryDirectory() as scratch:
                 self.client.log_artifact(self.run_id, str(_clean_file(file, Path(scratch))), folder or None)
 

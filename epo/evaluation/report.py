@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from epo.data.pages.page_files import PAGES
 from epo.data.pages.waveform import HEIGHT, WIDTH
 from epo.emotions import EMOTIONS
-from epo.evaluation.sample_media import placed_clips
+from epo.evaluation.sample_media import FOLDER, placed_clips
 from epo.files import write_whole
 
 
@@ -52,6 +52,12 @@ def write_report(output_dir: Path, report: Mapping[str, Any]) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     write_whole(output_dir / "report.json", json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     write_whole(output_dir / "report.html", render_html(plain, output_dir))
+
+
+def report_files(output_dir: Path) -> list[Path]:
+    """Return what a folder's report consists of: both files, and the media of its samples where there are some."""
+    paths = [output_dir / name for name in ("report.json", "report.html", FOLDER)]
+    return [path for path in paths if path.exists()]
 
 
 def merge_report(output_dir: Path, extra: Mapping[str, Any]) -> dict[str, Any]:

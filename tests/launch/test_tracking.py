@@ -63,11 +63,16 @@ def test_store_root_is_the_nearest_runs_folder_or_the_parent():
 def test_a_stage_becomes_one_run_below_its_pipeline(root, client, tmp_path):
     report = tmp_path / "report.html"
     report.write_text("<p>fine</p>")
+    media = tmp_path / "report_media"
+    (media / "more").mkdir(parents=True)
+    for name in ("01.mp4", "more/02.mp4"):
+        (media / name).write_bytes(b"\x00\xff")
     resolved = {"beta": 0.2, "prompt": "x" * 7000, "hub_token": "hush"} | {f"key_{i}": i for i in range(120)}
     with _open(root / "demo/epo", resolved=resolved) as run:
         run.log_metrics({"rewards/margins": 0.5, "accuracy (sad)": 0.25, "note": "text", "flag": True}, step=3)
         run.log_metrics({f"m{i}": i for i in range(1100)})  # more than one batch holds
         run.log_artifact(report)
+        run.log_artifact(media)
         assert client.get_run(run.run_id).info.status == "RUNNING"
     done = client.get_run(run.run_id)
     assert done.info.status == "FINISHED"
@@ -79,7 +84,11 @@ def test_a_stage_becomes_one_run_below_its_pipeline(root, client, tmp_path):
     assert client.get_metric_history(run.run_id, "rewards/margins")[0].step == 3
     assert (done.data.params["beta"], len(done.data.params["prompt"])) == ("0.2", 6000)
     assert (done.data.params["hub_token"], done.data.params["key_119"]) == ("***", "119")
-    assert (root / "mlartifacts" / run.run_id / "artifacts/report.html").read_text() == "<p>fine</p>"
+    kept = root / "mlartifacts" / run.run_id / "artifacts"
+    assert (kept / "report.html").read_text() == "<p>fine</p>"
+    assert (
+        (kept / "report_media/01.mp4").read_bytes() == (kept / "report_media/more/02.mp4").read_bytes() == b"\x00\xff"
+    )
     parent = client.get_run(done.data.tags["mlflow.parentRunId"])
     assert (parent.info.run_name, parent.info.status) == ("demo", "FINISHED")
 
