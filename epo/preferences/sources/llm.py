@@ -149,18 +149,10 @@ def _chat_client(settings: LlmSettings, base_url: str) -> ChatClient:
 
 def _load_chat(settings: LlmSettings) -> "LocalChat":
     """Load the model that rewrites replies in this process."""
-    import torch
+    from epo.preferences.local_chat import load_local_chat
 
-    from epo.model.parts import load_llm, load_tokenizer
-    from epo.preferences.local_chat import LocalChat
-
-    tokenizer = load_tokenizer(settings.llm_model, ())
-    if tokenizer.chat_template is None:
-        raise SourceError(f"llm_model {settings.llm_model}: has no chat template; name an instruction-tuned model")
-    model = load_llm(settings.llm_model, settings.llm_dtype)
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     name, temperature, longest = settings.llm_model, settings.llm_temperature, settings.llm_max_tokens
-    return LocalChat(name, model, tokenizer, temperature, longest, is_one_line=True)
+    return load_local_chat(name, settings.llm_dtype, temperature, longest, is_one_line=True)
 
 
 def _check(settings: LlmSettings) -> None:
