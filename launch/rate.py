@@ -9,6 +9,7 @@ from typing import Any
 
 from launch import stage
 from launch.asked_model import add_asked_options, open_asked
+from launch.played_talks import score, talk
 from launch.recipe import RecipeError
 
 _USAGE = """python launch/rate.py VERB ...
@@ -20,6 +21,9 @@ _USAGE = """python launch/rate.py VERB ...
              judge --key runs/mine/ratings.key.json --out qwen.csv --local_model FOLDER
   read     read filled sheets, each file named by its rater, and say who was preferred and how far raters agree:
              read --key runs/mine/ratings.key.json anna.csv bo.csv [--out ratings.json]
+  talk     let a chat model play users by role cards, and keep the talks; score rates their replies:
+             talk runs/mine/epo --cards cards.jsonl --out runs/mine/talks --endpoint URL --model NAME
+  score      runs/mine/talks/talks.jsonl --out scores.json --endpoint URL --model NAME
 
 VERB --help says more."""
 
@@ -30,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
         return
-    verbs = {"sheets": sheets, "judge": judge, "read": read}
+    verbs = {"sheets": sheets, "judge": judge, "read": read, "talk": talk, "score": score}
     if arguments[0] not in verbs:
         raise RecipeError(f"unknown verb {arguments[0]!r}; want one of {', '.join(verbs)}")
     verbs[arguments[0]](arguments[1:])
