@@ -29,7 +29,7 @@ With a corpus of your own or a published one:
 Talk to what came out, a recording a turn:
   epo chat [--model FOLDER] [--adapter FOLDER]    unless said, the finished quickstart
   epo demo [--model FOLDER] [--adapter FOLDER]    the same on a page, with camera and microphone
-  epo rate sheets|read ...    blind sheets on which people compare systems, and what they say
+  epo rate VERB ...           blind sheets for people and judges, what they say; role-played users
 
 One stage, where a pipeline is not what you want:
   epo run STAGE --config recipes/mine/STAGE.yaml [--accelerate FILE] [--KEY VALUE ...]

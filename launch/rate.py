@@ -1,4 +1,4 @@
-"""Let people judge: `launch/rate.py sheets` writes blind sheets of a report's systems, `read` reads them filled."""
+"""Let people and models judge: `launch/rate.py sheets` writes blind sheets, `judge` fills them, `read` reads them."""
 
 import argparse
 import json
@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from launch import stage
+from launch.asked_model import add_asked_options, open_asked
+from launch.played_talks import score, talk
 from launch.recipe import RecipeError
 
 _USAGE = """python launch/rate.py VERB ...
 
   sheets   write a sheet, a page with the clips, and a key that says who wrote what:
              sheets --report runs/mine/eval --systems sft sft+epo --out runs/mine/ratings
+  judge    let a language model fill the sheet, each pair in both orders; run again it goes on:
+             judge --key runs/mine/ratings.key.json --out gpt.csv --endpoint URL --model NAME
+             judge --key runs/mine/ratings.key.json --out qwen.csv --local_model FOLDER
   read     read filled sheets, each file named by its rater, and say who was preferred and how far raters agree:
              read --key runs/mine/ratings.key.json anna.csv bo.csv [--out ratings.json]
+  talk     let a chat model play users by role cards, and keep the talks; score rates their replies:
+             talk runs/mine/epo --cards cards.jsonl --out runs/mine/talks --endpoint URL --model NAME
+  score      runs/mine/talks/talks.jsonl --out scores.json --endpoint URL --model NAME
 
 VERB --help says more."""
 
@@ -26,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
         return
-    verbs = {"sheets": sheets, "read": read}
+    verbs = {"sheets": sheets, "judge": judge, "read": read, "talk": talk, "score": score}
     if arguments[0] not in verbs:
         raise RecipeError(f"unknown verb {arguments[0]!r}; want one of {', '.join(verbs)}")
     verbs[arguments[0]](arguments[1:])
@@ -40,6 +48,7 @@ def sheets(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the raters; the key is written beside it")
     parser.add_argument("--data", type=Path, help="dialogues.jsonl, unless the report says where it is")
     parser.add_argument("--count", type=int, default=40, help="turns to judge for each two systems, at most")
+    parser.add_argument("--ratings", action="store_true", help="ask for ratings of each reply from 1 to 5, too")
     parser.add_argument("--seed", type=int, default=0, help="of the draw and of the order")
     given = parser.parse_args(argv)
     if len(set(given.systems)) < 2 or len(set(given.systems)) < len(given.systems):
@@ -56,11 +65,48 @@ def sheets(argv: Sequence[str]) -> None:
     items, same = draw_items(said, given.count, given.seed)
     asked = {(item.dialogue_id, item.turn) for item in items}
     key = given.out.with_name(given.out.name + ".key.json")
-    about = {"report": str(given.report), "seed": given.seed, "same_replies_left_out": same}
+    about = {"report": str(given.report), "seed": given.seed, "ratings": given.ratings, "same_replies_left_out": same}
     write_sheets(given.out, key, items, [reply for reply in gold if (reply.dialogue_id, reply.turn) in asked], about)
     for pair, count in same.items():
         print(f"{pair}: {count} turns are left out, to which both reply the same")
     print(f"wrote {given.out / 'sheet.csv'} and pairs.html with {len(items)} items; the key, {key}, is not for raters")
+
+
+def judge(argv: Sequence[str]) -> None:
+    """Let a language model fill the sheet; its answers are kept beside it, and a second run asks only what is open."""
+    parser = argparse.ArgumentParser(prog="launch/rate.py judge", description=judge.__doc__)
+    parser.add_argument("--key", type=Path, required=True, help="the key of the sheets; who wrote what is not told")
+    parser.add_argument("--out", type=Path, required=True, help="NAME.csv to write, named by the judge")
+    parser.add_argument("--data", type=Path, help="dialogues.jsonl, unless the report says where it is")
+    add_asked_options(parser, temperature=0.0)
+    given = parser.parse_args(argv)
+    if given.out.suffix != ".csv":
+        raise RecipeError(f"--out {given.out}: want NAME.csv")
+    from epo.data.dialogue import read_dialogues
+    from epo.data.replies import replies_of
+    from epo.evaluation.rating_sheets import read_key, read_key_facts, sheet_text
+    from epo.evaluation.sheet_judge import SheetJudge, format_judged
+    from epo.files import write_whole
+    from epo.preferences.answer_cache import AnswerCache
+    from epo.preferences.kept_chat import KeptChat
+
+    items, facts = read_key(given.key), read_key_facts(given.key)
+    given.report = Path(facts.get("report", "."))
+    gold, has_ratings = replies_of(read_dialogues(_data_of(given)), "all"), bool(facts.get("ratings"))
+    sheet_judge = SheetJudge(items, {(reply.dialogue_id, reply.turn): reply for reply in gold}, has_ratings)
+    answers = given.out.with_suffix(".answers.jsonl")
+    if given.out.exists() and not answers.exists():
+        raise RecipeError(f"--out {given.out}: is there, and no judge's answers beside it; a person's? name another")
+    asked = open_asked(given)
+    chat = KeptChat(asked, AnswerCache(answers), "judge")
+    try:
+        chat.ask(sheet_judge.questions, "answers")
+    finally:  # also of an endpoint that went down half-way
+        judged = sheet_judge.read(chat)
+        report = {"judge": asked.identity} | judged.report()
+        write_whole(given.out, sheet_text(items, gold, has_ratings, judged.filled))
+        write_whole(given.out.with_suffix(".json"), json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        print(f"wrote {given.out}, and {given.out.with_suffix('.json').name} about the judge\n{format_judged(report)}")
 
 
 def read(argv: Sequence[str]) -> None:

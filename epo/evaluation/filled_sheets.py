@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from epo.data.dialogue import DataError
 from epo.evaluation.metrics import bootstrap_interval
 from epo.evaluation.rater_agreement import bradley_terry, cohen_kappa, krippendorff_alpha
 from epo.evaluation.rating_sheets import CHOICES, RatingItem
+from epo.evaluation.sheet_ratings import Rated, format_ratings, read_ratings, summarise_ratings
 
 _LABELS = {choice.lower(): choice for choice in CHOICES}
 
@@ -24,12 +25,15 @@ class FilledSheet:
     Attributes:
         rater: name of the file.
         choices: of `CHOICES`, by item.
-        amiss: items by what is wrong with them: `blank`, `missing`, `unknown`, `repeated`, `other_label`.
+        amiss: items by what is wrong with them: `blank`, `missing`, `unknown`, `repeated`, `other_label`; and cells of
+            ratings: `blank_rating`, `other_rating`.
+        ratings: from 1 to 5, where the sheet asks for them.
     """
 
     rater: str
     choices: dict[str, str]
     amiss: dict[str, list[str]] = field(default_factory=dict)
+    ratings: dict[Rated, int] = field(default_factory=dict)
 
 
 def read_sheet(path: Path, items: Sequence[RatingItem]) -> FilledSheet:
@@ -57,10 +61,13 @@ def read_sheet(path: Path, items: Sequence[RatingItem]) -> FilledSheet:
             raise DataError(
                 f"{path}: its first line is {head.strip()[:60]!r}, want the head of sheet.csv: item,choice,..."
             )
-        pairs = [((row[names["item"]] or "").strip(), (row[names["choice"]] or "").strip()) for row in rows]
+        cells = [{name: (row[column] or "").strip() for name, column in names.items() if name} for row in rows]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error}); save the sheet as CSV") from None
-    return _sorted_out(path.stem, pairs, [item.item for item in items])
+    known = [item.item for item in items]
+    sheet = _sorted_out(path.stem, [(row["item"], row["choice"]) for row in cells], known)
+    ratings, amiss = read_ratings(cells, known)
+    return replace(sheet, ratings=ratings, amiss=sheet.amiss | amiss)
 
 
 def _sorted_out(rater: str, pairs: Sequence[tuple[str, str]], known: Sequence[str]) -> FilledSheet:
@@ -91,15 +98,15 @@ def rating_results(items: Sequence[RatingItem], sheets: Sequence[FilledSheet]) -
     Returns:
         `pairs`, of each two systems `wins`, `losses`, `ties` of the first, `win_rate` (ties count half) and its 95 %
         `interval` over dialogues, `num_ratings`, `num_items`; `strengths` (Bradley-Terry); `kappa`, for two raters;
-        `alpha`, for two and more; `sheets`.
+        `alpha`, for two and more; `ratings` (`summarise_ratings`); `sheets`.
 
     Raises:
-        DataError: two sheets have one name, or no sheet has a choice.
+        DataError: two sheets have one name, or no sheet has a choice or a rating.
     """
     twice = [name for name, count in Counter(sheet.rater for sheet in sheets).items() if count > 1]
     if twice:
         raise DataError(f"two sheets are called {twice[0]!r}; name each file by its rater")
-    if not any(sheet.choices for sheet in sheets):
+    if not any(sheet.choices or sheet.ratings for sheet in sheets):
         raise DataError("no sheet has a choice that counts; want A, B or tie in the column choice")
     raters = [_by_system(items, sheet) for sheet in sheets]
     found: dict[str, Any] = {"pairs": [], "num_raters": sum(bool(rater) for rater in raters)}
@@ -126,9 +133,10 @@ def rating_results(items: Sequence[RatingItem], sheets: Sequence[FilledSheet]) -
                 "num_items": len({item.item for item, _ in rated}),
             }
         )
-    found["strengths"] = bradley_terry(wins)
+    found["strengths"] = bradley_terry(wins) if wins else {}
     found["kappa"] = cohen_kappa(*raters) if len(raters) == 2 else None
     found["alpha"] = krippendorff_alpha(raters) if len(raters) > 1 else None
+    found["ratings"] = summarise_ratings(items, [sheet.ratings for sheet in sheets])
     found["sheets"] = {s.rater: {"num_choices": len(s.choices), "amiss": s.amiss} for s in sheets}
     return found
 
@@ -150,10 +158,12 @@ def format_results(found: Mapping[str, Any]) -> str:
             f"{pair['wins']} wins, {pair['losses']} losses, {pair['ties']} ties, {pair['num_items']} items"
         )
     strengths = ", ".join(f"{name} {value:.3f}" for name, value in found["strengths"].items())
-    lines.append(f"Bradley-Terry strengths, of sum 1: {strengths}")
+    if strengths:
+        lines.append(f"Bradley-Terry strengths, of sum 1: {strengths}")
     for name, key in (("Cohen's kappa", "kappa"), ("Krippendorff's alpha", "alpha")):
         if found[key] is not None:
             lines.append(f"{name}: {found[key]:.3f}")
+    lines += format_ratings(found["ratings"])
     for rater, sheet in found["sheets"].items():
         lines.append(f"{rater}: {sheet['num_choices']} choices" + _amiss_words(sheet["amiss"]))
     return "\n".join(lines)

@@ -1,7 +1,9 @@
 """What people's judgements add up to: the strength of systems, and how far raters agree beyond chance."""
 
+import operator
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -56,11 +58,14 @@ def cohen_kappa(first: Mapping[str, str], second: Mapping[str, str]) -> float | 
     return float(cohen_kappa_score(*labels))
 
 
-def krippendorff_alpha(raters: Sequence[Mapping[str, Hashable]]) -> float | None:
-    """Return Krippendorff's alpha for labels without an order, of any number of raters, none of whom need rate all.
+def krippendorff_alpha(
+    raters: Sequence[Mapping[Any, Any]], difference: Callable[[Any, Any], float] = operator.ne
+) -> float | None:
+    """Return Krippendorff's alpha of any number of raters, none of whom need rate all.
 
     Args:
         raters: label by item, of each rater.
+        difference: of two labels, 0 of equal ones; by default 1 of all others, as of labels without an order.
 
     Returns:
         1 for full agreement, 0 for that of chance; None where no two labels can be compared or all are the same.
@@ -70,15 +75,21 @@ def krippendorff_alpha(raters: Sequence[Mapping[str, Hashable]]) -> float | None
     items = dict.fromkeys(item for rater in raters for item in rater)
     units = [[rater[item] for rater in raters if item in rater] for item in items]
     units = [labels for labels in units if len(labels) > 1]  # a label that stands alone has nothing to agree with
-    totals = Counter(label for labels in units for label in labels)
-    count = sum(totals.values())
-    if len(totals) < 2:
+    everything = [label for labels in units for label in labels]
+    if len(set(everything)) < 2:
         return None
-    differing = sum(
-        (len(labels) ** 2 - sum(n * n for n in Counter(labels).values())) / (len(labels) - 1) for labels in units
-    )
-    expected = (count**2 - sum(n * n for n in totals.values())) / (count - 1)
-    return 1 - differing / expected
+    differing = sum(_sum_of_differences(labels, difference) / (len(labels) - 1) for labels in units)
+    return 1 - differing / (_sum_of_differences(everything, difference) / (len(everything) - 1))
 
 
-__all__ = ["bradley_terry", "cohen_kappa", "krippendorff_alpha"]
+def squared_difference(first: float, second: float) -> float:
+    """Return the difference of two numbers squared: Krippendorff's interval form, for ratings of even steps."""
+    return (first - second) ** 2
+
+
+def _sum_of_differences(labels: Sequence[Any], difference: Callable[[Any, Any], float]) -> float:
+    counts = Counter(labels).items()
+    return sum(n * m * difference(one, other) for one, n in counts for other, m in counts)
+
+
+__all__ = ["bradley_terry", "cohen_kappa", "krippendorff_alpha", "squared_difference"]

@@ -22,7 +22,12 @@ from epo.files import write_whole
 
 COLUMNS = ("item", "choice", "comment", "user", "reply_a", "reply_b")
 CHOICES = ("A", "B", "tie")
-_SHOWN_TURNS = 6
+QUALITIES = ("empathy", "relevance", "fluency", "emotional_fit")
+"""Of a single reply, each from 1 (bad) to 5 (good)."""
+SIDES = ("a", "b")
+RATING_COLUMNS = tuple(f"{quality}_{side}" for side in SIDES for quality in QUALITIES)
+SHOWN_TURNS = 6
+"""Turns before the replies that a rater sees."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def draw_items(
     return items, same
 
 
-def write_sheets(out: Path, key: Path, items: Sequence[RatingItem], gold: Sequence[Reply], about: Any) -> None:
+def write_sheets(
+    out: Path, key: Path, items: Sequence[RatingItem], gold: Sequence[Reply], about: Mapping[str, Any]
+) -> None:
     """Write `sheet.csv` and `pairs.html` for raters into a folder, and the key into a file that they do not get.
 
     Args:
@@ -91,7 +98,7 @@ def write_sheets(out: Path, key: Path, items: Sequence[RatingItem], gold: Sequen
         key: says who wrote what.
         items: in the order of the sheet.
         gold: replies whose turns they answer.
-        about: what the key says besides.
+        about: what the key says besides; with a true `ratings` sheets have `RATING_COLUMNS` too.
 
     Raises:
         DataError: there is a sheet or a key already, which may be filled in.
@@ -99,16 +106,33 @@ def write_sheets(out: Path, key: Path, items: Sequence[RatingItem], gold: Sequen
     for path in (out / "sheet.csv", key):
         if path.exists():
             raise DataError(f"{path}: is there already, and may belong to filled sheets; name another folder in --out")
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
     asked = {(reply.dialogue_id, reply.turn): reply for reply in gold}
-    for item in items:
-        words = asked[item.dialogue_id, item.turn].current.text
-        writer.writerow([item.item, "", "", *(_as_text(w) for w in (words, item.reply_a, item.reply_b))])
     write_whole(key, json.dumps({**about, "items": [asdict(item) for item in items]}, indent=1, ensure_ascii=False))
-    write_whole(out / "pairs.html", _page(out, items, asked))
-    write_whole(out / "sheet.csv", "\ufeff" + text.getvalue())  # with the mark by which Excel knows UTF-8
+    write_whole(out / "pairs.html", _page(out, items, asked, has_ratings=bool(about.get("ratings"))))
+    write_whole(out / "sheet.csv", sheet_text(items, gold, bool(about.get("ratings")), {}))
+
+
+def sheet_text(
+    items: Sequence[RatingItem], gold: Sequence[Reply], has_ratings: bool, filled: Mapping[str, Mapping[str, str]]
+) -> str:
+    """Return a sheet, with a byte order mark, by which Excel knows UTF-8.
+
+    Args:
+        items: one row each.
+        gold: replies whose turns they answer.
+        has_ratings: whether it has `RATING_COLUMNS` too.
+        filled: by item and column what is filled in; nothing on a sheet for people.
+    """
+    text = io.StringIO()
+    columns = (*COLUMNS, *(RATING_COLUMNS if has_ratings else ()))
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    asked = {(reply.dialogue_id, reply.turn): reply.current.text for reply in gold}
+    for item in items:
+        words = {"user": asked[item.dialogue_id, item.turn], "reply_a": item.reply_a, "reply_b": item.reply_b}
+        row = {column: _as_text(value) for column, value in (words | dict(filled.get(item.item, {}))).items()}
+        writer.writerow({"item": item.item} | row)
+    return "\ufeff" + text.getvalue()
 
 
 def read_key(path: Path) -> list[RatingItem]:
@@ -125,7 +149,13 @@ def read_key(path: Path) -> list[RatingItem]:
         raise DataError(f"{path}: not a key ({error}); want the .key.json that `rate.py sheets` wrote") from None
 
 
-def _page(out: Path, items: Sequence[RatingItem], asked: Mapping[Place, Reply]) -> str:
+def read_key_facts(path: Path) -> dict[str, Any]:
+    """Return what a key says besides its items: `report`, `seed`, `ratings`; to be read after `read_key`."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {key: value for key, value in found.items() if key != "items"}
+
+
+def _page(out: Path, items: Sequence[RatingItem], asked: Mapping[Place, Reply], has_ratings: bool) -> str:
     places: list[dict[str, Any]] = [{"dialogue_id": item.dialogue_id, "turn": item.turn} for item in items]
     clips = placed_clips(with_sample_media(places, list(asked.values()), out), out)
     environment = Environment(
@@ -133,10 +163,12 @@ def _page(out: Path, items: Sequence[RatingItem], asked: Mapping[Place, Reply]) 
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     shown = [
-        {"item": item, "clip": clip, "turns": asked[item.dialogue_id, item.turn].last_turns(_SHOWN_TURNS)}
+        {"item": item, "clip": clip, "turns": asked[item.dialogue_id, item.turn].last_turns(SHOWN_TURNS)}
         for item, clip in zip(items, clips, strict=True)
     ]
-    return environment.get_template("ratings.html.j2").render(shown=shown, wave_size=(WIDTH, HEIGHT))
+    return environment.get_template("ratings.html.j2").render(
+        shown=shown, wave_size=(WIDTH, HEIGHT), qualities=QUALITIES if has_ratings else ()
+    )
 
 
 def _as_text(words: str) -> str:
@@ -144,4 +176,17 @@ def _as_text(words: str) -> str:
     return f"'{words}" if words.startswith(("=", "+", "-", "@", "\t", "\r")) else words
 
 
-__all__ = ["CHOICES", "COLUMNS", "RatingItem", "draw_items", "read_key", "write_sheets"]
+__all__ = [
+    "CHOICES",
+    "COLUMNS",
+    "QUALITIES",
+    "RATING_COLUMNS",
+    "SHOWN_TURNS",
+    "SIDES",
+    "RatingItem",
+    "draw_items",
+    "read_key",
+    "read_key_facts",
+    "sheet_text",
+    "write_sheets",
+]

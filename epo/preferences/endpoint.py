@@ -35,6 +35,7 @@ class Endpoint:
     variable `key_variable`; where that is not set none is sent. A user and password in the address
     (`https://user:password@host/v1`) are sent as such instead of the key. `tries` bounds how often one question is
     sent, with pauses that double from `first_pause_s` up to a minute, or as long as the endpoint itself asks for.
+    `address_key` is what the user set the address by, for errors.
     """
 
     base_url: str
@@ -45,6 +46,7 @@ class Endpoint:
     timeout_s: float = 60.0
     tries: int = 6
     first_pause_s: float = 1.0
+    address_key: str = "llm_base_url"
 
 
 class ChatClient:
@@ -143,11 +145,11 @@ def _split_login(url: str) -> tuple[str, HTTPBasicAuth | None]:
 def _check_address(endpoint: Endpoint, has_key: bool) -> None:
     parts, shown = urlsplit(endpoint.base_url), redact(repr(endpoint.base_url))
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise EndpointError(f"llm_base_url is {shown}, want such as http://127.0.0.1:8000/v1")
+        raise EndpointError(f"{endpoint.address_key} is {shown}, want such as http://127.0.0.1:8000/v1")
     if has_key and parts.scheme == "http" and not _is_loopback(parts.hostname):
         what = f"the key in {endpoint.key_variable}" if parts.username is None else "its password"
         raise EndpointError(
-            f"llm_base_url {shown} would carry {what} unencrypted to another machine; use https, or "
+            f"{endpoint.address_key} {shown} would carry {what} unencrypted to another machine; use https, or "
             f"{'unset the variable' if parts.username is None else 'leave it out'} where none is needed"
         )
 

@@ -15,10 +15,14 @@ _NONSENSE_IN_A_ROW = 20  # then the endpoint is not what it is taken for
 
 @dataclass(frozen=True)
 class Volume:
-    """How much may be asked: questions at a time, and in all, retries of nonsense included."""
+    """How much may be asked: questions at a time, and in all, retries of nonsense included.
+
+    `limit_key` is what the user set the limit by, for errors.
+    """
 
     concurrency: int = 8
     max_requests: int = 10_000
+    limit_key: str = "llm_max_requests"
 
 
 class EndpointChat:
@@ -47,9 +51,8 @@ class EndpointChat:
         """
         if self._sent + len(questions) > self._volume.max_requests:
             raise EndpointError(
-                f"{self._sent + len(questions)} questions would have to be asked, llm_max_requests is "
-                f"{self._volume.max_requests}; nothing was sent for this split: raise it, ask for fewer "
-                "llm_candidates, or build fewer pairs"
+                f"{self._sent + len(questions)} questions would have to be asked, {self._volume.limit_key} is "
+                f"{self._volume.max_requests}; nothing of them was sent: raise it, or ask for less"
             )
         failure: BaseException | None = None
         with ThreadPoolExecutor(self._volume.concurrency) as threads:
@@ -92,7 +95,7 @@ class EndpointChat:
     def _count_request(self) -> None:
         with self._lock:
             if self._sent >= self._volume.max_requests:
-                raise EndpointError(f"llm_max_requests {self._volume.max_requests} reached; raise it")
+                raise EndpointError(f"{self._volume.limit_key} {self._volume.max_requests} reached; raise it")
             self._sent += 1
 
     def _count_nonsense(self, problem: UnusableAnswer) -> None:

@@ -217,4 +217,27 @@ def _uniform(question: Question) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1)
 
 
-__all__ = ["LocalChat"]
+def load_local_chat(part: str, dtype: str, temperature: float, max_tokens: int, is_one_line: bool = False) -> LocalChat:
+    """Load a chat model to ask, onto the GPU where there is one.
+
+    Args:
+        part: folder or hub name.
+        dtype: of its weights.
+        temperature: as of `LocalChat`, and so are the rest.
+        max_tokens: longest answer.
+        is_one_line: an answer ends with its first line.
+
+    Raises:
+        PartError: it cannot be found, or is no causal language model.
+        ChatTemplateError: its tokenizer has no chat template that fits.
+    """
+    from epo.model.parts import load_text_model, load_tokenizer
+
+    tokenizer = load_tokenizer(part, ())
+    chat_format(tokenizer)  # refuses one without a template before the weights are read
+    model = load_text_model(part, dtype)
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return LocalChat(part, model, tokenizer, temperature, max_tokens, is_one_line)
+
+
+__all__ = ["LocalChat", "load_local_chat"]

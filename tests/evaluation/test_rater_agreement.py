@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from epo.evaluation.rater_agreement import bradley_terry, cohen_kappa, krippendorff_alpha
+from epo.evaluation.rater_agreement import bradley_terry, cohen_kappa, krippendorff_alpha, squared_difference
 
 
 def by_item(labels):
@@ -21,6 +21,8 @@ def test_alpha_of_krippendorff_s_own_examples():
     ]  # fmt: skip
     assert krippendorff_alpha(four) == pytest.approx(0.743, abs=5e-4)
     assert krippendorff_alpha([two[0], two[0]]) == 1.0
+    numbers = [{item: int(label) for item, label in rater.items()} for rater in four]
+    assert krippendorff_alpha(numbers, squared_difference) == pytest.approx(0.849, abs=5e-4)
 
 
 def test_kappa_by_hand():

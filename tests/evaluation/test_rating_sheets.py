@@ -71,6 +71,25 @@ def test_three_systems_and_one_rater(tmp_path):
     assert list(found["strengths"]) == ["a", "b", "c"] and found["strengths"]["c"] == pytest.approx(0, abs=1e-3)
 
 
+def test_ratings_by_hand(tmp_path):
+    """Ours is B in p0 and A in p1: Anna gives it 4 and 2, and leaves the rest blank or writes what is no rating."""
+    head = "item,choice,empathy_a,EMPATHY_B"
+    anna = sheet(tmp_path, "anna", ["p0,B,1,4", "p1,A,2,", "p2,A,6,3.5"], head)
+    assert anna.ratings == {("p0", "empathy_a"): 1, ("p0", "empathy_b"): 4, ("p1", "empathy_a"): 2}
+    assert anna.amiss["blank_rating"] == ["p1: empathy_b"]
+    assert anna.amiss["other_rating"] == ["p2: empathy_a 6", "p2: empathy_b 3.5"]
+    bo = sheet(tmp_path, "bo", ["p0,,3,4"], head)
+    found = rating_results(ITEMS, [anna, bo])
+    empathy = found["ratings"]["empathy"]
+    assert empathy["systems"]["ours"]["mean"] == pytest.approx((4 + 2 + 4) / 3)
+    assert empathy["systems"]["theirs"] == {"mean": 2.0, "interval": None, "num_ratings": 2}
+    # Both rated 1, 3 and 4, 4. Of each cell 2 (1 - 3)^2 = 8 and 0; of all pairs 2 (4 + 9 + 9 + 1 + 1 + 0) = 48, over 3.
+    assert empathy["alpha"] == pytest.approx(1 - 8 / (48 / 3)) and list(found["ratings"]) == ["empathy"]
+    assert "empathy, 1 to 5: ours 3.33 (2.00 to 4.00) of 3, theirs 2.00 of 2; Krippendorff's alpha" in format_results(
+        found
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -1,15 +1,15 @@
 """Source `llm`: a language model rewrites the gold reply for the counter emotion."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
-from compressor.progress import show_progress
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
-from epo.preferences.answer_cache import AnswerCache, question_key
+from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.endpoint import ChatClient, Endpoint
 from epo.preferences.endpoint_chat import EndpointChat, Volume
+from epo.preferences.kept_chat import KeptChat
 from epo.preferences.questions import Chat, Question
 from epo.preferences.rewriting import read_rewriting, rewriting_question, worked_examples
 from epo.preferences.source import PairSource, SourceContext, SourceError, keys_of_parts
@@ -91,8 +91,7 @@ class LlmSource:
             seed: sent along; an endpoint may ignore it, the cache makes a second run the same all the same.
         """
         self.examples = worked_examples()
-        self._chat = chat
-        self._cache = cache
+        self._chat = KeptChat(chat, cache, "llm")
         self._num_candidates = num_candidates
         self._context_turns = context_turns
         self._seed = seed
@@ -109,10 +108,10 @@ class LlmSource:
                 by then is kept.
         """
         asked = [self._questions(reply, emotion) for reply, emotion in zip(gold, emotions, strict=True)]
-        self._ask_new({self._key(question): question for questions in asked for question in questions})
+        self._chat.ask([question for questions in asked for question in questions])
         found = []
         for questions in asked:
-            answers = [self._cache.get(self._key(question)) for question in questions]
+            answers = [self._chat.answer(question) for question in questions]
             lines = [read_rewriting(answer) for answer in answers if answer is not None]
             found.append(list(dict.fromkeys(line for line in lines if line)))
         return found
@@ -120,17 +119,6 @@ class LlmSource:
     def _questions(self, reply: Reply, emotion: Emotion) -> list[Question]:
         messages = rewriting_question(reply, emotion, self._context_turns)
         return [Question(messages, self._seed * _SEEDS + number) for number in range(self._num_candidates)]
-
-    def _ask_new(self, questions: Mapping[str, Question]) -> None:
-        """Ask what has no answer yet, and keep each answer as it comes."""
-        keys = [key for key in questions if self._cache.get(key) is None]
-        answers = self._chat.answers([questions[key] for key in keys])
-        for place, text in show_progress(answers, "llm", "replies", total=len(keys)):
-            if text is not None:
-                self._cache.put(keys[place], text)
-
-    def _key(self, question: Question) -> str:
-        return question_key(**self._chat.identity, seed=question.seed, messages=list(question.messages))
 
 
 def _make(settings: LlmSettings, context: SourceContext) -> LlmSource:
@@ -161,18 +149,10 @@ def _chat_client(settings: LlmSettings, base_url: str) -> ChatClient:
 
 def _load_chat(settings: LlmSettings) -> "LocalChat":
     """Load the model that rewrites replies in this process."""
-    import torch
+    from epo.preferences.local_chat import load_local_chat
 
-    from epo.model.parts import load_llm, load_tokenizer
-    from epo.preferences.local_chat import LocalChat
-
-    tokenizer = load_tokenizer(settings.llm_model, ())
-    if tokenizer.chat_template is None:
-        raise SourceError(f"llm_model {settings.llm_model}: has no chat template; name an instruction-tuned model")
-    model = load_llm(settings.llm_model, settings.llm_dtype)
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     name, temperature, longest = settings.llm_model, settings.llm_temperature, settings.llm_max_tokens
-    return LocalChat(name, model, tokenizer, temperature, longest, is_one_line=True)
+    return load_local_chat(name, settings.llm_dtype, temperature, longest, is_one_line=True)
 
 
 def _check(settings: LlmSettings) -> None:

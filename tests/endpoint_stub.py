@@ -3,21 +3,21 @@
 import json
 import threading
 import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-import pytest
 
 KEY = "sk-very-secret"
 
 
 class Stub(ThreadingHTTPServer):
-    """Answers well, unless `misbehave(number of the request)` returns (status, headers, body) or "hang"."""
+    """Says `say(body)`, unless `misbehave(number of the request)` returns (status, headers, body) or "hang"."""
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.misbehave = lambda number: None
+        self.say = rewrite
         self.requests = []
         self.lock = threading.Lock()
         self.busy = self.most_busy = 0
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.busy -= 1
         if answer == "hang":
             time.sleep(0.6)
-        self.respond(*(good(body) if answer in (None, "hang") else answer))
+        self.respond(*(good(self.server.say(body)) if answer in (None, "hang") else answer))
 
     def respond(self, status, headers, text):
         try:
@@ -59,18 +59,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def good(body):
-    """Echo the reply to be rewritten in capitals, so that the answer depends on the question alone."""
+def rewrite(body):
+    """Echo the reply to be rewritten, so that the answer depends on the question alone."""
     asked = body["messages"][-1]["content"]
     reply = asked.split("Line (")[1].split("): ", 1)[1].split("\n")[0]
-    return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": f" GRR {reply} "}}]})
+    return f" GRR {reply} "
 
 
-@pytest.fixture
-def stub(monkeypatch):
-    monkeypatch.setenv("TEST_KEY", KEY)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+def good(text):
+    return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
+
+
+@contextmanager
+def serving():
     with Stub() as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield server
