@@ -84,16 +84,17 @@ class MambaCompressor(PreTrainedModel):
         size: int = self.backbone.get_input_embeddings().num_embeddings
         return size
 
-    def cut_gradients(self, num_tokens: int) -> None:
+    def cut_gradients(self, num_tokens: int | None) -> None:
         """Truncate back-propagation through long histories; the memories stay what they are.
 
         Args:
-            num_tokens: positions of a segment (`compressor.segments.read_segments`).
+            num_tokens: positions of a segment (`compressor.segments.read_segments`); None cuts nothing.
 
         Raises:
             CompressorDataError: this compressor carries no state from segment to segment, or they hold less than two.
         """
-        require_segments(self.config, num_tokens)
+        if num_tokens is not None:
+            require_segments(self.config, num_tokens)
         self.backprop_tokens = num_tokens
 
     def hold_still(self) -> None:

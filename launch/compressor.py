@@ -115,8 +115,7 @@ def _train(
     chat_format(llm_tokenizer).require_table(llm.get_input_embeddings().num_embeddings)
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt, recipe.kind)
     compressor.config.history_emotions = recipe.history_emotions
-    if recipe.backprop_tokens is not None:
-        compressor.cut_gradients(recipe.backprop_tokens)
+    compressor.cut_gradients(recipe.backprop_tokens)
     lines = (
         utterance_of(turn, recipe.history_emotions).line
         for dialogue in dialogues
