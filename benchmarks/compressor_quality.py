@@ -25,8 +25,10 @@ from epo.data.dialogue import Dialogue, read_dialogues
 from epo.data.replies import replies_of
 from epo.evaluation.memory_costs import Readers, break_even, measure_costs
 from epo.evaluation.memory_quality import HistoryReader, QualityTest
+from epo.evaluation.text_summaries import SummaryWriter, summary_report
 from epo.model.checkpoints import load_weights
 from epo.model.parts import embedding_fingerprint, load_llm, load_tokenizer
+from epo.preferences.answer_cache import AnswerCache
 from epo.prompts.layout import Layout
 from epo.prompts.marks import add_placeholders
 from epo.prompts.past_turns import utterance_of
@@ -47,7 +49,12 @@ def main() -> None:
         replies = spread(replies, options.num_replies)
         reader = HistoryReader(llm, llm_tokenizer, memory_id, Layout(system_prompt=system), options.batch_size)
         report["num_replies"] = len(replies)
-        report |= quality(QualityTest(reader, replies), loaded)
+        test = QualityTest(reader, replies)
+        report |= quality(test, loaded)
+        if options.summaries is not None:
+            writer = SummaryWriter(options.llm, llm, llm_tokenizer, AnswerCache(Path(options.summaries)))
+            for k in budgets(loaded):
+                report["rows"][f"summary as text, k={k}"] = summary_report(test, reader, writer, k)
     if options.turns:
         report["costs"] = {}
         for folder, (compressor, tokenizer) in loaded.items():
@@ -71,6 +78,7 @@ def parse() -> SimpleNamespace:
     parser.add_argument("--batch-size", type=int, default=4, help="replies at a time")
     parser.add_argument("--turns", type=int, nargs="*", default=[5, 10, 20, 50, 100, 200], help="lengths of histories")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of timing")
+    parser.add_argument("--summaries", help="also measure summaries by the language model, kept in this file")
     parser.add_argument("--json", help="file to write")
     return SimpleNamespace(**vars(parser.parse_args()))
 
@@ -107,16 +115,22 @@ def told(dialogues: Sequence[Dialogue]) -> list[Any]:
     return [utterance_of(turn, False) for dialogue in dialogues[:20] for turn in dialogue.turns]
 
 
+def budgets(loaded: dict[str, tuple[MambaCompressor, Any]]) -> list[int]:
+    """Return each k that some compressor has."""
+    return sorted({compressor.config.num_memory_tokens for compressor, _ in loaded.values()})
+
+
 def quality(test: QualityTest, loaded: dict[str, tuple[MambaCompressor, Any]]) -> dict[str, Any]:
     """Measure what each way of telling the history keeps."""
     rows: dict[str, Any] = {"full history": test.with_text(), "no history": test.without_history()}
-    for k in sorted({compressor.config.num_memory_tokens for compressor, _ in loaded.values()}):
+    for k in budgets(loaded):
         rows[f"newest turns as text, k={k}"] = test.newest_turns(k)
     scores: dict[str, Any] = {}
     for folder, (compressor, tokenizer) in loaded.items():
         began = time.perf_counter()
         config = compressor.config
         sizes = {"kind": config.model_type, "k": config.num_memory_tokens, "weights": compressor.num_parameters()}
+        sizes["weights_learnt"] = compressor.num_parameters(only_trainable=True)
         scores[folder] = test.memory_scores(compressor, tokenizer)
         rows[folder] = sizes | test.memory(compressor, tokenizer, scores[folder])
         print(f"{folder}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
@@ -131,9 +145,10 @@ def show(report: dict[str, Any]) -> None:
         low, high = row["gap_interval"]
         recall = row["recall"].get("all", {"share": float("nan"), "count": 0})
         swapped = f"  swapped {row['nll_swapped']:.3f}" if "nll_swapped" in row else ""
+        rebuilt = f"  rebuilt {row['reconstruction']['rouge_l']:.3f}" if "reconstruction" in row else ""
         print(
             f"{name[-40:]:40}  nll {row['nll']:.3f}  gap {row['gap']:+.3f} [{low:+.3f}, {high:+.3f}]"
-            f"  recall {recall['share']:.3f} of {recall['count']}{swapped}"
+            f"  recall {recall['share']:.3f} of {recall['count']}{swapped}{rebuilt}"
         )
     for name, gain in report.get("first_lower_by", {}).items():
         low, high = gain["interval"]

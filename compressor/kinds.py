@@ -1,15 +1,20 @@
 """Kinds of compressors: what makes memories of a history; the MambaCompressor, and what it is compared with."""
 
-import torch
-from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+import copy
+from typing import Any
 
+import torch
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from compressor.baselines.gist import Gist
 from compressor.baselines.mean_pool import MeanPool
 from compressor.baselines.transformer import TransformerCompressor
 from compressor.baselines.truncation import Truncation
+from compressor.language_model import embed_words
 from compressor.modeling import MambaCompressor
 
 KINDS: dict[str, type[MambaCompressor]] = {
+    "gist": Gist,
     "mamba": MambaCompressor,
     "mean_pool": MeanPool,
     "transformer": TransformerCompressor,
@@ -33,17 +38,39 @@ def learns(kind: str) -> bool:
     return kind != "truncate"
 
 
-def take_words(compressor: MambaCompressor, words: Tensor) -> None:
-    """Give a compressor that hands on the language model's own words their embeddings, in place; others go without.
+def reads_llm_tokens(kind: str) -> bool:
+    """Tell whether a kind reads the language model's own tokens; others have a tokenizer of their own."""
+    return kind in ("gist", "truncate")
+
+
+def sizes_of(kind: str, backbone: Any, llm_config: Any, num_words: int) -> dict[str, Any]:
+    """Return the fields of a kind's configuration that say what its backbone is.
 
     Args:
-        compressor: of any kind.
-        words: (V, D), as the language model reads them.
+        kind: of `KINDS`.
+        backbone: configuration of a Mamba; a kind that is the language model itself does without.
+        llm_config: of the language model.
+        num_words: tokens that its table has.
     """
-    if isinstance(compressor, Truncation):
+    if kind == "gist":
+        return {"backbone_config": copy.deepcopy(llm_config.get_text_config())}
+    words = {"num_words": num_words} if kind == "truncate" else {}
+    return {"backbone_config": backbone, **words}
+
+
+def take_over(compressor: MambaCompressor, llm: PreTrainedModel) -> None:
+    """Give a compressor what its kind has of the language model, in place: its words, its weights, or nothing.
+
+    Raises:
+        CompressorDataError: the language model's weights are held in few bits, and they are wanted.
+    """
+    if isinstance(compressor, Gist):
+        compressor.take_weights(llm)
+    elif isinstance(compressor, Truncation):
+        table = compressor.backbone.get_input_embeddings().weight
         with torch.no_grad():
-            compressor.backbone.get_input_embeddings().weight.copy_(words)
-        compressor.requires_grad_(False)
+            table.copy_(embed_words(llm, torch.arange(len(table))))
+        compressor.hold_still()
 
 
-__all__ = ["KINDS", "compressor_class", "learns", "take_words"]
+__all__ = ["KINDS", "compressor_class", "learns", "reads_llm_tokens", "sizes_of", "take_over"]

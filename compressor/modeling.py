@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from compressor.configuration import MambaCompressorConfig
-from compressor.seams import cache_name, use_own_scan
+from compressor.seams import use_own_scan
+from compressor.segments import carries_state, read_segments, require_segments
 
 _READ_WHOLE = 1024
 """Longest history, in positions, that is read in one pass whatever is asked."""
@@ -41,6 +42,9 @@ class MambaCompressor(PreTrainedModel):
     config_class = MambaCompressorConfig
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
+
+    backprop_tokens: int | None = None
+    """Positions through which gradients go back at once; None for all. `cut_gradients` sets it, no folder keeps it."""
 
     def __init__(self, config: MambaCompressorConfig) -> None:
         super().__init__(config)
@@ -80,6 +84,25 @@ class MambaCompressor(PreTrainedModel):
         size: int = self.backbone.get_input_embeddings().num_embeddings
         return size
 
+    def cut_gradients(self, num_tokens: int | None) -> None:
+        """Truncate back-propagation through long histories; the memories stay what they are.
+
+        Args:
+            num_tokens: positions of a segment (`compressor.segments.read_segments`); None cuts nothing.
+
+        Raises:
+            CompressorDataError: this compressor carries no state from segment to segment, or they hold less than two.
+        """
+        if num_tokens is not None:
+            require_segments(self.config, num_tokens)
+        self.backprop_tokens = num_tokens
+
+    def hold_still(self) -> None:
+        """Let nothing train that a kind takes over from the language model; Mamba takes nothing.
+
+        Called again where weights were loaded from a folder, after which all of them would train.
+        """
+
     def embed(self, input_ids: Tensor) -> Tensor:
         """Return the embeddings of tokens and memory slots, (B, T) int64 to (B, T, width)."""
         is_slot = input_ids >= self.vocab_size
@@ -96,22 +119,17 @@ class MambaCompressor(PreTrainedModel):
     def read(self, input_ids: Tensor) -> Tensor:
         """Return the backbone's states of all positions, (B, T) int64 to (B, T, width).
 
-        Where nothing is learnt, Mamba-2 reads a long history segment by segment and carries its state over: the same
-        up to rounding, in memory that grows by the result alone.
+        Mamba-2 reads a long history segment by segment where nothing is learnt, or where `backprop_tokens` says so, and
+        carries its state over (`compressor.segments`).
         """
         length = input_ids.size(1)
-        is_mamba_2 = self.config.backbone_config.model_type == "mamba2"
-        if torch.is_grad_enabled() or length <= _READ_WHOLE or not is_mamba_2:
+        size = self.backprop_tokens
+        if not torch.is_grad_enabled():
+            size = _SEGMENT if length > _READ_WHOLE and carries_state(self.config) else None
+        if size is None or length <= size:
             hidden: Tensor = self.backbone(inputs_embeds=self.embed(input_ids), use_cache=False).last_hidden_state
             return hidden
-        name, cache, states = cache_name(self.backbone), None, []
-        starts = [start for start in range(0, length, _SEGMENT) if length - start > 1]  # none of one position
-        for start, stop in zip(starts, [*starts[1:], length], strict=True):
-            embeds = self.embed(input_ids[:, start:stop])
-            output = self.backbone(inputs_embeds=embeds, use_cache=True, **{name: cache})
-            cache = output[name]
-            states.append(output.last_hidden_state)
-        return torch.cat(states, dim=1)
+        return read_segments(self, input_ids, size)
 
     def forward(self, input_ids: Tensor, **kwargs: Any) -> Memory:
         """Compress a batch of histories.

@@ -66,6 +66,36 @@ def cache_of_states(model: "nn.Module", states: Sequence["Tensor"]) -> Any:
     return cache
 
 
+def read_on(model: "nn.Module", embeds: "Tensor", states: Sequence["Tensor"]) -> tuple["Tensor", list["Tensor"]]:
+    """Let a recurrent model go on from states, for whose gradients what it reads is kept.
+
+    transformers' caches write the new state over the old one, which the backward pass would then read.
+
+    Args:
+        model: of transformers, with a Mamba-2's cache.
+        embeds: (B, T, D), T at least 2.
+        states: of `states_of_cache`; none at the beginning. They stay as they are.
+
+    Returns:
+        Its states of all positions, (B, T, D), and the states after them, without gradient.
+    """
+    name, cache = cache_name(model), None
+    last: dict[int, Tensor] = {}
+    if states:
+        cache = cache_of_states(model, states)
+
+        def keep(state: "Tensor", layer_idx: int, **settings: Any) -> "Tensor":
+            last[layer_idx] = state
+            return state
+
+        cache.update_recurrent_state = keep
+    output = model(inputs_embeds=embeds, use_cache=True, **{name: cache})
+    after = [state.detach().clone() for state in states_of_cache(output[name])]
+    for layer, state in last.items():
+        after[2 * layer + 1] = state.detach()
+    return output.last_hidden_state, after
+
+
 def use_own_forward(model: "nn.Module") -> None:
     """Undo TRL's replacement of a model's forward: TRL would score by a copy of a few families' heads.
 

@@ -1,6 +1,9 @@
 """Utterance: one past turn and how it is written down, for the compressor and for a model that reads it as text."""
 
+import re
 from typing import NamedTuple
+
+_SPEAKER = re.compile(r"^(?:user|assistant)(?: \([^()]*\))?: ")
 
 
 def label(emotion: str | None) -> str:
@@ -27,4 +30,9 @@ class Utterance(NamedTuple):
         return {"role": self.speaker, "content": label(self.emotion) + self.text}
 
 
-__all__ = ["Utterance", "label"]
+def words_of(line: str) -> str:
+    """Return the words of an utterance's line, without who spoke and how it felt; all of a text that names nobody."""
+    return _SPEAKER.sub("", line, count=1)
+
+
+__all__ = ["Utterance", "label", "words_of"]

@@ -11,7 +11,7 @@ from compressor.chat import chat_format
 from compressor.curriculum import Curriculum
 from compressor.data import CompressionCollator
 from compressor.evaluation import memory_report
-from compressor.kinds import learns
+from compressor.kinds import learns, reads_llm_tokens
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
 from epo.data.dialogue import Dialogue
@@ -55,14 +55,17 @@ class CompressorRecipe(DataKeys, RepliesKeys, PromptKeys, HistoryKeys, WeightsKe
 
     llm: str = field(metadata={"help": "the language model that will read the memories: folder or hub name"})
     backbone: str = field(metadata={"help": "Mamba-2 (or Mamba): hub name, folder, or config .json"})
-    kind: Literal["mamba", "mean_pool", "transformer", "truncate"] = field(
-        default="mamba", metadata={"help": "what makes the memories; all but mamba are baselines of its size"}
+    kind: Literal["mamba", "gist", "mean_pool", "transformer", "truncate"] = field(
+        default="mamba", metadata={"help": "what makes the memories; all but mamba are baselines"}
     )
     num_memory_tokens: int = field(default=2, metadata={"help": "k, memory tokens a turn"})
     next_reply_weight: float = field(default=1.0, metadata={"help": "weight of the gold reply's loss"})
     reconstruction_weight: float = field(default=0.1, metadata={"help": "weight of rebuilding a turn from its memory"})
     distillation_weight: float = field(
         default=0.0, metadata={"help": "weight of agreeing with the same model reading the whole history as text"}
+    )
+    backprop_tokens: int | None = field(
+        default=None, metadata={"help": "cut back-propagation through a history after so many tokens; none: never"}
     )
     single_turns: float = field(default=0.05, metadata={"help": "share of training on single turns (phase one)"})
     short: float = field(default=0.55, metadata={"help": "share of training on 2-turn histories"})
@@ -112,14 +115,14 @@ def _train(
     chat_format(llm_tokenizer).require_table(llm.get_input_embeddings().num_embeddings)
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt, recipe.kind)
     compressor.config.history_emotions = recipe.history_emotions
+    compressor.cut_gradients(recipe.backprop_tokens)
     lines = (
         utterance_of(turn, recipe.history_emotions).line
         for dialogue in dialogues
         if dialogue.split == "train"
         for turn in dialogue.turns
     )
-    # Truncation hands on the language model's own words.
-    tokenizer = load_tokenizer(recipe.llm if recipe.kind == "truncate" else recipe.backbone, lines)
+    tokenizer = load_tokenizer(recipe.llm if reads_llm_tokens(recipe.kind) else recipe.backbone, lines)
     collator = CompressionCollator(
         tokenizer,
         llm_tokenizer,

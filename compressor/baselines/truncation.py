@@ -42,6 +42,10 @@ class Truncation(MambaCompressor):
         size: int = self.config.output_size
         return size
 
+    def hold_still(self) -> None:
+        """Let nothing train."""
+        self.requires_grad_(False)
+
     def forward(self, input_ids: Tensor, **kwargs: Any) -> Memory:
         """Return the last tokens' embeddings where `MambaCompressor.forward` returns memories."""
         is_slot = input_ids >= self.vocab_size

@@ -16,21 +16,26 @@ from transformers import PreTrainedModel
 
 from compressor.chat import ChatFormat, chat_format
 from compressor.data import encode_turns
+from compressor.decoding import plain_decoding
 from compressor.evaluation import same_length
-from compressor.fitting import memory_prompt, text_prompt
+from compressor.fitting import FixedParts, memory_prompt, text_prompt
 from compressor.modeling import MambaCompressor
-from compressor.objectives import labelled_span, memory_logits, token_nll
-from compressor.text import IGNORE, PAD, pad_right
-from compressor.utterance import Utterance
+from compressor.objectives import labelled_span, memory_embeds, memory_logits, token_nll
+from compressor.text import IGNORE, PAD, pad_left, pad_right
+from compressor.utterance import Utterance, words_of
 from compressor.words import contains_words
 from epo.data.replies import Reply
+from epo.evaluation.ages import age_label
 from epo.evaluation.metrics import bootstrap_interval
+from epo.evaluation.reconstruction import Rebuilt, reconstruction_report
+from epo.model.generation import generate
 from epo.preferences.names_and_numbers import mentions_of
 from epo.prompts.histories import history_of
 from epo.prompts.layout import Layout
+from epo.ranks import gather_shares, share
 
-AGES = ((1, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 10_000))
-"""Turns that lie between a mention and the turn to answer, the mention's own included: from and to."""
+_LONGEST_TURN = 64
+"""Tokens up to which a turn is rebuilt."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,21 @@ class Mention:
 
     words: str
     age: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Whether a mention was recalled.
+
+    Attributes:
+        dialogue_id: of the gold reply.
+        age: of the mention.
+        is_recalled: whether each of its tokens was the likeliest, teacher-forced.
+    """
+
+    dialogue_id: str
+    age: int
+    is_recalled: bool
 
 
 @dataclass(frozen=True)
@@ -97,31 +117,65 @@ class HistoryReader:
     def score(
         self, prompts: Sequence[list[int]], replies: Sequence[list[int]], memories: Sequence[Tensor] | None = None
     ) -> list[Scores]:
-        """Score gold replies after prompts, whose placeholders are filled with memories (M, D) where there are any."""
+        """Score gold replies after prompts, whose placeholders are filled with memories (M, D) where there are any.
+
+        Every rank does its share and gets all.
+        """
         found: list[Scores] = []
-        for start in range(0, len(prompts), self.batch_size):
+        asked, wanted_replies = share(prompts), share(replies)
+        filling = None if memories is None else share(memories)
+        for start in range(0, len(asked), self.batch_size):
             part = slice(start, start + self.batch_size)
-            rows = list(zip(prompts[part], replies[part], strict=True))
+            rows = list(zip(asked[part], wanted_replies[part], strict=True))
             ids = pad_right([prompt + reply for prompt, reply in rows], PAD).to(self.llm.device)
             labels = pad_right([[IGNORE] * len(prompt) + reply for prompt, reply in rows], IGNORE).to(ids.device)
-            given = [torch.zeros(0, 1)] * len(rows) if memories is None else memories[part]
+            given = [torch.zeros(0, 1)] * len(rows) if filling is None else filling[part]
             logits, labels = self._logits(ids, labels, given)
             nll, likeliest = token_nll(logits, labels).cpu(), logits[:, :-1].argmax(dim=-1).cpu()
             for row, wanted in enumerate(labels[:, 1:].cpu()):
                 is_reply = wanted != IGNORE
                 found.append(Scores(nll[row][is_reply].numpy(), (likeliest[row] == wanted)[is_reply].numpy()))
-        return found
+        return gather_shares(found)
+
+    @torch.no_grad()
+    def say(self, prompts: Sequence[list[int]], memories: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+        """Return what the language model says, greedily, to prompts filled with memories; else as `score`."""
+        found: list[str] = []
+        asked, filling = share(prompts), share(memories)
+        for start in range(0, len(asked), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            batch = {name: tensor.to(self.llm.device) for name, tensor in pad_left(asked[part]).items()}
+            ids = batch["input_ids"]
+            embeds = memory_embeds(self.llm, ids, self.memory_id, *self._stacked(filling[part]))
+            with plain_decoding(self.llm, temperature=0) as greedy:
+                said = generate(
+                    self.llm,
+                    ids.masked_fill(ids == self.memory_id, PAD),  # which may lie beyond the model's own words
+                    batch["attention_mask"],
+                    embeds,
+                    **greedy,
+                    max_new_tokens=max_new_tokens,
+                    use_cache=True,
+                    eos_token_id=self.chat.stop_ids,
+                    pad_token_id=PAD,
+                )
+            found += [self.chat.decode(row) for row in said[:, ids.size(1) :].tolist()]
+        return gather_shares(found)
 
     def _logits(self, ids: Tensor, labels: Tensor, memories: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         span = labelled_span(labels)
+        return memory_logits(self.llm, ids, self.memory_id, *self._stacked(memories), span), labels[:, span]
+
+    def _stacked(self, memories: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return memories (B, L, D), right-padded to one at least, and which are real, bool (B, L)."""
         length = max(1, *(len(memory) for memory in memories))
         width = self.llm.get_input_embeddings().embedding_dim
-        vectors = torch.zeros(len(memories), length, width, device=ids.device)
-        mask = torch.zeros(len(memories), length, dtype=torch.bool, device=ids.device)
+        vectors = torch.zeros(len(memories), length, width, device=self.llm.device)
+        mask = torch.zeros(len(memories), length, dtype=torch.bool, device=self.llm.device)
         for row, memory in enumerate(memories):
             if len(memory):
                 vectors[row, : len(memory)], mask[row, : len(memory)] = memory, True
-        return memory_logits(self.llm, ids, self.memory_id, vectors, mask, span), labels[:, span]
+        return vectors, mask
 
 
 @torch.no_grad()
@@ -164,6 +218,16 @@ class QualityTest:
         self._said = [reader.chat.encode_reply(text) for text in self._texts]
         self._mentions = [mentions(reply) for reply in self._replies]
 
+    @property
+    def replies(self) -> Sequence[Reply]:
+        """The gold replies that are scored."""
+        return self._replies
+
+    @property
+    def dialogue_ids(self) -> list[str]:
+        """The dialogue of each reply."""
+        return [reply.dialogue_id for reply in self._replies]
+
     @cached_property
     def full(self) -> list[Scores]:
         """Scores after the whole history as text."""
@@ -189,23 +253,45 @@ class QualityTest:
         return self.report(self._score(write))
 
     def memory(self, compressor: MambaCompressor, tokenizer: Any, own: Sequence[Scores]) -> dict[str, Any]:
-        """Return the report of memories, with `nll_swapped`: of memories of another dialogue, as many turns of it.
+        """Return the report of memories, with `nll_swapped` and `reconstruction` (`epo.evaluation.reconstruction`).
 
         Args:
             compressor: of any kind.
             tokenizer: its own.
             own: of `memory_scores`.
         """
-        histories = self._histories(compressor)
-        others = [self._another(index) for index in range(len(histories))]
-        strange = [same_length(histories[o], len(h)) for h, o in zip(histories, others, strict=True)]
-        swapped = self._score_memories(compressor, memories_of(compressor, tokenizer, strange))
-        return self.report(own) | {"nll_swapped": _mean(swapped)}
+        swapped, built = self.swapped_scores(compressor, tokenizer), self.rebuilt(compressor, tokenizer)
+        return self.report(own) | {"nll_swapped": _mean(swapped), "reconstruction": reconstruction_report(built)}
+
+    def scores_after(self, prompts: Sequence[list[int]]) -> list[Scores]:
+        """Return the scores of each reply after a prompt without memories."""
+        return self._reader.score(prompts, self._said)
 
     def memory_scores(self, compressor: MambaCompressor, tokenizer: Any) -> list[Scores]:
         """Return the scores of each reply after its own memories."""
         memories = memories_of(compressor, tokenizer, self._histories(compressor))
         return self._score_memories(compressor, memories)
+
+    def swapped_scores(self, compressor: MambaCompressor, tokenizer: Any) -> list[Scores]:
+        """Return the scores of each reply after memories of another dialogue, of as many turns."""
+        histories = self._histories(compressor)
+        others = [self._another(index) for index in range(len(histories))]
+        strange = [same_length(histories[o], len(h)) for h, o in zip(histories, others, strict=True)]
+        return self._score_memories(compressor, memories_of(compressor, tokenizer, strange))
+
+    def rebuilt(self, compressor: MambaCompressor, tokenizer: Any) -> list[Rebuilt]:
+        """Return a past turn of each reply as the language model writes it, given its memory alone."""
+        histories = self._histories(compressor)
+        memories = memories_of(compressor, tokenizer, histories)
+        k, system = compressor.config.num_memory_tokens, self._reader.layout.system_prompt
+        prompt = memory_prompt(self._reader.chat, FixedParts(system), 1, k, None)[1]
+        places = [index % len(turns) for index, turns in enumerate(histories)]  # all ages come up
+        parts = [memory[k * place : k * (place + 1)] for memory, place in zip(memories, places, strict=True)]
+        said = self._reader.say([prompt] * len(parts), parts, _LONGEST_TURN)
+        return [
+            Rebuilt(reply.dialogue_id, len(turns) - place, turns[place].text, words_of(line))
+            for reply, turns, place, line in zip(self._replies, histories, places, said, strict=True)
+        ]
 
     def report(self, scores: Sequence[Scores]) -> dict[str, Any]:
         """Return `nll` in nats a token, mean over replies, its `gap` to the full history, and `recall` by age.
@@ -213,7 +299,7 @@ class QualityTest:
         Intervals are of 95 %, drawn over dialogues. A mention is recalled where each of its tokens was the likeliest.
         """
         gaps = [own.nll.mean() - full.nll.mean() for own, full in zip(scores, self.full, strict=True)]
-        clusters = [reply.dialogue_id for reply in self._replies]
+        clusters = self.dialogue_ids
         values = [float(score.nll.mean()) for score in scores]
         return {
             "nll": float(np.mean(values)),
@@ -227,22 +313,29 @@ class QualityTest:
     def difference(self, scores: Sequence[Scores], others: Sequence[Scores]) -> dict[str, Any]:
         """Return how much lower the NLL of one way is than another's: mean over replies, interval over dialogues."""
         gains = [float(b.nll.mean() - a.nll.mean()) for a, b in zip(scores, others, strict=True)]
-        clusters = [reply.dialogue_id for reply in self._replies]
+        clusters = self.dialogue_ids
         return {"nats_a_token": float(np.mean(gains)), "interval": bootstrap_interval(gains, clusters=clusters)}
 
-    def _recall(self, scores: Sequence[Scores]) -> dict[str, dict[str, Any]]:
-        hits: dict[str, list[bool]] = {}
-        for text, said, wanted, score in zip(self._texts, self._said, self._mentions, scores, strict=True):
+    def hits(self, scores: Sequence[Scores]) -> list[Hit]:
+        """Return which mentions of the gold replies were recalled, of those whose tokens are found."""
+        found = []
+        rows = zip(self._replies, self._texts, self._said, self._mentions, scores, strict=True)
+        for reply, text, said, wanted, score in rows:
             for mention in wanted:
                 places = token_places(self._reader.tokenizer, said, text, mention.words)
                 if places:
-                    age = next(f"{low}-{high}" for low, high in AGES if low <= mention.age <= high)
-                    for name in ("all", age):
-                        hits.setdefault(name, []).append(bool(score.is_likeliest[places].all()))
+                    found.append(Hit(reply.dialogue_id, mention.age, bool(score.is_likeliest[places].all())))
+        return found
+
+    def _recall(self, scores: Sequence[Scores]) -> dict[str, dict[str, Any]]:
+        hits: dict[str, list[bool]] = {}
+        for hit in self.hits(scores):
+            for name in ("all", age_label(hit.age)):
+                hits.setdefault(name, []).append(hit.is_recalled)
         return {name: {"share": float(np.mean(found)), "count": len(found)} for name, found in sorted(hits.items())}
 
     def _score(self, write: Callable[[Reply], list[int]]) -> list[Scores]:
-        return self._reader.score([write(reply) for reply in self._replies], self._said)
+        return self.scores_after([write(reply) for reply in self._replies])
 
     def _score_memories(self, compressor: MambaCompressor, memories: Sequence[Tensor]) -> list[Scores]:
         k = compressor.config.num_memory_tokens
@@ -283,4 +376,4 @@ def _mean(scores: Sequence[Scores]) -> float:
     return float(np.mean([score.nll.mean() for score in scores]))
 
 
-__all__ = ["AGES", "HistoryReader", "Mention", "QualityTest", "Scores", "memories_of", "mentions", "token_places"]
+__all__ = ["Hit", "HistoryReader", "Mention", "QualityTest", "Scores", "memories_of", "mentions", "token_places"]

@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from compressor.modeling import MambaCompressor
 from compressor.seams import weights_read_at_once
 from epo.part_names import PartError, PartPlace, find_part, read_part
 
@@ -58,6 +59,9 @@ def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = F
     resized = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
     left_over = [key for key in found["unexpected_keys"] if is_ours or not _is_known_extra(key, model)]
     require_all(part, resized, found["missing_keys"], left_over)
+    for module in model.modules():
+        if isinstance(module, MambaCompressor):
+            module.hold_still()
     return model
 
 

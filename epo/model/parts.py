@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from compressor.configuration import forget_dtype
-from compressor.kinds import KINDS, take_words
-from compressor.language_model import embed_words, embedding_std, require_supported, text_part
+from compressor.kinds import KINDS, sizes_of, take_over
+from compressor.language_model import embedding_std, require_supported, text_part
 from compressor.modeling import MambaCompressor
 from compressor.precision import cast_weights
 from epo.model.checkpoints import DTYPES, copy_weights, load_weights
@@ -129,24 +129,24 @@ def build_compressor(
         llm: the language model that will read the memories.
         system_prompt: what it reads before them while they are trained, written into the configuration.
         kind: of `compressor.kinds.KINDS`.
+
+    Raises:
+        CompressorDataError: the kind is the language model itself, whose weights are held in few bits.
     """
-    kind_of = KINDS[kind]
-    words = {"num_words": llm.get_input_embeddings().num_embeddings} if kind == "truncate" else {}
+    kind_of, table = KINDS[kind], llm.get_input_embeddings()
     compressor = kind_of(
         kind_of.config_class(
-            backbone_config=_config(part),
             num_memory_tokens=num_memory_tokens,
-            output_size=llm.get_input_embeddings().embedding_dim,
+            output_size=table.embedding_dim,
             output_std=embedding_std(llm),
             llm_fingerprint=embedding_fingerprint(llm),
             system_prompt=system_prompt,
-            **words,
+            **sizes_of(kind, _config(part), llm.config, table.num_embeddings),
         )
     )
     if kind == "mamba" and not is_config_file(part):
         compressor.backbone = load_weights(AutoModel, part)
-    if kind == "truncate":
-        take_words(compressor, embed_words(llm, torch.arange(words["num_words"])))
+    take_over(compressor, llm)
     return compressor
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.configuration import MambaCompressorConfig
-from compressor.kinds import KINDS
+from compressor.kinds import KINDS, sizes_of
 from epo.model.configuration import EpoConfig, ExtractorConfig
 from epo.part_names import PartError, find_part
 from launch.checkup import hub
@@ -113,9 +113,9 @@ def extractor_of(recipe: Any, audio: Any, vision: Any) -> ExtractorConfig:
 def compressor_of(recipe: Any, llm: Any, backbone: Any) -> MambaCompressorConfig:
     """Return the configuration of the compressor that a recipe builds for a language model."""
     kind = KINDS[recipe.kind].config_class
-    words = {"num_words": llm.vocab_size} if recipe.kind == "truncate" else {}
+    sizes = sizes_of(recipe.kind, backbone, llm, llm.vocab_size)
     config: MambaCompressorConfig = kind(
-        backbone_config=backbone, num_memory_tokens=recipe.num_memory_tokens, output_size=embedding_width(llm), **words
+        num_memory_tokens=recipe.num_memory_tokens, output_size=embedding_width(llm), **sizes
     )
     return config
 

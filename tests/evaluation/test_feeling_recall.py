@@ -28,6 +28,7 @@ def test_what_lines_tell_can_be_read_from_memories_and_what_they_do_not_cannot(m
     untold = feeling_recall(make_compressor(), make_tokenizer(), TRAIN, TEST)
     assert (told["num_train"], told["num_test"]) == (240, 160)
     assert told["accuracy"] > 0.9 > 0.65 > untold["accuracy"]
+    assert {age: found["count"] for age, found in told["by_age"].items()} == {"1-2": 40, "3-4": 40, "5-8": 80}
     low, high = untold["interval"]
     assert low < 0.5 < high + 0.1 and untold["majority"] < 0.6
 

@@ -69,6 +69,9 @@ def test_each_way_of_telling_is_reported_beside_the_whole_history(reader, make_c
     told = test.memory(compressor, words, own)
     assert told["nll"] == pytest.approx(np.mean([score.nll.mean() for score in own]))
     assert told["nll_swapped"] != told["nll"] and told["recall"]["all"]["count"] > 0
+    assert told["reconstruction"]["num_turns"] == len(examples) and 0 <= told["reconstruction"]["rouge_l"] <= 1
+    ages = [turn.age for turn in test.rebuilt(compressor, words)]
+    assert ages == [len(r.history) - i % len(r.history) for i, r in enumerate(examples)]
     assert test.difference(own, own) == {"nats_a_token": 0, "interval": (0, 0)}
     better = [Scores(score.nll - 0.5, score.is_likeliest) for score in own]
     assert test.difference(better, own)["nats_a_token"] == pytest.approx(0.5, abs=1e-5)

@@ -28,6 +28,7 @@ OURS = [
     "failures",
     "gold_nll",
     "lengths",
+    "memory",
     "ngrams",
     "overlap",
     "recognition",

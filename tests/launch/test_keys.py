@@ -108,6 +108,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "backbone": Changed("@mamba22", "model"),
         "kind": Changed("mean_pool", "model"),
         "num_memory_tokens": Changed(3, "batches"),
+        "backprop_tokens": Changed(8, "gradient", {"single_turns": 0.0, "short": 0.0, "medium": 0.0}),
         "next_reply_weight": Changed(2.0, "loss"),
         "reconstruction_weight": Changed(0.5, "loss"),
         "distillation_weight": Changed(0.5, "loss"),
@@ -373,6 +374,12 @@ class Seen:
         with torch.no_grad():
             batch = self.trainer.data_collator(self.rows())
             return round(self.trainer.compute_loss(self.trainer.model, batch).item(), 5)
+
+    def see_gradient(self):
+        self.trainer.model.train()
+        batch = self.trainer.data_collator(self.rows())
+        self.trainer.compute_loss(self.trainer.model, batch).backward()
+        return digest({name: p.grad for name, p in self.trainer.model.named_parameters() if p.grad is not None})
 
     def see_reference(self):
         self.see_loss()
