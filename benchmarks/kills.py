@@ -134,7 +134,7 @@ def _kill(
     before, end_s, at_s = _newest(output), time.monotonic() + _PATIENCE_S, None
     while process.poll() is None and time.monotonic() < end_s:
         new = _newest(output) - before
-        if at_s is not None and time.monotonic() >= at_s:
+        if at_s is not None and time.monotonic() >= at_s and (victim == _VICTIMS[0] or len(_ranks(process.pid)) == 2):
             break
         if at_s is None and moment == "during a save" and new >= 2 * (saves - 1) and _is_saving(output):
             at_s = time.monotonic() + draw.uniform(0.0, save_s)
@@ -146,10 +146,7 @@ def _kill(
     if process.poll() is not None:
         return None
     tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    ranks = _ranks(process.pid)
-    place = _VICTIMS.index(victim) - 1
-    if place >= len(ranks):
-        return None
+    ranks, place = _ranks(process.pid), _VICTIMS.index(victim) - 1
     found = "during a save" if _is_saving(output) else "between two saves" if _newest(output) > before else "before one"
     (tree[0] if place < 0 else ranks[place]).send_signal(signal.SIGKILL)
     process.wait(_PATIENCE_S)
@@ -166,7 +163,7 @@ def _ranks(launcher: int) -> list[psutil.Process]:
     if forks:
         found = [child for child in forks if child.ppid() in by_pid and "forkserver" in _line(by_pid[child.ppid()])]
     else:
-        found = [child for child in children if child.ppid() == launcher and "_tracker" not in _line(child)]
+        found = [child for child in children if child.ppid() == launcher and ".py" in _line(child)]
     return sorted(found, key=lambda child: child.pid)[:2]
 
 
