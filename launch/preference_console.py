@@ -20,6 +20,9 @@ def print_report(report: Mapping[str, Any], out: Path) -> None:
         _print_split(split, summary)
     if "not_drawn" in report:
         print("not drawn: " + ", ".join(f"{count} {split} replies" for split, count in report["not_drawn"].items()))
+    for split, drawn in report.get("samples", {}).items():
+        counts = "; ".join(f"{count} {kind}" for kind, count in drawn["found"].items())
+        print(f"{split}: {drawn['samples']} samples of the policy, {drawn['right']:.3f} of them right: {counts}")
     print(describe_reader(report))
     for note in report.get("judge", {}).get("notes", ()):
         print(note)
@@ -109,7 +112,7 @@ def metrics_of(report: Mapping[str, Any]) -> dict[str, float]:
             metrics[f"{split}/yield"] = summary["yield"]
         metrics[f"{split}/total_variation"] = summary["total_variation"]
         metrics |= {f"{split}/probe_{name}": value for name, value in summary["probes"].items()}
-    return metrics
+    return metrics | {f"{split}/samples_right": drawn["right"] for split, drawn in report.get("samples", {}).items()}
 
 
 def _print_split(split: str, summary: Mapping[str, Any]) -> None:

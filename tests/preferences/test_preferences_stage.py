@@ -19,6 +19,7 @@ from epo.part_names import PartError
 from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.gold import collect_gold, draw_gold, gold_of_splits
 from epo.preferences.pair import read_pairs
+from epo.preferences.sources._policy_writer import PolicyWriter
 from epo.preferences.sources.policy import PolicySource
 from launch.recipe import RecipeError
 
@@ -291,7 +292,8 @@ def test_policy_writes_what_it_wrote_before(tmp_path, data):
         return ["" if reply is gold[0] else f"{emotions[0]} {seed}" for reply in replies]
 
     def propose(batch_size=4):
-        source = PolicySource(write, "model", AnswerCache(tmp_path / "cache.jsonl"), batch_size, seed=0)
+        writer = PolicyWriter(write, "model", AnswerCache(tmp_path / "cache.jsonl"), batch_size, seed=0)
+        source = PolicySource(writer)
         return source.propose(gold, ["angry"] * len(gold))
 
     with pytest.raises(KeyboardInterrupt):
