@@ -21,8 +21,7 @@ def print_report(report: Mapping[str, Any], out: Path) -> None:
     if "not_drawn" in report:
         print("not drawn: " + ", ".join(f"{count} {split} replies" for split, count in report["not_drawn"].items()))
     for split, drawn in report.get("samples", {}).items():
-        counts = "; ".join(f"{count} {kind}" for kind, count in drawn["found"].items())
-        print(f"{split}: {drawn['samples']} samples of the policy, {drawn['right']:.3f} of them right: {counts}")
+        print(f"{split}: {drawn['samples']} samples of the policy, {drawn['right']:.3f} of them right: {_kinds(drawn)}")
     print(describe_reader(report))
     for note in report.get("judge", {}).get("notes", ()):
         print(note)
@@ -92,7 +91,14 @@ def refuse_warnings(path: Path) -> None:
         raise RecipeError(f"strict: {told} (pairs, report and page are written beside {path})")
 
 
+def _kinds(drawn: Mapping[str, Any]) -> str:
+    return "; ".join(f"{count} {kind}" for kind, count in drawn["found"].items())
+
+
 def _remedy_without_candidates(report: Mapping[str, Any]) -> str:
+    if "samples" in report:
+        samples = " and of ".join(f"{split}: {_kinds(drawn)}" for split, drawn in report["samples"].items())
+        return f"more policy_samples, or another policy; samples of {samples}"
     emotions = Counter[str]()
     for summary in report["splits"].values():
         emotions.update(summary["gold_emotions"])

@@ -260,8 +260,11 @@ def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
         ({"coherence_model": "gone"}, "gone: neither a folder nor a reachable hub name holds this part"),
         ({"counter_emotoin": "random"}, "nearest known key is 'counter_emotion'"),
         ({"llm_model": "m"}, "key llm_model belongs to source llm; this recipe's source is retrieve, which ignores it"),
-        ({"policy_dtype": "bfloat16", "source": "rewrite"}, "key policy_dtype belongs to source policy; .* is rewrite"),
-        ({"cache_dir": "c"}, "key cache_dir belongs to source policy"),
+        (
+            {"policy_dtype": "bfloat16", "source": "rewrite"},
+            "key policy_dtype belongs to source on_policy and policy; .* is rewrite",
+        ),
+        ({"cache_dir": "c"}, "key cache_dir belongs to source on_policy and policy"),
         (
             {"min_embedding_similarity": 0.6},
             "key min_embedding_similarity belongs to embedding_model, and none is named",

@@ -1,5 +1,6 @@
 """Policy writer: a tuned model answers in batches, and every finished batch is kept, so a killed run goes on."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,10 +124,15 @@ def open_writer(settings: WriterSettings, context: SourceContext, name: str) -> 
     """
     folders = [folder for folder in (settings.policy_model, settings.policy_adapter) if folder is not None]
     weights = [file for folder in folders for file in sorted(Path(folder).glob("*.safetensors"))]
-    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in weights]
-    identity = f"{stamps} plain {settings.policy_temperature} {settings.policy_max_new_tokens} {settings.policy_dtype}"
+    digests = [_digest(file) for file in weights]  # by content, so that whoever trains the same samples the same
+    identity = f"{digests} plain {settings.policy_temperature} {settings.policy_max_new_tokens} {settings.policy_dtype}"
     cache = AnswerCache(context.folder / f"{name}_cache.jsonl")
     return PolicyWriter(_load(settings), identity, cache, settings.policy_batch_size, context.seed)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load(settings: WriterSettings) -> Writer:
