@@ -11,6 +11,7 @@ from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import adapter_logps, reward_report
 from epo.model.family import load_of_family
+from epo.model.loading import continue_adapter
 from epo.model.quantized import has_rounded, quantized_line
 from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
 from epo.training.arguments import EpoArguments
@@ -20,6 +21,7 @@ from epo.training.reference_cache import ReferenceCache
 from epo.training.schedule import schedule_of
 from epo.training.term_needs import require_for_terms
 from epo.training.trainer import EpoTrainer
+from launch.adapter_check import require_trained_on
 from launch.clip_check import read_clips_first
 from launch.folder.stage_folder import StageFolder, open_folder
 from launch.keys.recipe_pieces import (
@@ -43,6 +45,13 @@ class EpoRecipe(DescribedDataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, 
 
     pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
     model: str = field(metadata={"help": "folder written by launch/sft.py; also the reference"})
+    adapter: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder of an earlier round of EPO on that model, to go on from; none: afresh",
+            "role": "part",
+        },
+    )
     reference_cache: str | None = field(
         default=None,
         metadata={
@@ -63,6 +72,8 @@ def run() -> None:
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)}
     pairs = open_pairs(recipe.pairs, by_id)
     require_for_terms(pairs_to_learn(pairs, recipe.pairs, recipe.data), args, recipe.pairs)
+    if recipe.adapter is not None:
+        require_trained_on(recipe.adapter, recipe.model, recipe.parts_root)
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
             _train(recipe, args, pairs, by_id, folder)
@@ -102,6 +113,8 @@ def _train(
             peft_config=lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0, recipe.lora_variant),
             reference_cache=None if recipe.reference_cache is None else ReferenceCache(recipe.reference_cache),
         )
+        if recipe.adapter is not None:
+            continue_adapter(trainer.model, recipe.adapter)
         results = named("train", fit(trainer))
         trainer.save_model(str(out))
         with whole_model(trainer):

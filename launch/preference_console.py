@@ -20,6 +20,8 @@ def print_report(report: Mapping[str, Any], out: Path) -> None:
         _print_split(split, summary)
     if "not_drawn" in report:
         print("not drawn: " + ", ".join(f"{count} {split} replies" for split, count in report["not_drawn"].items()))
+    for split, drawn in report.get("samples", {}).items():
+        print(f"{split}: {drawn['samples']} samples of the policy, {drawn['right']:.3f} of them right: {_kinds(drawn)}")
     print(describe_reader(report))
     for note in report.get("judge", {}).get("notes", ()):
         print(note)
@@ -89,7 +91,14 @@ def refuse_warnings(path: Path) -> None:
         raise RecipeError(f"strict: {told} (pairs, report and page are written beside {path})")
 
 
+def _kinds(drawn: Mapping[str, Any]) -> str:
+    return "; ".join(f"{count} {kind}" for kind, count in drawn["found"].items())
+
+
 def _remedy_without_candidates(report: Mapping[str, Any]) -> str:
+    if "samples" in report:
+        samples = " and of ".join(f"{split}: {_kinds(drawn)}" for split, drawn in report["samples"].items())
+        return f"more policy_samples, or another policy; samples of {samples}"
     emotions = Counter[str]()
     for summary in report["splits"].values():
         emotions.update(summary["gold_emotions"])
@@ -109,7 +118,7 @@ def metrics_of(report: Mapping[str, Any]) -> dict[str, float]:
             metrics[f"{split}/yield"] = summary["yield"]
         metrics[f"{split}/total_variation"] = summary["total_variation"]
         metrics |= {f"{split}/probe_{name}": value for name, value in summary["probes"].items()}
-    return metrics
+    return metrics | {f"{split}/samples_right": drawn["right"] for split, drawn in report.get("samples", {}).items()}
 
 
 def _print_split(split: str, summary: Mapping[str, Any]) -> None:

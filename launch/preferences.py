@@ -31,7 +31,7 @@ from epo.preferences.page import render_page
 from epo.preferences.pair import write_pairs
 from epo.preferences.readings import EmotionReader
 from epo.preferences.shortcuts import probe_report
-from epo.preferences.source import SOURCES, PairSource, Source, SourceContext, get_source
+from epo.preferences.source import SOURCES, CountsSamples, PairSource, Source, SourceContext, get_source
 from epo.preferences.source_warnings import warnings_of
 from epo.preferences.sources.opposite_random import OppositeRandomSource
 from epo.preferences.verdict import judge_pairs
@@ -217,7 +217,7 @@ def _prepare(
     gold = [reply for found in gold_of.values() for reply in found]
     reader, judge = _emotion_reader(recipe, dialogues, [r for found in whole.values() for r in found], gold)
     quality = rate_reader(gold, reader)
-    _require_reader(recipe, limits, quality)
+    _require_reader(recipe, limits, quality, chosen.names_emotions)
     encoder = None if recipe.embedding_model is None else SentenceEncoder.load(recipe.embedding_model)
     examiner = Examiner(limits, reader, encoder, chosen.keeps_content, chosen.is_certain)
     onlooker = Examiner(limits, reader, encoder, is_certain=True)
@@ -248,6 +248,11 @@ def _check_kind(recipe: PreferencesRecipe, chosen: PairSource[Any]) -> None:
             f"kind is {recipe.kind} and source {recipe.source}: what contradicts a clip comes from source "
             f"{_CONTRADICTS}, and nothing else does; set both or neither"
         )
+    if chosen.names_emotions and recipe.counter_emotion != "inappropriate":
+        raise RecipeError(
+            f"key counter_emotion would do nothing: with source {recipe.source} it is the emotion that a sample has; "
+            "leave it out"
+        )
     if recipe.kind == "emotion":
         return
     if recipe.kind == "neutral" and not chosen.keeps_content:
@@ -270,14 +275,25 @@ def _check_kind(recipe: PreferencesRecipe, chosen: PairSource[Any]) -> None:
         raise RecipeError(f"key counter_emotion would do nothing: kind {recipe.kind} rejects {rejected}; leave it out")
 
 
-def _require_reader(recipe: PreferencesRecipe, limits: Thresholds, quality: ReaderQuality) -> None:
-    """Refuse a threshold on what the reader of emotions reads where that says little."""
-    if limits.min_emotion_divergence > 0 and quality.is_hardly_better:
+def _require_reader(
+    recipe: PreferencesRecipe, limits: Thresholds, quality: ReaderQuality, names_emotions: bool
+) -> None:
+    """Refuse what hangs on the reader of emotions where that says little: a threshold, a source's emotions."""
+    if not quality.is_hardly_better:
+        return
+    rating = (
+        f"emotion_judge {recipe.emotion_judge} is right on {quality.accuracy:.3f} of {quality.num_replies} gold "
+        f"replies and always the commonest label on {quality.majority:.3f}"
+    )
+    if limits.min_emotion_divergence > 0:
         raise RecipeError(
-            f"min_emotion_divergence is {limits.min_emotion_divergence}, but emotion_judge "
-            f"{recipe.emotion_judge} is right on {quality.accuracy:.3f} of {quality.num_replies} gold replies and "
-            f"always the commonest label on {quality.majority:.3f}: pairs would be dropped by noise; set it to 0, or "
-            "name a better emotion_judge"
+            f"min_emotion_divergence is {limits.min_emotion_divergence}, but {rating}: pairs would be dropped by "
+            "noise; set it to 0, or name a better emotion_judge"
+        )
+    if names_emotions:
+        raise RecipeError(
+            f"source {recipe.source} takes the emotion of each sample from the judge, but {rating}: which reply is "
+            "rejected would be noise; name a better emotion_judge"
         )
 
 
@@ -319,6 +335,8 @@ def _report(
         "judge": work.judge,
         "splits": splits,
     }
+    if isinstance(work.source, CountsSamples):
+        report["samples"] = work.source.count_samples()
     return {"verdict": judge_pairs(report), "warnings": warnings_of(report), **report}
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from compressor.chat import chat_format
@@ -171,6 +172,41 @@ def load_adapter(model: EpoForConditionalGeneration, folder: str) -> PeftModel:
             "launch/epo.py"
         )
     return policy
+
+
+def continue_adapter(policy: PeftModel, folder: str) -> None:
+    """Give a policy's fresh LoRA the weights of one that was trained before, so that training goes on from them.
+
+    The reference stays the model without any LoRA: what all rounds together may change is bounded by one beta.
+
+    Args:
+        policy: with a LoRA of the same rank, scale and layers.
+        folder: written by launch/epo.py.
+
+    Raises:
+        PartError: the folder holds no adapter, or one of another shape, scale or variant.
+    """
+    file = Path(folder) / "adapter_model.safetensors"
+    if not file.is_file():
+        raise PartError(f"{folder}: has no {file.name}; make it with launch/epo.py")
+    before, now = PeftConfig.from_pretrained(folder).to_dict(), policy.peft_config["default"].to_dict()
+    names = {"r": "lora_rank", "lora_alpha": "lora_alpha", "use_rslora": "lora_variant", "use_dora": "lora_variant"}
+    for name, key in names.items():
+        if before.get(name) != now.get(name):
+            raise PartError(
+                f"{folder}: was trained with {name} {before.get(name)}, this LoRA has {now.get(name)}; give the recipe "
+                f"its {key}"
+            )
+    weights = load_file(file)
+    fresh = get_peft_model_state_dict(policy)
+    strange = sorted(weights.keys() ^ fresh.keys())
+    strange += [name for name in weights.keys() & fresh.keys() if weights[name].shape != fresh[name].shape]
+    if strange:
+        raise PartError(
+            f"{folder}: does not fit the model, which it was not trained on: {len(strange)} weights are missing, left "
+            f"over or of another size ({strange[0]}, ...)"
+        )
+    set_peft_model_state_dict(policy, weights)
 
 
 def load_part(folder: str, kind: type, made_by: str) -> Any:

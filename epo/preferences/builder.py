@@ -21,14 +21,13 @@ from epo.preferences.counter import (
 )
 from epo.preferences.marginals import Counts, total_variation
 from epo.preferences.pair import PreferencePair
-from epo.preferences.source import Source, WritesChosen, examples_of
+from epo.preferences.source import NamesEmotions, Source, WritesChosen, examples_of
 from epo.preferences.tally import Tally
 from epo.preferences.verification import Examined, Examiner, Thresholds
 
 BuiltKind = Literal["emotion", "neutral", "contradiction"]
 """Kinds of pairs that are built here; `epo.preferences.pair_kinds` has all."""
 
-_NOTHING_TO_TELL = "nothing is known of what its clip shows"
 _NO_CANDIDATE = "no candidate: the source offered none"
 _NOT_ACCEPTED = "no candidate accepted: "
 _UNBALANCED = "left out to balance the emotions of what was accepted"
@@ -104,22 +103,21 @@ def build_pairs(
     """
     dropped = Counter[str]()
     if isinstance(source, WritesChosen):
-        written = [reply for reply in source.write_chosen(gold) if reply is not None]
-        dropped[_NOTHING_TO_TELL] = len(gold) - len(written)
-        gold = written
+        written = source.write_chosen(gold)
+        dropped += Counter(reason for reason in written if isinstance(reason, str))
+        gold = [reply for reply in written if not isinstance(reply, str)]
     if not gold:
-        return PairSet([], +dropped)
+        return PairSet([], dropped)
     choice = Choice("inappropriate") if choice is None else choice
     examiner = Examiner(Thresholds(), CorpusReader(gold)) if examiner is None else examiner
     rng = np.random.default_rng(0) if rng is None else rng
     available = source.available(gold)
     if kind == "neutral":
         available &= {"neutral"}
-    possible = possible_choice(gold, choice, available)
+    is_drawn = kind != "contradiction" and not isinstance(source, NamesEmotions)
+    possible = possible_choice(gold, choice, available) if is_drawn else choice
     drawn: Sequence[Emotion | LeftOut] = (
-        [reply.known_emotion for reply in gold]
-        if kind == "contradiction"
-        else draw_counter_emotions(gold, possible, available, rng)
+        draw_counter_emotions(gold, possible, available, rng) if is_drawn else _own_emotions(gold, source)
     )
     asked = [(reply, emotion) for reply, emotion in zip(gold, drawn, strict=True) if not isinstance(emotion, LeftOut)]
     dropped += Counter(emotion.value for emotion in drawn if isinstance(emotion, LeftOut))
@@ -135,7 +133,7 @@ def build_pairs(
             dropped[_NOT_ACCEPTED + str(found[0].reason) if found else _NO_CANDIDATE] += 1
         else:
             accepted.append(best)
-    if len(accepted) < len(asked) and kind != "contradiction":  # whose two emotions are one
+    if kind != "contradiction" and (len(accepted) < len(asked) or not is_drawn):  # whose two emotions are one
         emotions = [(one.candidate.gold.known_emotion, one.candidate.emotion) for one in accepted]
         balanced = balance_pairs(emotions, [one.quality for one in accepted], possible)
         dropped += Counter({_UNBALANCED: len(accepted) - len(balanced.kept)})
@@ -146,12 +144,17 @@ def build_pairs(
     return PairSet(
         [_pair(one, source.name, examiner.is_certain, kind) for one in accepted],
         dropped,
-        0 if kind == "contradiction" else num_left_out_for_equal(gold, choice, available),
+        num_left_out_for_equal(gold, choice, available) if is_drawn else 0,
         tally,
         [one.candidate.pair_scores() | one.candidate.verification_scores() for one in accepted],
         possible.marginals,
         Counter(reply.known_emotion for reply in gold),
     )
+
+
+def _own_emotions(gold: Sequence[Reply], source: Source) -> list[Emotion]:
+    """Return the emotions that a source names, else those of the replies that it contradicts."""
+    return source.counter_emotions(gold) if isinstance(source, NamesEmotions) else [one.known_emotion for one in gold]
 
 
 def _best(found: Sequence[Examined]) -> Examined | None:

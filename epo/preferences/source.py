@@ -44,13 +44,31 @@ class ShowsExamples(Protocol):
 
 @runtime_checkable
 class WritesChosen(Protocol):
-    """A source that says something in the chosen replies too, so that a pair differs in what is said there alone.
+    """A source that says what is chosen, too: the gold reply with something in it, or another one in its place.
 
-    Its pairs are contradictions: both replies have the gold reply's emotion.
+    Unless it names emotions its pairs are contradictions: both replies have the gold reply's emotion.
     """
 
-    def write_chosen(self, gold: Sequence[Reply]) -> list[Reply | None]:
-        """Return each reply as it is to be chosen; None where the source has nothing to say in it."""
+    def write_chosen(self, gold: Sequence[Reply]) -> list[Reply | str]:
+        """Return each reply as it is to be chosen; where there is to be no pair, why, in a few words to be counted."""
+        ...
+
+
+@runtime_checkable
+class NamesEmotions(Protocol):
+    """A source whose candidates have emotions of their own, so that nobody draws one that is asked for."""
+
+    def counter_emotions(self, gold: Sequence[Reply]) -> list[Emotion]:
+        """Return the emotion of the candidates for each reply; none that may not be rejected in its place."""
+        ...
+
+
+@runtime_checkable
+class CountsSamples(Protocol):
+    """A source that judges the samples of a policy: how many are right tells how far that has come."""
+
+    def count_samples(self) -> dict[str, dict[str, Any]]:
+        """Return for each split, ready for JSON: `samples`, the share that is `right`, and `found`, counts by kind."""
         ...
 
 
@@ -110,6 +128,8 @@ class PairSource(Generic[Settings]):
         keeps_content: whether its replies are to say what the gold reply says, in another emotion: then a candidate
             that loses its content, names or numbers is dropped. Of other sources' that is measured alone.
         is_certain: whether its replies are right by construction: then verification is measured and drops none.
+        names_emotions: whether its candidates have emotions of their own (`NamesEmotions`), which a judge read: then a
+            judge that says little is refused, and so is `counter_emotion`.
     """
 
     about: str
@@ -120,6 +140,7 @@ class PairSource(Generic[Settings]):
     reads_clips: bool = False
     keeps_content: bool = False
     is_certain: bool = False
+    names_emotions: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that are no keys.
@@ -159,6 +180,8 @@ def get_source(name: str) -> PairSource[Any]:
 
 __all__ = [
     "SOURCES",
+    "CountsSamples",
+    "NamesEmotions",
     "NoSettings",
     "PairSource",
     "ShowsExamples",

@@ -9,6 +9,7 @@ from epo.emotions import Emotion
 from epo.judging.degenerate_text import is_degenerate
 from epo.preferences.candidate import Candidate
 from epo.preferences.embedding import Embeddings, Encoder
+from epo.preferences.marginals import Floats
 from epo.preferences.pair import is_same_text
 from epo.preferences.readings import EmotionReader, Readings
 
@@ -68,6 +69,7 @@ class Check:
             write the gold reply anew. It is measured everywhere.
         passes: whether a candidate does; None where that cannot be told.
         remedy: what to try where it drops many.
+        asks_difference: whether it asks for a difference from the gold reply, which none has that is to be chosen.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Check:
     drops: Literal["all", "uncertain", "rewrites"]
     passes: Callable[[Candidate, Thresholds], bool | None]
     remedy: str
+    asks_difference: bool = False
 
 
 def _has_shifted(candidate: Candidate, limits: Thresholds) -> bool | None:
@@ -99,17 +102,17 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "is not the gold reply", "same text as the gold reply", (), "all",
         lambda candidate, limits: not is_same_text(candidate.gold.text, candidate.text),
-        "a writer that does more than echo: a stronger one, a higher temperature",
+        "a writer that does more than echo: a stronger one, a higher temperature", True,
     ),
     Check(
         "labels apart", "emotion labels too near", ("min_emotion_distance",), "all",
         lambda candidate, limits: candidate.pair_scores()["emotion_distance"] >= limits.min_emotion_distance,
-        "a lower min_emotion_distance, or another counter_emotion",
+        "a lower min_emotion_distance, or another counter_emotion", True,
     ),
     Check(
         "words apart in emotion", "words too alike in emotion", ("min_emotion_divergence",), "all",
         lambda candidate, limits: candidate.emotion_divergence >= limits.min_emotion_divergence,
-        "a lower min_emotion_divergence",
+        "a lower min_emotion_divergence", True,
     ),
     Check(
         "words in common", "content too different", ("min_similarity",), "all",
@@ -118,7 +121,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "changed", "content too similar", ("max_similarity",), "all",
         lambda candidate, limits: candidate.similarity <= limits.max_similarity,
-        "a writer that changes more: a stronger one, a higher temperature",
+        "a writer that changes more: a stronger one, a higher temperature", True,
     ),
     Check(
         "about as long", "length too different", ("max_length_ratio",), "all",
@@ -134,7 +137,7 @@ CHECKS: tuple[Check, ...] = (
         "counter emotion likelier", "the counter emotion is hardly likelier in it", ("min_emotion_shift",), "uncertain",
         _has_shifted,
         "a better emotion_judge, if its accuracy in the report is low; a stronger writer, or more candidates a "
-        "reply; a lower min_emotion_shift",
+        "reply; a lower min_emotion_shift", True,
     ),
     Check(
         "content kept", "the content is not kept", ("min_embedding_similarity", "min_rewrite_similarity"), "rewrites",
@@ -229,6 +232,19 @@ class Examiner:
         """Tell whether a candidate may become a pair; measures no more than that takes."""
         candidate = Candidate(gold, rejected, rejected_emotion, self._readings, self._embeddings)
         return all(check.passes(candidate, self._limits) is not False for check in CHECKS if self.drops(check))
+
+    def read(self, gold: Reply, text: str) -> Floats:
+        """Return float64 (E,), the emotions that the judge reads in a text in a gold reply's place."""
+        return self._readings.read(gold, text)
+
+    def objection(self, gold: Reply, text: str) -> str | None:
+        """Return why a text may not be chosen in a gold reply's place, whose emotion it has; None if it may.
+
+        It must pass what a rewrite must pass, but for the checks that ask for a difference.
+        """
+        candidate = Candidate(gold, text, gold.known_emotion, self._readings, self._embeddings)
+        failed = (c for c in CHECKS if not c.asks_difference and c.passes(candidate, self._limits) is False)
+        return next((check.reason for check in failed), None)
 
     def examine(
         self, gold: Reply, rejected: str, rejected_emotion: Emotion, examples: tuple[str, ...] = ()

@@ -95,7 +95,7 @@ def part_keys(script: str, recipe: Any, verb: str | None = None) -> Sequence[str
     return {
         "extractor.py": ("audio_encoder", "vision_tower", "extractor", "llm"),
         "compressor.py": ("llm", "backbone"),
-        "epo.py": ("model",),
+        "epo.py": ("model", "adapter"),
     }.get(script, ())
 
 

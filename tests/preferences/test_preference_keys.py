@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from peft import LoraConfig, get_peft_model
 
 import launch.preferences as stage
 from launch import tracking
@@ -58,6 +59,7 @@ _ANYTHING_GOES = {
     "refuse_other_language": False, "max_length_ratio": 99.0, "min_script_share": 0.0,
 }  # fmt: skip
 _STAGE = "tests/preferences/test_preferences_stage.py::"
+_ON_POLICY = "tests/preferences/test_on_policy.py::"
 _HERE_TESTED = "tests/preferences/test_preference_keys.py::test_the_patience_of_a_recipe_is_that_of_the_client"
 _ASKED = {"source": "llm", "llm_model": "m", "llm_base_url": "@stub", "max_similarity": 1.0, "splits": ["validation"]}
 _LOADED = {"source": "llm", "llm_model": "@lm", "splits": ["validation"], "llm_max_tokens": 6} | _ANYTHING_GOES
@@ -137,13 +139,25 @@ OF_SOURCES: dict[str, dict[str, Any]] = {
     },
     "policy": {
         "policy_model": Changed("@model2", "cached", _POLICY),
+        "policy_adapter": Changed("@adapter", "cached", _POLICY),
         "policy_temperature": Changed(0.0, "cached", _POLICY),
         "policy_max_new_tokens": Changed(4, "cached", _POLICY),
         "policy_batch_size": Changed(3, "cached", _POLICY),
         "policy_dtype": Refused("bfloat16", "was tuned in float32, and bfloat16 would round away", _POLICY),
         "cache_dir": Changed("@features", "features", _POLICY),
     },
-}
+    "on_policy": {
+        **dict.fromkeys(
+            (
+                "policy_model", "policy_adapter", "policy_temperature", "policy_max_new_tokens", "policy_batch_size",
+                "policy_dtype", "cache_dir",
+            ),
+            Elsewhere(_ON_POLICY + "test_its_writer_is_that_of_source_policy"),
+        ),
+        "policy_samples": Elsewhere(_ON_POLICY + "test_samples_are_kept_and_no_two_batches_are_the_same"),
+        "chosen_reply": Elsewhere(_ON_POLICY + "test_each_sample_takes_its_side"),
+    },
+}  # fmt: skip
 TABLE = {"shared": SHARED, **OF_SOURCES}
 WORDS = dict(zip(EMOTIONS, ("Grr", "Yuck", "Eek", "Yay", "So", "Alas", "Wow"), strict=True))
 
@@ -195,6 +209,14 @@ def places(tmp_path, talks, corpus, stub, make_llm, make_tokenizer, make_model):
             for i, row in enumerate(talks)
         ]
 
+    def adapt():
+        policy = get_peft_model(make_model(make_llm(0))[0], LoraConfig(r=2, target_modules="all-linear"))
+        for name, parameter in policy.named_parameters():
+            if ".lora_B." in name:
+                parameter.data.fill_(0.3)
+        policy.save_pretrained(tmp_path / "adapter")
+        return tmp_path / "adapter"
+
     known = {
         "talks": lambda: write("talks", talks),
         "told": lambda: write("told", tell("The brows rise")),
@@ -203,6 +225,7 @@ def places(tmp_path, talks, corpus, stub, make_llm, make_tokenizer, make_model):
         "lm": lambda: save("lm", make_llm(), make_tokenizer()),
         "model": lambda: save("model", *make_model(make_llm(0))),
         "model2": lambda: save("model2", *make_model(make_llm(7))),
+        "adapter": adapt,
         "corpus": lambda: corpus / "dialogues.jsonl",
         "features": lambda: tmp_path / "features",
         "stub": lambda: stub.url,

@@ -31,7 +31,7 @@ from launch.keys.roles import Role, own_roles
 from launch.recipe import RecipeError, declared, read_recipe
 
 ROOT = Path(__file__).parents[2]
-OURS = ["contradict", "llm", "opposite_random", "policy", "retrieve", "rewrite"]
+OURS = ["contradict", "llm", "on_policy", "opposite_random", "policy", "retrieve", "rewrite"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,8 @@ def recipe(tmp_path, data):
 
 
 def test_a_source_is_one_file_that_says_all_about_it():
-    assert SOURCES.names() == OURS == sorted(entry.name for entry in pkgutil.iter_modules(sources.__path__))
+    modules = sorted(entry.name for entry in pkgutil.iter_modules(sources.__path__))
+    assert SOURCES.names() == OURS == [name for name in modules if not name.startswith("_")]  # those are shared
     page = (ROOT / "docs" / "preferences.md").read_text()
     for name, source in SOURCES.all().items():
         assert source.about and f"| `{name}` |" in page
@@ -248,4 +249,4 @@ def test_parts_are_what_is_loaded_here():
     assert list(get_source("llm").parts(LlmSettings(llm_model="m", llm_base_url="http://127.0.0.1:1/v1"))) == []
     assert list(get_source("retrieve").parts(RetrieveSettings())) == []
     assert list(get_source("rewrite").parts(NoSettings())) == []
-    assert [name for name in OURS if get_source(name).reads_clips] == ["policy"]
+    assert [name for name in OURS if get_source(name).reads_clips] == ["on_policy", "policy"]

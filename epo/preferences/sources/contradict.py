@@ -20,6 +20,7 @@ from epo.preferences.source import PairSource, SourceContext, SourceError
 
 _BLOCK = 512  # replies that sentences are dealt out among: bounds time at its cube, memory at its square
 _LEFT_OUT, _FORBIDDEN = 1e3, 1e9
+_NOTHING_TO_TELL = "nothing is known of what its clip shows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +67,13 @@ class ContradictSource:
         """Return all: a rejected reply has the emotion of the chosen one, whichever that is."""
         return frozenset(EMOTIONS)
 
-    def write_chosen(self, gold: Sequence[Reply]) -> list[Reply | None]:
-        """Return each reply with its clip's description behind it; None where the clip's movements are not known."""
+    def write_chosen(self, gold: Sequence[Reply]) -> list[Reply | str]:
+        """Return each reply with its clip's description behind it; the reason where its movements are not known."""
         found = [self._told_of(reply) for reply in gold]
         return [
-            replace(reply, text=self._with(reply.text, told)) if told is not None and told.movements else None
+            replace(reply, text=self._with(reply.text, told))
+            if told is not None and told.movements
+            else _NOTHING_TO_TELL
             for reply, told in zip(gold, found, strict=True)
         ]
 
