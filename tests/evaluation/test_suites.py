@@ -33,6 +33,7 @@ OURS = [
     "recognition",
     "rewards",
     "strategy",
+    "thought",
     "trajectories",
     "turns",
     "validity",
