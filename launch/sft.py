@@ -106,11 +106,11 @@ class SftRecipe(
     )
     think: Think = field(
         default="none",
-        metadata={"help": "written before a reply: none, the user's emotion (label), or a sentence (words)"},
+        metadata={"help": "before a reply: the user's emotion, or a sentence"},
     )
     user_words: Literal["true", "false", "asr"] = field(
         default="true",
-        metadata={"help": "current turn's words in prompts: written, none (the clip alone), or of transcripts (asr)"},
+        metadata={"help": "current turn's words, or transcript, in prompts"},
     )
     min_fact_recall: float | None = field(
         default=None, metadata={"help": "text input: stop if the validation split's fact recall is lower"}
