@@ -106,7 +106,7 @@ class SftRecipe(
     )
     think: Think = field(
         default="none",
-        metadata={"help": "before a reply: the user's emotion, or a sentence"},
+        metadata={"help": "said first: the user's emotion, a sentence"},
     )
     user_words: Literal["true", "false", "asr"] = field(
         default="true",
