@@ -14,6 +14,7 @@ from epo.model.family import load_of_family
 from epo.model.loading import continue_adapter
 from epo.model.quantized import has_rounded, quantized_line
 from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
+from epo.prompts.thought import Think, require_thoughts
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
@@ -90,7 +91,9 @@ def _train(
     out = folder.path
     load_models_whole()
     model, processor = load_of_family(recipe.model, recipe.dtype, args.bf16, recipe.quantize)
-    require_told(recipe.descriptions, getattr(processor, "prompt_parts", ()))
+    think: Think = getattr(processor, "think", "none")
+    require_told(recipe.descriptions, getattr(processor, "prompt_parts", ()), think)
+    require_thoughts([pair.reply for pair in (*train, *validation)], think, recipe.pairs)
     if stage.rank() == 0 and recipe.quantize != "none":
         print(quantized_line(model))
         if has_rounded(model):

@@ -21,7 +21,7 @@ from epo.evaluation.answers import FileReplies, read_replies
 from epo.evaluation.chat_system import ChatSystem
 from epo.evaluation.contestants import Contestant, Generation
 from epo.evaluation.evaluating import Chosen, choose_suites, compare, prepare
-from epo.evaluation.folders import row_names
+from epo.evaluation.folders import row_names, thinks_in_labels
 from epo.evaluation.kept_rows import KeptRows
 from epo.evaluation.report import describe_hardware, format_table, report_files, write_report
 from epo.evaluation.rollout import RollOut
@@ -170,6 +170,7 @@ def task_of(recipe: EvaluateRecipe, dialogues: list[Dialogue], pairs: list[Prefe
         judge=recipe.judge,
         vad=() if recipe.vad is None else read_vad(recipe.vad, {dialogue.id: dialogue for dialogue in dialogues}),
         strategies=labelled_strategies(held_out),
+        has_thoughts=any(thinks_in_labels(system.folder) for system in systems_of(recipe)),
     )
 
 

@@ -25,6 +25,7 @@ from epo.preferences.pair import pairs_to_learn
 from epo.prompts.emotion_label import reply_text
 from epo.prompts.layout import LAYOUT, Layout
 from epo.prompts.text_prompts import TextPrompts
+from epo.prompts.thought import Think, require_thoughts
 from epo.training.collate import PromptBuilder, SftCollator, TextCollator
 from epo.training.face_captions import QUESTION
 from epo.training.lora import TUNED, num_trainable, prepare_for_tuning, say_left_out
@@ -103,9 +104,13 @@ class SftRecipe(
     prompt_parts: list[str] = field(
         default_factory=lambda: list(LAYOUT), metadata={"help": "what a prompt consists of, in order"}
     )
+    think: Think = field(
+        default="none",
+        metadata={"help": "said first: the user's emotion, a sentence"},
+    )
     user_words: Literal["true", "false", "asr"] = field(
         default="true",
-        metadata={"help": "current turn's words in prompts: written, none (the clip alone), or of transcripts (asr)"},
+        metadata={"help": "current turn's words, or transcript, in prompts"},
     )
     min_fact_recall: float | None = field(
         default=None, metadata={"help": "text input: stop if the validation split's fact recall is lower"}
@@ -137,7 +142,11 @@ class SftRecipe(
                 raise RecipeError(f"{changed[0]} would do nothing: {why}")
         self._settle_words()
         if self.model is None:
-            require_told(self.descriptions, self.prompt_parts)
+            require_told(self.descriptions, self.prompt_parts, self.think)
+        if self.think == "words" and "description" in self.prompt_parts:
+            raise RecipeError(
+                "think: words would say what the part `description` of prompt_parts tells already; take one out"
+            )
 
     def _settle_words(self) -> None:
         """Take the words out of prompts where the clip alone is to be answered, which a turn without one cannot be.
@@ -173,13 +182,13 @@ class SftRecipe(
 
 
 _PARTS = ("extractor", "compressor")
-_OF_A_WHOLE = ("llm", *_PARTS, "max_prompt_tokens", "system_prompt", "prompt_parts")
+_OF_A_WHOLE = ("llm", *_PARTS, "max_prompt_tokens", "system_prompt", "prompt_parts", "think")
 _REPLIES = ("replies", "require_clip")
 _LORA = ("lora_variant", "lora_rank", "lora_alpha", "lora_dropout")
 _ONLY_WITH_TEXT = ("history_weight", "curriculum", "min_fact_recall")
 _ONLY_WITH_CLIPS = (
     *_PARTS, *_LORA, "model", "trainable", "compressor_learning_rate", "emotion_weight", "modality_dropout",
-    "clip_dropout", "cache_dir",
+    "clip_dropout", "cache_dir", "think",
 )  # fmt: skip
 
 
@@ -305,7 +314,7 @@ def _tune_model(
     """Train LoRA, extractor, projections and compressor together, and save the model with the LoRA part of it."""
     if recipe.model is not None:
         model, processor = load_model(recipe.model, recipe.dtype, args.bf16, recipe.quantize)
-        require_told(recipe.descriptions, processor.prompt_parts)
+        require_told(recipe.descriptions, processor.prompt_parts, processor.think)
     else:
         assert recipe.llm is not None and recipe.extractor is not None and recipe.compressor is not None
         model, processor = join_parts(
@@ -317,7 +326,9 @@ def _tune_model(
             max_prompt_tokens=recipe.max_prompt_tokens,
             system_prompt=recipe.system_prompt,
             prompt_parts=recipe.prompt_parts,
+            think=recipe.think,
         )
+    require_thoughts(examples, processor.think, recipe.data)
     check_words(processor.tokenizer, placed_texts(recipe.data, dialogues))
     check_lengths(recipe.data, examples, processor.tokenizer, processor.layout, processor.max_prompt_tokens)
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))

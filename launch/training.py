@@ -165,20 +165,21 @@ def open_corpus(path: str, descriptions: str | None = None, transcripts: str | N
     return dialogues
 
 
-def require_told(descriptions: str | None, prompt_parts: Iterable[str]) -> None:
-    """Refuse descriptions that no prompt tells.
+def require_told(descriptions: str | None, prompt_parts: Iterable[str], think: str = "none") -> None:
+    """Refuse descriptions that no prompt tells and no thought says.
 
     Args:
         descriptions: the recipe's key.
         prompt_parts: of the model's prompts.
+        think: form of its thoughts.
 
     Raises:
         RecipeError: names the remedy.
     """
-    if descriptions is not None and "description" not in prompt_parts:
+    if descriptions is not None and think != "words" and "description" not in prompt_parts:
         raise RecipeError(
             "descriptions would do nothing: the model's prompts have no part `description`; add it to prompt_parts "
-            "where the model is joined from its parts, or leave descriptions out"
+            "where the model is joined from its parts (or set think: words there), or leave descriptions out"
         )
 
 

@@ -172,15 +172,18 @@ def write_replies(folder: Path, entrant: Answers, gold: Sequence[Reply]) -> None
 
     Args:
         folder: for `NAME.jsonl`; blanks and commas of a name become `_`.
-        entrant: with one reply for each of `gold`, greedy, and perhaps one drawn at temperature 1.
+        entrant: with one reply for each of `gold`, greedy, and perhaps one drawn at temperature 1, and the thought
+            before it.
         gold: the replies that were to be given.
     """
     drawn = [None] * len(gold) if entrant.sampled is None else entrant.sampled
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"dialogue_id": reply.dialogue_id, "turn": reply.turn, "reply": said}
         | ({} if other is None else {"sampled": other})
         for reply, said, other in zip(gold, entrant.replies, drawn, strict=True)
     ]
+    if entrant.thoughts is not None:
+        rows = [row | {"thought": thought} for row, thought in zip(rows, entrant.thoughts, strict=True)]
     write_whole(
         folder / f"{file_name(entrant.name)}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     )

@@ -8,7 +8,7 @@ from peft import PeftModel
 from transformers import set_seed
 
 from epo.evaluation import variants
-from epo.evaluation.generate import generate_replies
+from epo.evaluation.generate import Written, generate_written
 from epo.evaluation.stress_tests import StressTest
 from epo.evaluation.suite import Answers, Kind, Task
 from epo.model.family import bare
@@ -103,9 +103,9 @@ class Contestant:
         """Answer greedily, and at temperature 1 where it is sampled; every rank does its share and gets all."""
         prompts = self.prompts(task)
 
-        def draw(temperature: float) -> list[str]:
+        def draw(temperature: float) -> list[Written]:
             set_seed((task.seed + rank()) % 2**32)
-            mine = generate_replies(
+            mine = generate_written(
                 self.model,
                 self.build.processor,
                 prompts,
@@ -117,8 +117,11 @@ class Contestant:
             return gather_shares(mine)
 
         greedy = draw(0.0)
-        sampled = draw(1.0) if self.is_sampled else None
-        return Answers(self.name, greedy, sampled, self, self.kind, prompts)
+        sampled = [written.reply for written in draw(1.0)] if self.is_sampled else None
+        thinks = getattr(self.build.processor, "think", "none") != "none"
+        thoughts = [written.thought for written in greedy] if thinks else None
+        replies = [written.reply for written in greedy]
+        return Answers(self.name, replies, sampled, self, self.kind, prompts, thoughts=thoughts)
 
 
 __all__ = ["Contestant", "Generation"]

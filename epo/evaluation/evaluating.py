@@ -192,7 +192,8 @@ def evaluate(
     if is_model and processor is None:
         raise SuiteError("evaluate: a model answers through its processor; give processor=...")
     has_reference = is_model and (reference is not None or hasattr(answerer, "disable_adapter"))
-    task = Task(gold, has_model=is_model, has_reference=has_reference, **material)
+    thinks = is_model and getattr(processor, "think", "none") == "label"
+    task = Task(gold, has_model=is_model, has_reference=has_reference, has_thoughts=thinks, **material)
     chosen = choose_suites(suites, task)
     from epo.data.cache import ClipCache
     from epo.evaluation.contestants import Contestant, Generation
@@ -232,7 +233,8 @@ def _answers(
     if found is not None:
         contestant = entrant if isinstance(entrant, Contestant) else None
         prompts = () if is_scored or contestant is None else contestant.prompts(task)
-        return Answers(entrant.name, *found, contestant, entrant.kind, prompts)
+        thoughts = None if kept is None else kept.thoughts(entrant.name)
+        return Answers(entrant.name, *found, contestant, entrant.kind, prompts, thoughts=thoughts)
     answers = entrant.answer(task, generation)
     if kept is not None:
         kept.keep_replies(answers)

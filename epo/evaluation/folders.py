@@ -69,7 +69,16 @@ def is_adapter(folder: str) -> bool:
     return False
 
 
-__all__ = ["ADAPTER", "FolderError", "base_folder", "is_adapter", "row_names"]
+def thinks_in_labels(folder: str) -> bool:
+    """Tell whether the model of a folder names the user's emotion before it replies; not where none is there."""
+    try:
+        config = json.loads((Path(folder) / "processor_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("think") == "label"
+
+
+__all__ = ["ADAPTER", "FolderError", "base_folder", "is_adapter", "row_names", "thinks_in_labels"]
 
 
 def _name(place: Path, others: Sequence[Path], taken: Collection[str]) -> str:

@@ -64,6 +64,10 @@ class KeptRows:
         """Return what a row replied, greedy and sampled; None where that is not there, or of something else."""
         return of_first(lambda: self._read_replies(name))
 
+    def thoughts(self, name: str) -> list[str | None] | None:
+        """Return what a row thought before its replies; None where it does not think, or nothing is kept of it."""
+        return of_first(lambda: self._read_thoughts(name))
+
     def numbers(self, name: str) -> ScoredRow | None:
         """Return the numbers of a row; None where they are not there, or of something else."""
         return of_first(lambda: self._read_numbers(name))
@@ -99,10 +103,17 @@ class KeptRows:
     def _read_replies(self, name: str) -> tuple[list[str], list[str] | None] | None:
         if self._read(name) is None:
             return None
-        lines = self._path(name).read_text(encoding="utf-8").split("\n")[:-1]  # other line ends may stand in a reply
-        rows = [json.loads(line) for line in lines]
+        rows = self._rows(name)
         is_sampled = all("sampled" in row for row in rows)
         return [row["reply"] for row in rows], [row["sampled"] for row in rows] if is_sampled else None
+
+    def _read_thoughts(self, name: str) -> list[str | None] | None:
+        rows = [] if self._read(name) is None else self._rows(name)
+        return [row["thought"] for row in rows] if rows and all("thought" in row for row in rows) else None
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        lines = self._path(name).read_text(encoding="utf-8").split("\n")[:-1]  # other line ends may stand in a reply
+        return [json.loads(line) for line in lines]
 
     def _read_numbers(self, name: str) -> ScoredRow | None:
         kept = self._read(name)

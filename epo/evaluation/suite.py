@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from epo.evaluation.vad_file import VadCourse
     from epo.model.processing import Prompt
 
-Need = Literal["emotions", "judge", "user_emotions", "facts", "pairs", "model", "reference", "clips", "strategies"]
+Need = Literal[
+    "emotions", "judge", "user_emotions", "facts", "pairs", "model", "reference", "clips", "strategies", "thoughts"
+]
 """What a suite may need besides replies and the gold replies, which there always are."""
 
 Kind = Literal["main", "base", "variant"]
@@ -91,6 +93,7 @@ class Task:
         judge: who reads emotions from words.
         strategies: that gold replies follow, by dialogue and turn, as the corpus labels them.
         vad: courses of valence, arousal and dominance that were measured in speech (`epo.evaluation.vad_file`).
+        has_thoughts: whether a model that is tested names the user's emotion before it replies (`think: label`).
     """
 
     gold: Sequence[Reply]
@@ -105,6 +108,7 @@ class Task:
     judge: JudgeSettings = JudgeSettings()
     strategies: Mapping[tuple[str, int], str] = field(default_factory=dict)
     vad: Sequence["VadCourse"] = ()
+    has_thoughts: bool = False
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -138,6 +142,7 @@ class Task:
             "model": (self.has_model, "there are only replies, and no model to ask"),
             "reference": (self.has_reference, "no model has a reference; test an adapter, or name the reference"),
             "strategies": (bool(self.strategies), "no reply to give is labelled with a strategy"),
+            "thoughts": (self.has_thoughts, "no model names the user's emotion before it replies (think: label)"),
             "clips": (bool(self.clips), "no user turn has both a clip and an emotion"),
         }
         has_it, reason = remedies[need]
@@ -173,6 +178,8 @@ class Answers:
         kind: of the row.
         prompts: this rank's share of the prompts that were answered.
         strategies: what each reply is meant to do, None for a reply of which nothing is said; None where none says it.
+        thoughts: what was written of the user before each greedy reply, None where nothing was; None of what does not
+            think.
     """
 
     name: str
@@ -182,6 +189,7 @@ class Answers:
     kind: Kind = "main"
     prompts: "Sequence[Prompt]" = ()
     strategies: Sequence[str | None] | None = None
+    thoughts: Sequence[str | None] | None = None
 
     @cached_property
     def words(self) -> list[str]:

@@ -25,6 +25,7 @@ from epo.model.quantized import Quantization, quantize_linears, require_quantize
 from epo.part_names import PartError, find_part
 from epo.prompts.layout import LAYOUT, LayoutError
 from epo.prompts.marks import add_placeholders
+from epo.prompts.thought import Think
 
 
 def join_parts(
@@ -37,6 +38,7 @@ def join_parts(
     max_prompt_tokens: int = 4096,
     system_prompt: str = "",
     prompt_parts: Sequence[str] = LAYOUT,
+    think: Think = "none",
 ) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     """Join language model, extractor and compressor.
 
@@ -49,6 +51,7 @@ def join_parts(
         max_prompt_tokens: oldest turns give way beyond it.
         system_prompt: first message of every prompt, empty for none.
         prompt_parts: what prompts consist of, in order (`epo.prompts.layout`).
+        think: what is written of the user before a reply (`epo.prompts.thought`).
 
     Raises:
         MissingExtraError: the kernels that `quantize` needs are not installed.
@@ -96,6 +99,7 @@ def join_parts(
         face_detector=reader.face_detector,
         prompt_parts=prompt_parts,
         history_emotions=memory.config.history_emotions,
+        think=think,
     )
     return model, processor
 

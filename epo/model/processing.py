@@ -21,6 +21,7 @@ from epo.prompts.layout import LAYOUT, Layout
 from epo.prompts.marks import refuse_marks
 from epo.prompts.part import Asked
 from epo.prompts.past_turns import utterance_of
+from epo.prompts.thought import Think, thought_of, thought_text
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class EpoProcessor(ProcessorMixin):
         prompt_parts: what the model's prompts consist of, in order (`epo.prompts.layout`); saved with it, so that
             every stage renders what training rendered.
         history_emotions: whether past turns tell their emotion, as the compressor was trained to read them.
+        think: what the model writes of the user before its reply (`epo.prompts.thought`); saved with it likewise.
         **kwargs: other settings of `ProcessorMixin`, such as `chat_template`.
     """
 
@@ -83,6 +85,7 @@ class EpoProcessor(ProcessorMixin):
         face_detector: str = "",
         prompt_parts: Sequence[str] = LAYOUT,
         history_emotions: bool = False,
+        think: Think = "none",
         **kwargs: Any,
     ) -> None:
         """Join the parts.
@@ -101,6 +104,7 @@ class EpoProcessor(ProcessorMixin):
         self.max_frames = max_frames
         self.face_detector = face_detector
         self.history_emotions = history_emotions
+        self.think = think
         super().__init__(feature_extractor, image_processor, tokenizer, history_tokenizer, **kwargs)
 
     @property
@@ -179,6 +183,16 @@ class EpoProcessor(ProcessorMixin):
         """
         refuse_marks([text], self.tokenizer)
         return self.chat.encode_reply(reply_text(text, emotion))
+
+    def encode_thought(self, current: Turn) -> list[int]:
+        """Return the ids of what the model is to write of a turn before its reply; none where it thinks nothing.
+
+        Raises:
+            DataError: a special token is written out in it.
+        """
+        thought = thought_text(thought_of(current, self.think))
+        refuse_marks([thought], self.tokenizer)
+        return self.chat.encode_start(thought)
 
     def batch_context(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Stack what stands behind the placeholders, one row a prompt; absent halves become masked dummies.

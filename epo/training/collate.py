@@ -163,7 +163,10 @@ def _placed(reply: Reply) -> Iterator[None]:
 
 
 class SftCollator:
-    """Batches of prompts with memories and clips, and the labelled reply."""
+    """Batches of prompts with memories and clips, and what is to be written: a thought, if any, and the labelled reply.
+
+    Where the whole clip is left out, so is the thought.
+    """
 
     def __init__(
         self,
@@ -180,7 +183,10 @@ class SftCollator:
         replies = [self._reply(row) for row in rows]
         prompts = [self._build(e, self._modality_dropout, r["seed"]) for e, r in zip(replies, rows, strict=True)]
         processor = self._build.processor
-        said = [processor.encode_reply(reply.text, reply.emotion) for reply in replies]
+        said = [
+            thought_ids(processor, reply.current) + processor.encode_reply(reply.text, reply.emotion)
+            for reply in replies
+        ]
         batch = pad_rows([p.input_ids for p in prompts], said)
         emotions = emotion_labels([e.current.emotion if e.current.clip is not None else None for e in replies])
         labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
@@ -192,6 +198,12 @@ class SftCollator:
         if np.random.default_rng((row["seed"], 1)).random() < self._clip_dropout:
             return replace(reply, current=replace(reply.current, clip=None))
         return reply
+
+
+def thought_ids(processor: Any, current: Turn) -> list[int]:
+    """Return the ids of what a model is to think of a turn; none in a family that knows no thoughts."""
+    encode: Callable[[Turn], list[int]] | None = getattr(processor, "encode_thought", None)
+    return [] if encode is None else encode(current)
 
 
 def pad_rows(prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> dict[str, Tensor]:
@@ -216,7 +228,11 @@ def labelled(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 class PairCollator:
-    """Batches of preference pairs in TRL's layout: B rows with the chosen, then B rows with the rejected reply."""
+    """Batches of preference pairs in TRL's layout: B rows with the chosen, then B rows with the rejected reply.
+
+    Of a model that thinks, the thought that the data give stands at the end of the prompt, the same for both replies:
+    it is given, so neither the preference nor the NLL of the gold reply teaches it (our choice).
+    """
 
     def __init__(self, pairs: Sequence[PreferencePair], build: PromptBuilder) -> None:
         """Collate pairs.
@@ -245,7 +261,10 @@ class PairCollator:
         processor = self.build.processor
         chosen = [processor.encode_reply(pair.chosen, pair.chosen_emotion) for pair in pairs]
         rejected = [processor.encode_reply(pair.rejected, pair.rejected_emotion) for pair in pairs]
-        ids = [prompt.input_ids for prompt in prompts]
+        ids = [
+            prompt.input_ids + thought_ids(processor, pair.reply.current)
+            for prompt, pair in zip(prompts, pairs, strict=True)
+        ]
         batch = pad_rows(ids + ids, chosen + rejected)
-        lengths = torch.tensor([len(prompt.input_ids) for prompt in prompts])
+        lengths = torch.tensor([len(row) for row in ids])
         return batch | processor.batch_context(prompts) | {"prompt_lengths": lengths}

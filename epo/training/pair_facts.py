@@ -11,6 +11,7 @@ from compressor.text import IGNORE
 from epo.emotions import EMOTIONS, emotional_distance
 from epo.preferences.pair import PreferencePair
 from epo.preferences.pair_kinds import KINDS
+from epo.prompts.thought import ThoughtError
 from epo.training.collate import PairCollator, emotion_labels
 from epo.training.other_clips import ClipDraw, other_prompts
 
@@ -64,8 +65,17 @@ class TrainingPairCollator(PairCollator):
         Args:
             plain: of the same pairs and prompts.
             draw: of other clips for the same pairs; None where no term asks how likely replies are under another.
+
+        Raises:
+            ThoughtError: replies are to be scored under another clip by a model that thinks, whose thought would still
+                tell what the own clip shows.
         """
         super().__init__(plain.pairs, plain.build)
+        if draw is not None and getattr(self.processor, "think", "none") != "none":
+            raise ThoughtError(
+                "conditional_weight, or a term of extra_terms, scores replies under another clip, but this model "
+                "thinks first and its thought would tell the own one; leave it out, or tune the model with think: none"
+            )
         self._draw = draw
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:

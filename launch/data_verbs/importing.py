@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from epo.data.corpora.builtin import BuiltinCorpus, write_builtin_corpus
+from epo.data.corpora.builtin.espeak import espeak_version
 from epo.data.corpora.import_report import ImportReport, OnError
 from epo.data.corpora.importing import import_corpus, missing_splits
 from epo.data.corpora.listing import corpora
@@ -125,6 +126,8 @@ def check_recipe(keys: Any) -> None:
             raise RecipeError("max_dialogues: the built-in corpus has sizes of its own: set num_train and the like")
         if keys.root is not None:
             raise RecipeError("root: the built-in corpus is generated, not read; leave root out or name a corpus")
+        if keys.voice == "espeak":
+            espeak_version()
         return
     if keys.root is None:
         raise RecipeError(f"root: say where the corpus {keys.corpus} lies; docs/corpora.md shows its layout")

@@ -34,6 +34,7 @@ OURS = [
     "recognition",
     "rewards",
     "strategy",
+    "thought",
     "trajectories",
     "turns",
     "validity",

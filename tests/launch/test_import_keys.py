@@ -55,6 +55,7 @@ CHANGES = {
 SIZES = {
     "num_train": 7, "num_train_with_clips": 2, "num_validation": 3, "num_test": 3, "num_train_speakers": 2,
     "num_validation_speakers": 1, "num_test_speakers": 1, "generic_share": 0.0, "clips_per_dialogue": 1,
+    "voice": "espeak",
 }  # fmt: skip
 SMALL = BuiltinCorpus(num_train=6, num_train_with_clips=4, num_validation=2, num_test=2, generic_share=0.9)
 

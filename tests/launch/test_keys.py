@@ -126,6 +126,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "data": Changed("@less", "batches"),
         "descriptions": Changed("@descriptions", "batches", {"prompt_parts": ["clip", "description", "words"]}),
         "transcripts": Changed("@transcripts", "batches", only_then={"user_words": "asr"}),
+        "think": Changed("label", "batches"),
         "user_words": Changed(False, "batches", {"require_clip": True, "clip_dropout": 0.0}),
         "llm": Changed("@llm2", "loss"),
         "extractor": Changed("@extractor2", "loss"),

@@ -1,6 +1,7 @@
 """What the built-in corpus is made of: sizes, speakers, noise and the seed that fixes every byte."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from epo.data.dialogue import DataError, Split
 
@@ -24,6 +25,9 @@ class BuiltinCorpus:
     num_test_speakers: int = field(default=10, metadata={"help": "likewise"})
     generic_share: float = field(default=0.7, metadata={"help": "chance that a training reply has the wrong emotion"})
     clips_per_dialogue: int = field(default=2, metadata={"help": "one of the current turn, the rest of earlier ones"})
+    voice: Literal["vowels", "espeak"] = field(
+        default="vowels", metadata={"help": "meaningless syllables, or the turn's words said by the program espeak-ng"}
+    )
 
     def __post_init__(self) -> None:
         """Refuse sizes no corpus can have.
@@ -31,6 +35,7 @@ class BuiltinCorpus:
         Raises:
             DataError: a count is negative, a share is not one, or there are more clips than turns to carry them.
         """
+        _require(self.voice in ("vowels", "espeak"), f"voice is {self.voice!r:.40}, want vowels or espeak")
         for name in ("seed", "num_train", "num_train_with_clips", "num_validation", "num_test"):
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, want 0 or more")
         for split in ("train", "validation", "test"):

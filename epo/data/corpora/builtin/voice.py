@@ -104,7 +104,7 @@ def speak(traits: VoiceTraits, emotion: Emotion, strength: float, rng: np.random
         strength: 0 (neutral) to 1 (full cues).
         rng: fixes the syllables, the strays from the cues and the noise.
     """
-    cues = _stray_cues(emotion, strength, rng)
+    cues = stray_cues(emotion, strength, rng)
     num_samples = int(rng.uniform(1.5, 2.0) * SAMPLE_RATE_HZ)
     time_s = np.arange(num_samples) / SAMPLE_RATE_HZ
     edges = _syllable_edges(num_samples, traits.syllables_per_s * np.exp(cues.rate), rng)
@@ -118,11 +118,12 @@ def speak(traits: VoiceTraits, emotion: Emotion, strength: float, rng: np.random
     source += (traits.breath + max(cues.breath, 0.0)) * rng.standard_normal(num_samples)
     voiced = _apply_formants(source * envelope, edges, traits.formant_scale, rng)
     middles_s = (edges[:-1] + edges[1:]) / (2 * SAMPLE_RATE_HZ)
-    waveform = _record(voiced, cues.energy_db, rng)
+    waveform = record(voiced, cues.energy_db, rng)
     return Utterance(waveform, middles_s, float(np.diff(edges).mean() / SAMPLE_RATE_HZ), cues)
 
 
-def _stray_cues(emotion: Emotion, strength: float, rng: np.random.Generator) -> VoiceCues:
+def stray_cues(emotion: Emotion, strength: float, rng: np.random.Generator) -> VoiceCues:
+    """Return the cues of one utterance: those of the emotion, as strong as they are, and its strays."""
     values = (
         strength * getattr(_CUES[emotion], cue.name) + getattr(VOICE_STRAY, cue.name) * rng.standard_normal()
         for cue in fields(VoiceCues)
@@ -199,7 +200,7 @@ def _resonators(formants_hz: np.ndarray) -> np.ndarray:
     return sections
 
 
-def _record(voiced: np.ndarray, energy_db: float, rng: np.random.Generator) -> np.ndarray:
+def record(voiced: np.ndarray, energy_db: float, rng: np.random.Generator) -> np.ndarray:
     """Set the level, as a microphone at a random distance in a noisy room would; float32 (S,) in [-1, 1]."""
     rms = np.sqrt(np.mean(voiced**2))
     level_db = -24.0 + energy_db + rng.uniform(-3, 3)

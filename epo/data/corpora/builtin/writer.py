@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 
 from compressor.progress import Progress
+from epo.data.corpora.builtin.espeak import draw_spoken_voice, espeak_version, speak_words
 from epo.data.corpora.builtin.face import FPS, Expression, FaceTraits, draw_expression, draw_face, film
 from epo.data.corpora.builtin.script import write_script
 from epo.data.corpora.builtin.settings import BuiltinCorpus
@@ -41,6 +42,7 @@ class _ClipJob:
     emotion: Emotion
     audio: Path
     video: Path
+    words: str | None = None  # to say; None for meaningless syllables
 
 
 def write_builtin_corpus(out: Path, settings: BuiltinCorpus, workers: int = 2, progress: bool = True) -> Path:
@@ -59,7 +61,8 @@ def write_builtin_corpus(out: Path, settings: BuiltinCorpus, workers: int = 2, p
         Path of `dialogues.jsonl`; splits are marked in it, media lie in `media/` beside it.
 
     Raises:
-        DataError: the folder holds a corpus of other settings.
+        DataError: the folder holds a corpus of other settings, or of another version of espeak-ng.
+        EspeakError: espeak-ng is to speak, and is not there or lacks a voice.
     """
     dialogues_path, card_path = out / "dialogues.jsonl", out / "card.json"
     _claim(out, settings)
@@ -74,13 +77,22 @@ def write_builtin_corpus(out: Path, settings: BuiltinCorpus, workers: int = 2, p
 
 def _claim(out: Path, settings: BuiltinCorpus) -> None:
     """Note the settings in the folder, or refuse the folder if other settings are noted there."""
-    wanted = {"generator_version": GENERATOR_VERSION, **asdict(settings)}
+    wanted = _noted(settings)
     note = out / "settings.json"
     if not note.is_file():
         out.mkdir(parents=True, exist_ok=True)
         _write_json(note, wanted)
     elif json.loads(note.read_text()) != wanted:
         raise DataError(f"{note}: this folder holds a corpus of other settings; remove it or choose another folder")
+
+
+def _noted(settings: BuiltinCorpus) -> dict[str, Any]:
+    """Return what fixes the bytes; of a corpus of vowels what was noted before there was another voice."""
+    noted: dict[str, Any] = {"generator_version": GENERATOR_VERSION, **asdict(settings)}
+    if settings.voice == "vowels":
+        del noted["voice"]
+        return noted
+    return noted | {"espeak_version": espeak_version()}
 
 
 def plan_builtin_corpus(out: Path, settings: BuiltinCorpus) -> list[Dialogue]:
@@ -115,7 +127,8 @@ def _attach_clips(
         assert emotion is not None
         stem = out / "media" / split / f"speaker{speaker:02d}" / f"{index:05d}-{number:02d}"
         audio, video = stem.with_suffix(".wav"), stem.with_suffix(".mp4")
-        jobs.append(_ClipJob(settings.seed, split, speaker, index, number, emotion, audio, video))
+        words = turns[number].text if settings.voice == "espeak" else None
+        jobs.append(_ClipJob(settings.seed, split, speaker, index, number, emotion, audio, video, words))
         turns[number] = replace(turns[number], clip=Clip(audio, video))
     return replace(dialogue, turns=tuple(turns)), jobs
 
@@ -183,7 +196,7 @@ def _settings_of(folder: Path) -> BuiltinCorpus:
     note = folder / "settings.json"
     try:
         said = json.loads(note.read_text(encoding="utf-8"))
-        version = said.pop("generator_version")
+        version, spoken = said.pop("generator_version"), said.pop("espeak_version", None)
         settings = BuiltinCorpus(**said)
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise DataError(
@@ -194,6 +207,8 @@ def _settings_of(folder: Path) -> BuiltinCorpus:
         raise DataError(
             f"{note}: written by version {version!r:.20} of the generator, this is {GENERATOR_VERSION}; import it anew"
         )
+    if settings.voice == "espeak" and spoken != espeak_version():
+        raise DataError(f"{note}: spoken by espeak-ng {spoken!r:.20}, this is {espeak_version()}; import it anew")
     return settings
 
 
@@ -208,7 +223,10 @@ def _voice_of(job: _ClipJob) -> tuple[Utterance, FaceTraits, float, np.random.Ge
     rng = np.random.default_rng([job.seed, split, job.index, job.turn, 1])
     strong, other = rng.uniform(0.6, 1.0), rng.uniform(0.35, 1.0)
     voice_strength, face_strength = (strong, other) if rng.random() < 0.5 else (other, strong)
-    return speak(voice, job.emotion, voice_strength, rng), face, face_strength, rng
+    if job.words is None:
+        return speak(voice, job.emotion, voice_strength, rng), face, face_strength, rng
+    spoken = draw_spoken_voice(job.seed, job.split, job.speaker)
+    return speak_words(spoken, job.words, job.emotion, voice_strength, rng), face, face_strength, rng
 
 
 def _make_clip(job: _ClipJob) -> None:
@@ -250,7 +268,7 @@ def _describe(settings: BuiltinCorpus, dialogues: list[Dialogue]) -> dict[str, A
     """Count what was written: the corpus card."""
     return {
         "corpus": "builtin",
-        "settings": {"generator_version": GENERATOR_VERSION, **asdict(settings)},
+        "settings": _noted(settings),
         "splits": {split: _describe_split(settings, split, dialogues) for split in SPLITS},
     }
 
