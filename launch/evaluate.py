@@ -78,7 +78,7 @@ class EvaluateRecipe(
     pairs: str | None = field(default=None, metadata={"help": "pairs.jsonl, for held-out rewards"})
     vad: str | None = field(default=None, metadata={"help": "vad.jsonl: valence and arousal measured in speech"})
     suites: list[str] | None = field(
-        default=None, metadata={"help": "what to score, by names; none takes all that can be given"}
+        default=None, metadata={"help": "what to score, by names; none takes all that can be given, but memory"}
     )
     cascade: str | None = field(
         default=None, metadata={"help": "text language model that answers `(label) words`: rows of a cascade"}

@@ -46,7 +46,7 @@ def choose_suites(names: Sequence[str] | None, task: Task) -> Chosen:
     """Return the suites to score with.
 
     Args:
-        names: of suites; None takes all that can be given, and notes why others cannot.
+        names: of suites; None takes all that can be given but those on request, and notes why others cannot.
         task: what there is to score with.
 
     Raises:
@@ -59,6 +59,8 @@ def choose_suites(names: Sequence[str] | None, task: Task) -> Chosen:
     for name in SUITES.names() if names is None else dict.fromkeys(names):
         try:
             suite, is_quiet = SUITES.get(name), SUITES.get(name).is_quiet
+            if names is None and suite.is_on_request:
+                continue
             reason = next((reason for need in suite.needs if (reason := task.lacks(need)) is not None), None)
         except MissingExtraError as error:
             if names is not None:

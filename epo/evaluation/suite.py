@@ -228,6 +228,7 @@ class Suite:
         details: further keys of the row, for what is no number: examples, tables.
         is_quiet: whether nothing is said where it cannot be given and was not named: it is for few corpora, or needs
             what another suite needs, which says it.
+        is_on_request: whether it is given only where it is named: it takes long.
         summarise: from the task and the first model tested, None where there is none, what goes into the report beside
             the rows. `basis`, in it, is what the suite's numbers rest on: `text`, and `short` for the head of a column;
             `notes`, in it, are sentences to add to the report's.
@@ -239,6 +240,7 @@ class Suite:
     breakdowns: tuple[Breakdown, ...] = ()
     details: tuple[str, ...] = ()
     is_quiet: bool = False
+    is_on_request: bool = False
     score: Callable[[Task, Answers], Values] | None = None
     prepare: Callable[[Task], Any] | None = None
     baseline: Callable[[Task], Answers] | None = None

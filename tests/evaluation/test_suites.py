@@ -171,6 +171,13 @@ def test_unknown_missing_and_taken_names(gold, register, monkeypatch):
         evaluate(said, gold, ["facts"])
 
 
+def test_what_takes_long_is_given_on_request_alone(register, gold):
+    register("slow_questions", replace(QUESTIONS, is_on_request=True))
+    chosen = choose_suites(None, Task(gold))
+    assert "slow_questions" not in chosen.suites and "slow_questions" not in " ".join(chosen.notes)
+    assert list(choose_suites(["slow_questions"], Task(gold)).suites) == ["slow_questions"]
+
+
 def test_keys_are_one_suites_own(register, gold):
     said = ["Yes.", "No.", "Why?"]
     register("copy", replace(QUESTIONS, columns=(Column("token_f1", "F1", "Again."),)))

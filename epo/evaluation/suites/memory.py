@@ -113,7 +113,7 @@ _WORDS_ALONE = "The model reads words alone, no clip; up to 64 replies, spread e
 SUITE = Suite(
     place=72,
     needs=("model",),
-    is_quiet=True,
+    is_on_request=True,
     columns=(
         Column(
             "memory_gap",
