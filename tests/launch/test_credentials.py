@@ -168,7 +168,7 @@ def test_mlflow_gets_no_credential(tmp_path, monkeypatch, caplog):
     stored = tmp_path / "runs" / "mlartifacts" / run.run_id / "artifacts"
     clean = {"endpoint": "https://***@host/v1", "settings": {"api_key": "***"}, "said": "é ***"}
     assert json.loads((stored / "report.json").read_text()) == clean
-    assert (stored / "below" / "page.html").read_text() == "<a href='https://***@host/v1'>***</a>"
+    assert (stored / "folder" / "below" / "page.html").read_text() == "<a href='https://***@host/v1'>***</a>"
     assert (stored / "weights.bin").read_bytes() == bytes(range(256))
     assert PASSWORD in report.read_text()  # the file itself is the user's
 
