@@ -61,7 +61,9 @@ class TrackedRun:
         self._journal = Journal(folder)
         self._delivery = Delivery(self._journal, open_)
         self._lock = threading.Lock()
-        self._wake, self._is_idle = threading.Event(), threading.Event()
+        self._wake = threading.Event()
+        self._attempts = threading.Condition()
+        self._num_begun = self._num_ended = 0  # attempts to send
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._add({"kind": "begin", **(begin or {})})
         self._thread.start()
@@ -72,10 +74,7 @@ class TrackedRun:
         if self._journal is None:
             return ""
         if self._delivery.run_id == "" and time.monotonic() >= self._retry_at_s:
-            self._is_idle.clear()
-            self._is_hurried = True
-            self._wake.set()
-            self._is_idle.wait(self._wait_s)
+            self._await_attempt(self._wait_s, is_new=False)
         return self._delivery.run_id
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -130,12 +129,18 @@ class TrackedRun:
             warn(f"{num_waiting} lines or files were never sent; {remedy}")
 
     def settle(self, timeout_s: float = 60.0) -> None:
-        """Wait until the thread has tried to send what there is; for tests and benchmarks."""
-        if self._journal is not None and time.monotonic() >= self._retry_at_s:
-            self._is_idle.clear()
-            self._is_hurried = True
+        """Wait until the thread has tried to send all there is, whatever pause it makes; for tests and benchmarks."""
+        if self._journal is not None:
+            self._await_attempt(timeout_s, is_new=True)
+
+    def _await_attempt(self, timeout_s: float, is_new: bool) -> None:
+        """Wait for the end of an attempt: one that begins after this call, or one that is under way will do."""
+        with self._attempts:
+            is_under_way = self._num_begun > self._num_ended
+            wanted = self._num_begun if is_under_way and not is_new else self._num_begun + 1
+            self._is_hurried = wanted > self._num_begun
             self._wake.set()
-            self._is_idle.wait(timeout_s)
+            self._attempts.wait_for(lambda: self._num_ended >= wanted or not self._thread.is_alive(), timeout_s)
 
     def _add(self, entry: Mapping[str, Any]) -> None:
         if self._journal is None:
@@ -149,15 +154,19 @@ class TrackedRun:
         attempts_left = 2  # the last chances do not wait for the pause to pass
         while attempts_left > 0:
             now_s = time.monotonic()
-            if not self._is_finishing:
+            if not (self._is_finishing or self._is_hurried):
                 self._wake.wait(None if self._retry_at_s <= now_s else self._retry_at_s - now_s)
                 self._wake.clear()
             is_finishing = self._is_finishing
-            if not is_finishing and time.monotonic() < self._retry_at_s:
+            if not (is_finishing or self._is_hurried) and time.monotonic() < self._retry_at_s:
                 continue
-            self._is_hurried = False
+            with self._attempts:
+                self._is_hurried = False
+                self._num_begun += 1
             is_sent = self._try_to_send()
-            self._is_idle.set()
+            with self._attempts:
+                self._num_ended += 1
+                self._attempts.notify_all()
             if is_finishing:
                 attempts_left = 0 if is_sent or self._delivery.run_id == "" else attempts_left - 1
             elif is_sent:

@@ -221,11 +221,12 @@ def test_a_store_that_could_not_be_reached_at_the_start_gets_everything_later(ro
     with _open(folder, resolved={"beta": 0.3, "alpha": 1}) as resumed:
         resumed.log_metrics({"loss": 2.0}, step=2)
         resumed.log_artifact(report)
+        resumed.settle()
         assert resumed.run_id == ""
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
         if comes_back == "in the middle":
-            resumed._retry_at_s = 0.0  # the pause has passed
             resumed.log_metrics({"loss": 1.0}, step=3)
+            resumed.settle()
             assert resumed.run_id == first.run_id
             assert client.get_run(first.run_id).info.status == "RUNNING"
     assert resumed.run_id == first.run_id
@@ -296,8 +297,8 @@ def test_metrics_wait_for_a_store_that_comes_back(root, client, caplog):
             run.log_metrics({"loss": 2.0}, step=2)  # within the pause: not even tried
         assert caplog.text.count("could not log metrics") == 1
         assert "next try in 30 s" in caplog.text
-        run._retry_at_s = 0.0  # the pause has passed
         run.log_metrics({"loss": 1.0}, step=3)
+        run.settle()
     history = client.get_metric_history(run.run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(1, 3.0), (2, 2.0), (3, 1.0)]
 
