@@ -98,10 +98,7 @@ class MambaCompressor(PreTrainedModel):
         self.backprop_tokens = num_tokens
 
     def hold_still(self) -> None:
-        """Let nothing train that a kind takes over from the language model; Mamba takes nothing.
-
-        Called again where weights were loaded from a folder, after which all of them would train.
-        """
+        """Let nothing train that a kind takes over from the language model; Mamba takes nothing."""
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Return the embeddings of tokens and memory slots, (B, T) int64 to (B, T, width)."""

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from compressor.modeling import MambaCompressor
 from compressor.seams import weights_read_at_once
 from epo.part_names import PartError, PartPlace, find_part, read_part
 
@@ -26,6 +25,13 @@ _HEADS = (
 )  # fmt: skip
 _BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias",
             "embeddings.position_ids", "num_batches_tracked")  # fmt: skip
+
+
+@runtime_checkable
+class _HoldsStill(Protocol):
+    """A module some of whose weights never train. `from_pretrained` lets all of them, so it is asked again."""
+
+    def hold_still(self) -> None: ...
 
 
 def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = False, **settings: Any) -> Any:
@@ -60,7 +66,7 @@ def load_weights(auto: Any, part: str, dtype: str = "float32", is_ours: bool = F
     left_over = [key for key in found["unexpected_keys"] if is_ours or not _is_known_extra(key, model)]
     require_all(part, resized, found["missing_keys"], left_over)
     for module in model.modules():
-        if isinstance(module, MambaCompressor):
+        if isinstance(module, _HoldsStill):
             module.hold_still()
     return model
 

@@ -69,6 +69,12 @@ class EmotionExtractor(PreTrainedModel):
         self.audio_head = nn.Linear(width, len(EMOTIONS))
         self.video_head = nn.Linear(width, len(EMOTIONS))
         self.post_init()
+        self.hold_still()
+
+    def hold_still(self) -> None:
+        """Let nothing train that the encoders fix."""
+        self._hearing.hold_still(self.audio_encoder)
+        self._seeing.hold_still(self.vision_tower)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leave transformer layers and encoders to their own rules; start embeddings and heads small."""

@@ -34,6 +34,9 @@ class Hearing(Protocol):
     def build(self, config: Any) -> nn.Module:
         """Return an encoder with fresh weights."""
 
+    def hold_still(self, encoder: Any) -> None:
+        """Let nothing train in an encoder of `build` that its architecture fixes or that is not used here."""
+
     def inside(self, model: Any) -> nn.Module:
         """Return the encoder inside a model as `AutoModel` loads it."""
 
@@ -75,9 +78,11 @@ class LogMel(Hearing):
 
     def build(self, config: Any) -> nn.Module:
         """See `Hearing`."""
-        encoder: nn.Module = WhisperEncoder(config)
-        encoder.embed_positions.requires_grad_(False)  # fixed sinusoids in Whisper
-        return encoder
+        return WhisperEncoder(config)
+
+    def hold_still(self, encoder: Any) -> None:
+        """See `Hearing`: Whisper's positions are fixed sinusoids."""
+        encoder.embed_positions.requires_grad_(False)
 
     def inside(self, model: Any) -> nn.Module:
         """See `Hearing`."""
@@ -160,12 +165,14 @@ class Waveform(Hearing):
                     f"audio encoder of family {config.model_type!r}: {key} is not supported; name another checkpoint"
                 )
         model: Any = AutoModel.from_config(config)
-        # Whole layers are never left out: a step would differ between ranks. What SpecAugment puts in is not used.
-        model.config.layerdrop = 0.0
-        if hasattr(model, "masked_spec_embed"):
-            model.masked_spec_embed.requires_grad_(False)
+        model.config.layerdrop = 0.0  # whole layers are never left out: a step would differ between ranks
         encoder: nn.Module = model
         return encoder
+
+    def hold_still(self, encoder: Any) -> None:
+        """See `Hearing`: what SpecAugment puts in is not used."""
+        if hasattr(encoder, "masked_spec_embed"):
+            encoder.masked_spec_embed.requires_grad_(False)
 
     def inside(self, model: Any) -> nn.Module:
         """See `Hearing`."""

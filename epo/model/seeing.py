@@ -47,10 +47,13 @@ class Seeing:
     def build(self, config: Any) -> nn.Module:
         """Return a tower with fresh weights."""
         tower: nn.Module = AutoModel.from_config(config, **dict(self.settings))
-        for name, parameter in tower.named_parameters():
-            if name.endswith("mask_token"):  # of pretraining; nothing is masked here
-                parameter.requires_grad_(False)
         return tower
+
+    def hold_still(self, tower: nn.Module) -> None:
+        """Let nothing train in a tower that is not used here: masks of its pretraining."""
+        for name, parameter in tower.named_parameters():
+            if name.endswith("mask_token"):
+                parameter.requires_grad_(False)
 
     def frame_size(self, config: Any) -> int:
         """Return the height and width of the frames that a tower was made for."""

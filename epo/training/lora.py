@@ -257,10 +257,6 @@ def num_trainable(model: nn.Module) -> tuple[int, int]:
 
 
 def freeze_all_but(model: nn.Module, parts: tuple[str, ...]) -> None:
-    """Let train only parameters whose name contains one of `parts`, and of these none that was fixed before.
-
-    Whisper's positions are fixed where they are built, but no longer once their extractor was loaded from a folder
-    (`from_pretrained` lets every weight train): SFT moves them by some thousandths.
-    """
+    """Let train only parameters whose name contains one of `parts`, and of these none that was fixed before."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and any(part in name for part in parts))

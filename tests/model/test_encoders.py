@@ -21,6 +21,7 @@ from transformers import (
 
 from epo.data.cache import ClipCache
 from epo.model import hearing, seeing
+from epo.model.checkpoints import load_weights
 from epo.model.clip_reader import ClipFeatures, ClipReader
 from epo.model.extractor import emotion_loss
 from epo.model.hearing import LogMel, Waveform, hearing_of
@@ -210,10 +211,15 @@ def test_an_extractor_of_real_clips_saved_and_reloaded(built, corpus, examples, 
         assert alone.audio_mask.sum() == extractor.config.num_audio_tokens(steps)
     extractor.save_pretrained(tmp_path / "extractor")
     reader.save(tmp_path / "extractor")
-    loaded, again = AutoModel.from_pretrained(tmp_path / "extractor").eval(), ClipReader.load(tmp_path / "extractor")
+    loaded, again = load_weights(AutoModel, str(tmp_path / "extractor")).eval(), ClipReader.load(tmp_path / "extractor")
+    assert _held_still(loaded) == _held_still(extractor)
     read = [again.read(example.current.clip, cache) for example in examples[:5]]
     torch.testing.assert_close(loaded(**again.batch(read)).fused_logits, together.fused_logits)
     assert type(again.image_processor) is type(reader.image_processor)
+
+
+def _held_still(model):
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 @pytest.mark.parametrize(("voice", "tower"), PAIRS)

@@ -162,11 +162,15 @@ def test_only_named_parts_train(model_and_processor):
     assert num_trainable(model)[0] == 2 * per_layer + 16 * 32 + 32
 
 
-def test_what_a_module_fixed_stays_fixed(model_and_processor):
-    """Whisper's sinusoids, whatever `trainable` names, with and without LoRA."""
-    model = model_and_processor[0]
+def test_what_a_module_fixed_stays_fixed(model_and_processor, tmp_path):
+    """Whisper's sinusoids, whatever `trainable` names, with and without LoRA, and where a model is loaded again."""
+    model, processor = model_and_processor
     fixed = "extractor.audio_encoder.embed_positions.weight"
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == [fixed]
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    again, _ = epo.load_model(str(tmp_path))
+    assert [name for name, p in again.named_parameters() if not p.requires_grad] == [fixed]
     inject_lora(model, lora_config(model, 4, 8, 0.0))
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == [fixed]
     freeze_all_but(model, ("lora_", "extractor"))
