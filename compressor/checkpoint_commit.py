@@ -79,7 +79,7 @@ class Commit:
         self._output_dir, self._name = output_dir, f"checkpoint-{step}"
         self._facts = {"format": _FORMAT, "step": step, **facts}
         self._share: dict[str, dict[str, Any]] = {}
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         # Nothing waits for it at a sudden end: without a manifest the checkpoint does not count.
         self._thread = threading.Thread(target=self._work, name="checkpoint", daemon=True)
         self._thread.start()
@@ -112,7 +112,7 @@ class Commit:
     def _work(self) -> None:
         try:
             self._share = _shares(self._output_dir / _ASIDE / self._name)
-        except Exception as error:  # raised by `finish`
+        except BaseException as error:  # raised by `finish`
             self._error = error
 
 
@@ -281,7 +281,7 @@ def _all(value: Any) -> list[Any]:
     return values
 
 
-def _raise_first(errors: Iterable[Exception | None]) -> None:
+def _raise_first(errors: Iterable[BaseException | None]) -> None:
     for error in errors:
         if error is not None:
             raise error

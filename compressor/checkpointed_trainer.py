@@ -9,7 +9,7 @@ from transformers import Trainer, TrainerCallback
 
 from compressor.checkpoint_commit import CheckpointError, Commit, facts_of, keep_newest, written_aside
 from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
-from compressor.seams import keep_own_optimizer
+from compressor.seams import keep_own_optimizer, put_off_compiling
 from compressor.stopping import StopOnSignal
 from compressor.training_states import StateError, random_states, read_state, set_random_states, write_state
 
@@ -47,6 +47,7 @@ class CheckpointedTrainer(Trainer):
         if self.is_deepspeed_enabled:
             read_deepspeed_states_safely()
             keep_own_optimizer(self)
+            put_off_compiling()
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """Return what a checkpoint's manifest says about how it is spread: ranks, and what they hold each a part of."""

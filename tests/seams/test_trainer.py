@@ -128,6 +128,20 @@ def test_all_of_a_checkpoint_goes_where_the_trainer_says(run, tmp_path):
     assert {"trainer_state.json", "training_args.bin"} <= {path.name for path in (tmp_path / "aside").glob("*/*")}
 
 
+@pytest.mark.seam("save_and_end_of_step")
+def test_a_step_ends_before_it_is_saved(run, monkeypatch):
+    called = []
+    monkeypatch.setattr(run, "_save_checkpoint", lambda model, trial: called.append(("saved", run.state.global_step)))
+
+    class Note(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            called.append(("ended", state.global_step))
+
+    run.add_callback(Note())
+    run.train(None, None, None)
+    assert called == [("ended", 1), ("ended", 2), ("saved", 2)]
+
+
 @pytest.mark.seam("checkpoint_states")
 def test_states_are_saved_and_loaded_by_four_methods(run, tmp_path):
     asked = []
