@@ -10,7 +10,7 @@ for one process the seconds are told by phases too. All figures are of one call,
 
 import argparse
 import json
-import os
+import math
 import runpy
 import shutil
 import statistics
@@ -32,6 +32,7 @@ _RANKS = {
     "one process": [],
     "two ranks, ZeRO-2": ["-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/zero2-cpu.yaml"],
 }
+_WARM = 4  # steps that are not counted
 _COMPUTING = ("forward", "backward", "gradient norm", "optimizer")
 _INSIDE = "inside"
 
@@ -40,36 +41,41 @@ class Clock:
     """Seconds of the wall and of this thread's CPU that a function took, call by call, without what other clocks took.
 
     Attributes:
-        spent: of each call.
+        calls: of each the end, and the seconds spent; of the wall, then of the CPU.
         first_end: the wall's time, and the process's CPU, when the first call had ended.
     """
 
-    _inner: list[list[float]] = []  # of each call that is open, what clocked calls within it took
+    _inner: list[tuple[float, float]] = []  # of each call that is open, what clocked calls within it took
 
     def __init__(self, place: Any, name: str) -> None:
         """Take the function's place."""
-        self.spent: list[tuple[float, float]] = []
+        self.calls: list[tuple[tuple[float, float], tuple[float, float]]] = []
         self.first_end: tuple[float, float] | None = None
         function = getattr(place, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            began = time.monotonic(), time.thread_time()
-            Clock._inner.append([0.0, 0.0])
+            began = _now()
+            Clock._inner.append((0.0, 0.0))
             try:
                 return function(*args, **kwargs)
             finally:
-                whole = time.monotonic() - began[0], time.thread_time() - began[1]
-                inner = Clock._inner.pop()
-                self.spent.append((whole[0] - inner[0], whole[1] - inner[1]))
+                ended, inner = _now(), Clock._inner.pop()
+                whole = (ended[0] - began[0], ended[1] - began[1])
+                self.calls.append((ended, (whole[0] - inner[0], whole[1] - inner[1])))
                 if Clock._inner:
-                    Clock._inner[-1] = [a + b for a, b in zip(Clock._inner[-1], whole, strict=True)]
+                    outer = Clock._inner[-1]
+                    Clock._inner[-1] = (outer[0] + whole[0], outer[1] + whole[1])
                 self.first_end = self.first_end or (time.time(), time.process_time())
 
         setattr(place, name, timed)
 
-    def total(self, kind: int) -> float:
-        """Return the sum of wall (0) or CPU (1) seconds."""
-        return sum(row[kind] for row in self.spent)
+    def spent(self, kind: int, after: tuple[float, float], until: tuple[float, float]) -> list[float]:
+        """Return wall (0) or CPU (1) seconds of each call that ended between two moments."""
+        return [spent[kind] for ended, spent in self.calls if after[0] < ended[0] <= until[0]]
+
+
+def _now() -> tuple[float, float]:
+    return time.monotonic(), time.thread_time()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -137,7 +143,9 @@ def _run(command: Sequence[str], folder: Path) -> None:
 
 def _first_step_s(output: Path, began_s: float) -> float:
     rows = map(json.loads, (output / "tracking.jsonl").read_text(encoding="utf-8").splitlines())
-    return next(row["time_ms"] / 1000 for row in rows if row.get("step") is not None and row["time_ms"] > began_s * 1000)
+    return next(
+        row["time_ms"] / 1000 for row in rows if row.get("step") is not None and row["time_ms"] > began_s * 1000
+    )
 
 
 def run_inside(stage: str, report: Path, words: Sequence[str]) -> None:
@@ -161,7 +169,6 @@ def _clocks(stage: str) -> tuple[dict[str, Clock], dict[str, Clock]]:
     from transformers import Trainer
     from transformers.trainer_callback import CallbackHandler
 
-    import compressor.seams
     import launch.clip_check
     import launch.folder.stage_folder
     import launch.recipe
@@ -180,7 +187,6 @@ def _clocks(stage: str) -> tuple[dict[str, Clock], dict[str, Clock]]:
         "gradient norm": Clock(Trainer, "_clip_grad_norm"), "optimizer": Clock(AcceleratedOptimizer, "step"),
         "save": Clock(CheckpointedTrainer, "_save_checkpoint"), "batch": Clock(Trainer, "get_batch_samples"),
         "log": Clock(Trainer, "log"), "end of a step": Clock(CallbackHandler, "on_step_end"),
-        "else": Clock(Trainer, "_run_epoch"),
     }  # fmt: skip
     phases = {
         "imports, recipe": Clock(launch.recipe, "read_recipe"),
@@ -194,23 +200,28 @@ def _clocks(stage: str) -> tuple[dict[str, Clock], dict[str, Clock]]:
 
 def _told(steps: dict[str, Clock], phases: dict[str, Clock], launched_s: float) -> dict[str, Any]:
     """Return seconds of a step by parts, of a save, and of each phase of the start; of the wall and of the CPU."""
-    count, told = len(steps["end of a step"].spent), {}
+    ends = [ended for ended, _ in steps["end of a step"].calls]
+    told: dict[str, Any] = {"steps": len(ends) - _WARM}
     for kind, name in enumerate(("wall", "cpu")):
-        parts = {part: clock.total(kind) / count for part, clock in steps.items() if part != "save"}
-        step_s = sum(parts.values())
-        saves = [row[kind] for row in steps["save"].spent]
+        span = (ends[_WARM - 1], ends[-1])
+        parts = {part: sum(clock.spent(kind, *span)) for part, clock in steps.items()}
+        parts["else"] = span[1][kind] - span[0][kind] - sum(parts.values())
+        del parts["save"]
+        step_s = sum(parts.values()) / told["steps"]
+        saves = steps["save"].spent(kind, (0.0, 0.0), (math.inf, math.inf))
         before, start = (launched_s, 0.0)[kind], {}
         for phase, clock in phases.items():
             if clock.first_end is not None:
                 start[phase] = round(clock.first_end[kind] - before, 2)
                 before = clock.first_end[kind]
+        computing_s = sum(parts[part] for part in _COMPUTING) / told["steps"]
         told[name] = {
-            "step_s": round(step_s, 4), "step_parts_s": {part: round(value, 5) for part, value in parts.items()},
-            "python_share": round(1 - sum(parts[part] for part in _COMPUTING) / step_s, 4),
-            "save_s": round(statistics.median(saves), 4) if saves else None,
+            "step_s": round(step_s, 4), "python_share": round(1 - computing_s / step_s, 4),
+            "step_parts_s": {part: round(value / told["steps"], 5) for part, value in parts.items()},
+            "saves": len(saves), "save_s": round(statistics.median(saves), 4) if saves else None,
             "start_s": start | {"whole": round(sum(start.values()), 2)},
         }  # fmt: skip
-    return told | {"steps": count, "saves": len(steps["save"].spent)}
+    return told
 
 
 if __name__ == "__main__":
