@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,18 +64,23 @@ def written_aside(output_dir: Path) -> Iterator[Path]:
 class Commit:
     """A checkpoint that all ranks have written aside, on its way to count; one at a time.
 
-    A thread waits for the disk and reads this rank's share of the files for their digests. It touches files that are
-    written, no tensor, and talks to no other rank, so training goes on meanwhile and cannot change what is saved.
+    A thread waits for the disk and reads this rank's share of the files for their digests. It touches files and copies,
+    nothing that trains, and talks to no other rank, so training goes on meanwhile and cannot change what is saved.
     """
 
-    def __init__(self, output_dir: Path, step: int, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, output_dir: Path, step: int, facts: Mapping[str, Any], late: Iterable[Callable[[], None]] = ()
+    ) -> None:
         """Start the thread.
 
         Args:
             output_dir: of the run.
             step: optimizer steps done.
             facts: what a later run must know before it reads the checkpoint; kept in the manifest.
+            late: write what is left to be written, from copies; of one rank alone, since others would miss the files.
         """
+        assert not late or _num_ranks() == 1
+        self._late = tuple(late)
         self._output_dir, self._name = output_dir, f"checkpoint-{step}"
         self._facts = {"format": _FORMAT, "step": step, **facts}
         self._share: dict[str, dict[str, Any]] = {}
@@ -92,7 +97,7 @@ class Commit:
         """Wait for every rank's share, list the files, and let the checkpoint count.
 
         Raises:
-            OSError: on all ranks, what a disk refused to one of them; the checkpoint does not count.
+            Exception: on all ranks, what kept one of them from writing; the checkpoint does not count.
         """
         self._thread.join()
         shares = _all((self._share, self._error))
@@ -111,6 +116,9 @@ class Commit:
 
     def _work(self) -> None:
         try:
+            for write in self._late:
+                write()
+            self._late = ()  # a copy of the optimizer is large
             self._share = _shares(self._output_dir / _ASIDE / self._name)
         except BaseException as error:  # raised by `finish`
             self._error = error

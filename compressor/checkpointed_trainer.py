@@ -11,7 +11,7 @@ from compressor.checkpoint_commit import CheckpointError, Commit, facts_of, keep
 from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
 from compressor.seams import keep_own_optimizer, put_off_compiling
 from compressor.stopping import StopOnSignal
-from compressor.training_states import StateError, random_states, read_state, set_random_states, write_state
+from compressor.training_states import StateError, kept_state, random_states, read_state, set_random_states, write_state
 
 _OPTIMIZER, _SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
 
@@ -30,8 +30,8 @@ class CheckpointedTrainer(Trainer):
     """Writes checkpoints through `compressor.checkpoint_commit`, and plain states as safetensors.
 
     A step's end waits until its files are written, not until they are on the disk and their digests are known: that is
-    a thread's matter, and training goes on. `train` returns, and the next save begins, once the checkpoint counts; a
-    callback's `on_save` may come before it does.
+    a thread's matter, and training goes on. With one rank the thread also writes the optimizer, from a copy. `train`
+    returns, and the next save begins, once the checkpoint counts; a callback's `on_save` may come before it does.
 
     Without DeepSpeed and FSDP, which have formats of their own, a checkpoint can be gone on from on any number of
     ranks: each held all of it.
@@ -39,6 +39,7 @@ class CheckpointedTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._aside: Path | None = None  # where a checkpoint is being written
+        self._late: list[Callable[[], None]] = []  # writes what the thread is to write of it
         self._commit: Commit | None = None  # of the one that is written, and does not count yet
         super().__init__(*args, **kwargs)
         self.stopping = StopOnSignal()
@@ -87,7 +88,7 @@ class CheckpointedTrainer(Trainer):
             result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except BaseException:
             if self.args.world_size == 1:  # other ranks may be anywhere; what they have on their disks is not known
-                with contextlib.suppress(OSError):  # what ended training is what is told
+                with contextlib.suppress(Exception):  # what ended training is what is told
                     self._finish_save(True)
             raise
         self._finish_save(True)
@@ -104,8 +105,8 @@ class CheckpointedTrainer(Trainer):
                     # A pickle; recipe.yaml says the same.
                     (self._aside / f"checkpoint-{step}" / "training_args.bin").unlink(missing_ok=True)
         finally:
-            self._aside = None
-        self._commit = Commit(output_dir, step, self.checkpoint_facts())
+            self._aside, late, self._late = None, self._late, []
+        self._commit = Commit(output_dir, step, self.checkpoint_facts(), late)
 
     def _finish_save(self, is_waited_for: bool) -> None:
         """Let a written checkpoint count, if it is on all ranks' disks or waited for. All ranks call it together."""
@@ -125,8 +126,12 @@ class CheckpointedTrainer(Trainer):
         if not self.args.should_save:
             return
         try:
-            write_state(Path(output_dir) / _OPTIMIZER, self.optimizer.state_dict())
+            write = kept_state(Path(output_dir) / _OPTIMIZER, self.optimizer.state_dict())
             write_state(Path(output_dir) / _SCHEDULER, self.lr_scheduler.state_dict())
+            if self.args.world_size == 1:
+                self._late.append(write)
+            else:
+                write()
         except StateError:  # of a library: torch's format, which is read with weights_only
             super()._save_optimizer_and_scheduler(output_dir)
 

@@ -182,6 +182,11 @@ SEAMS = {
         "Trainer._get_output_dir(trial) says",
         "compressor.checkpointed_trainer",
     ),
+    "operations": Seam(
+        "transformers",
+        "Trainer.floating_point_ops(inputs) is in proportion to how many numbers the model's main input holds",
+        "compressor.scheduled_trainer",
+    ),
     "save_and_end_of_step": Seam(
         "transformers",
         "Trainer.train(resume_from_checkpoint, trial, ignore_keys_for_eval) calls on_step_end on every rank, and then "

@@ -12,6 +12,7 @@ import time
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
@@ -20,7 +21,7 @@ from compressor.checkpoint_commit import CheckpointError, facts_of, keep_newest,
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import ScheduledTrainer
 from compressor.stopping import SIGNALS
-from compressor.training_states import StateError, read_state, write_state
+from compressor.training_states import StateError, kept_state, read_state, write_state
 from launch.processes.ends import explain
 from launch.training import fit
 
@@ -260,6 +261,7 @@ def test_training_goes_on_during_a_save_and_a_kill_then_costs_only_that_one(tmp_
     assert equal(trainer.model.state_dict(), undisturbed)
     assert sorted(path.name for path in killed.iterdir()) == [".saving", "checkpoint-2"]
     assert (killed / ".saving/checkpoint-4/model.safetensors").is_file()
+    assert not equal(load_file(killed / ".saving/checkpoint-4/model.safetensors"), undisturbed)
     assert newest_whole(killed).path == killed / "checkpoint-2"
     assert equal(weights(killed), undisturbed)
 
@@ -343,3 +345,11 @@ def test_states_come_back_as_they_were(tmp_path):
     with pytest.raises(StateError, match="holds a Linear, want tensors and plain data"):
         write_state(tmp_path / "t.safetensors", {"layer": nn.Linear(1, 1)})
     assert not (tmp_path / "t.safetensors").exists()
+
+
+def test_a_kept_state_is_that_of_the_moment(tmp_path):
+    moment = torch.ones(2)
+    write = kept_state(tmp_path / "s.safetensors", {"moment": moment})
+    moment.add_(1)
+    write()
+    assert read_state(tmp_path / "s.safetensors")["moment"].tolist() == [1.0, 1.0]
