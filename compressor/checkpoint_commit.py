@@ -1,6 +1,6 @@
 """A checkpoint is whole or it is none: written aside, made durable, listed with sizes and digests, then renamed.
 
-    OUTPUT/.saving/checkpoint-N     while the ranks write; no reader ever looks there
+    OUTPUT/.saving/checkpoint-N     while the ranks write, and until it is on the disk; no reader ever looks there
     OUTPUT/checkpoint-N             once all of it is on the disk, `manifest.json` with it
     OUTPUT/damaged-checkpoint-N     what a later run found to be damaged
 
@@ -13,7 +13,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,30 +47,81 @@ class Found:
 
 
 @contextlib.contextmanager
-def committed(output_dir: Path, step: int, facts: Mapping[str, Any]) -> Iterator[Path]:
-    """Let all ranks write `checkpoint-STEP` below the folder that is yielded, then make it one of `output_dir`'s.
+def written_aside(output_dir: Path) -> Iterator[Path]:
+    """Let all ranks write `checkpoint-STEP` below the folder that is yielded, for a `Commit` to follow.
 
     Whatever ends the block early, a full disk or a kill, leaves the checkpoints that were there as they were.
-
-    Args:
-        output_dir: of the run.
-        step: optimizer steps done.
-        facts: what a later run must know before it reads the checkpoint; kept in the manifest.
     """
-    aside, name = output_dir / _ASIDE, f"checkpoint-{step}"
+    aside = output_dir / _ASIDE
     if _rank() == 0:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     _all(None)  # nobody writes before the leftovers are gone
     yield aside
     _all(None)  # everybody has written
-    folder = aside / name
-    files = {key: row for share in _all(_shares(folder)) for key, row in share.items()}
-    if _rank() == 0:
-        _write_manifest(folder, {"format": _FORMAT, "step": step, **facts, "files": dict(sorted(files.items()))})
-        _replace(folder, output_dir / name)
-        shutil.rmtree(aside, ignore_errors=True)
-    _all(None)  # nobody trains on before the checkpoint counts
+
+
+class Commit:
+    """A checkpoint that all ranks have written aside, on its way to count; one at a time.
+
+    A thread waits for the disk and reads this rank's share of the files for their digests. It touches files and copies,
+    nothing that trains, and talks to no other rank, so training goes on meanwhile and cannot change what is saved.
+    """
+
+    def __init__(
+        self, output_dir: Path, step: int, facts: Mapping[str, Any], late: Iterable[Callable[[], None]] = ()
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            output_dir: of the run.
+            step: optimizer steps done.
+            facts: what a later run must know before it reads the checkpoint; kept in the manifest.
+            late: write what is left to be written, from copies; of one rank alone, since others would miss the files.
+        """
+        assert not late or _num_ranks() == 1
+        self._late = tuple(late)
+        self._output_dir, self._name = output_dir, f"checkpoint-{step}"
+        self._facts = {"format": _FORMAT, "step": step, **facts}
+        self._share: dict[str, dict[str, Any]] = {}
+        self._error: BaseException | None = None
+        # Nothing waits for it at a sudden end: without a manifest the checkpoint does not count.
+        self._thread = threading.Thread(target=self._work, name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def is_ready(self) -> bool:
+        """Tell, to all ranks alike, whether `finish` would wait for no rank's disk."""
+        return not any(_all(self._thread.is_alive()))
+
+    def finish(self) -> None:
+        """Wait for every rank's share, list the files, and let the checkpoint count.
+
+        Raises:
+            Exception: on all ranks, what kept one of them from writing; the checkpoint does not count.
+        """
+        self._thread.join()
+        shares = _all((self._share, self._error))
+        _raise_first(error for _, error in shares)
+        files = {key: row for share, _ in shares for key, row in share.items()}
+        error = None
+        if _rank() == 0:
+            folder = self._output_dir / _ASIDE / self._name
+            try:
+                _write_manifest(folder, {**self._facts, "files": dict(sorted(files.items()))})
+                _replace(folder, self._output_dir / self._name)
+                shutil.rmtree(folder.parent, ignore_errors=True)
+            except OSError as refused:
+                error = refused
+        _raise_first(_all(error))
+
+    def _work(self) -> None:
+        try:
+            for write in self._late:
+                write()
+            self._late = ()  # a copy of the optimizer is large
+            self._share = _shares(self._output_dir / _ASIDE / self._name)
+        except BaseException as error:  # raised by `finish`
+            self._error = error
 
 
 def newest_whole(output_dir: Path) -> Found:
@@ -130,9 +182,7 @@ def _problem(folder: Path) -> tuple[bool, str] | None:
     if manifest is None:
         return None if problem is None else (True, problem)
     shares = _all(_faults(folder, manifest["files"]))
-    for _, error in shares:
-        if error is not None:
-            raise error
+    _raise_first(error for _, error in shares)
     faults = [fault for share, _ in shares for fault in share]
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
@@ -172,7 +222,7 @@ def _faults(folder: Path, files: Mapping[str, Any]) -> tuple[list[str], OSError 
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
-    """Return a manifest, None where there is none or it is not what `committed` writes."""
+    """Return a manifest, None where there is none or it is not what a `Commit` writes."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -237,6 +287,12 @@ def _all(value: Any) -> list[Any]:
     values: list[Any] = [None] * _num_ranks()
     dist.all_gather_object(values, value)
     return values
+
+
+def _raise_first(errors: Iterable[BaseException | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def _rank() -> int:

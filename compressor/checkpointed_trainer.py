@@ -1,21 +1,37 @@
 """A transformers Trainer that writes checkpoints which are whole or none, with few pickles, and saves at a signal."""
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
-from compressor.checkpoint_commit import CheckpointError, committed, facts_of, keep_newest
+from compressor.checkpoint_commit import CheckpointError, Commit, facts_of, keep_newest, written_aside
 from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
-from compressor.seams import keep_own_optimizer
+from compressor.seams import keep_own_optimizer, put_off_compiling
 from compressor.stopping import StopOnSignal
-from compressor.training_states import StateError, random_states, read_state, set_random_states, write_state
+from compressor.training_states import StateError, kept_state, random_states, read_state, set_random_states, write_state
 
 _OPTIMIZER, _SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
 
 
+class _FinishSave(TrainerCallback):
+    """Lets a checkpoint count at the end of the step in which its last byte has reached the disk."""
+
+    def __init__(self, finish_save: Callable[[bool], None]) -> None:
+        self._finish_save = finish_save
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._finish_save(False)
+
+
 class CheckpointedTrainer(Trainer):
     """Writes checkpoints through `compressor.checkpoint_commit`, and plain states as safetensors.
+
+    A step's end waits until its files are written, not until they are on the disk and their digests are known: that is
+    a thread's matter, and training goes on. With one rank the thread also writes the optimizer, from a copy. `train`
+    returns, and the next save begins, once the checkpoint counts; a callback's `on_save` may come before it does.
 
     Without DeepSpeed and FSDP, which have formats of their own, a checkpoint can be gone on from on any number of
     ranks: each held all of it.
@@ -23,12 +39,16 @@ class CheckpointedTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._aside: Path | None = None  # where a checkpoint is being written
+        self._late: list[Callable[[], None]] = []  # writes what the thread is to write of it
+        self._commit: Commit | None = None  # of the one that is written, and does not count yet
         super().__init__(*args, **kwargs)
         self.stopping = StopOnSignal()
         self.add_callback(self.stopping)
+        self.add_callback(_FinishSave(self._finish_save))
         if self.is_deepspeed_enabled:
             read_deepspeed_states_safely()
             keep_own_optimizer(self)
+            put_off_compiling()
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """Return what a checkpoint's manifest says about how it is spread: ranks, and what they hold each a part of."""
@@ -60,17 +80,43 @@ class CheckpointedTrainer(Trainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(super()._get_output_dir(trial) if self._aside is None else self._aside)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint aside, and let it count once it is whole; older ones go only then."""
-        output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
+    ) -> Any:
+        """Train, and wait for the checkpoint that was written last."""
         try:
-            with committed(output_dir, self.state.global_step, self.checkpoint_facts()) as self._aside:
+            result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        except BaseException:
+            if self.args.world_size == 1:  # other ranks may be anywhere; what they have on their disks is not known
+                with contextlib.suppress(Exception):  # what ended training is what is told
+                    self._finish_save(True)
+            raise
+        self._finish_save(True)
+        return result
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint aside, and let it count once it is on the disk; older ones go only then."""
+        self._finish_save(True)
+        output_dir, step = Path(self.args.output_dir), self.state.global_step
+        try:
+            with written_aside(output_dir) as self._aside:
                 super()._save_checkpoint(model, trial)
                 if self.args.should_save:
-                    (self._aside / name / "training_args.bin").unlink(missing_ok=True)  # a pickle; see recipe.yaml
+                    # A pickle; recipe.yaml says the same.
+                    (self._aside / f"checkpoint-{step}" / "training_args.bin").unlink(missing_ok=True)
         finally:
-            self._aside = None
-        keep_newest(output_dir, self.args.save_total_limit)
+            self._aside, late, self._late = None, self._late, []
+        self._commit = Commit(output_dir, step, self.checkpoint_facts(), late)
+
+    def _finish_save(self, is_waited_for: bool) -> None:
+        """Let a written checkpoint count, if it is on all ranks' disks or waited for. All ranks call it together."""
+        if self._commit is None or not (is_waited_for or self._commit.is_ready()):
+            return
+        try:
+            self._commit.finish()
+        finally:
+            self._commit = None
+        keep_newest(Path(self.args.output_dir), self.args.save_total_limit)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Write plain optimizers without pickle; DeepSpeed and FSDP have formats of their own."""
@@ -80,8 +126,12 @@ class CheckpointedTrainer(Trainer):
         if not self.args.should_save:
             return
         try:
-            write_state(Path(output_dir) / _OPTIMIZER, self.optimizer.state_dict())
+            write = kept_state(Path(output_dir) / _OPTIMIZER, self.optimizer.state_dict())
             write_state(Path(output_dir) / _SCHEDULER, self.lr_scheduler.state_dict())
+            if self.args.world_size == 1:
+                self._late.append(write)
+            else:
+                write()
         except StateError:  # of a library: torch's format, which is read with weights_only
             super()._save_optimizer_and_scheduler(output_dir)
 

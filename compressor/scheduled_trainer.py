@@ -78,9 +78,20 @@ class ScheduleReader(CheckpointedTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         refuse_changed(vars(self.args), TrainingArguments, FIXED_IN_TRAINING)
+        self._flos_per_number: int | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Return transformers' estimate, in proportion to the first batch's: it would count all weights each time."""
+        name = getattr(self.model, "main_input_name", "input_ids")
+        size = int(inputs[name].numel()) if name in inputs else 0
+        if size == 0:
+            return int(super().floating_point_ops(inputs))
+        if self._flos_per_number is None:
+            self._flos_per_number = int(super().floating_point_ops(inputs)) // size
+        return self._flos_per_number * size
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Return the norm of the whole gradient, the same on every rank, after making sure that it is finite.

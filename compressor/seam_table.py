@@ -182,6 +182,17 @@ SEAMS = {
         "Trainer._get_output_dir(trial) says",
         "compressor.checkpointed_trainer",
     ),
+    "operations": Seam(
+        "transformers",
+        "Trainer.floating_point_ops(inputs) is in proportion to how many numbers the model's main input holds",
+        "compressor.scheduled_trainer",
+    ),
+    "save_and_end_of_step": Seam(
+        "transformers",
+        "Trainer.train(resume_from_checkpoint, trial, ignore_keys_for_eval) calls on_step_end on every rank, and then "
+        "saves",
+        "compressor.checkpointed_trainer",
+    ),
     "checkpoint_states": Seam(
         "transformers",
         "a checkpoint's states are Trainer._save_optimizer_and_scheduler(output_dir), Trainer._save_rng_state(output_"
@@ -219,6 +230,9 @@ SEAMS = {
         "TorchCheckpointEngine.load(path, map_location) reads each file of a checkpoint, which holds tensors, plain "
         "data and four classes of its own",
         "compressor.deepspeed_states",
+    ),
+    "muon": Seam(
+        "deepspeed", "runtime.zero.muon.original_muon, which any start imports, decorates by runtime.compiler.compile()"
     ),
     "shm_operator": Seam(
         "deepspeed", "ops.__compatible_ops__['deepspeed_shm_comm'] = False keeps it from compiling an operator"

@@ -176,6 +176,32 @@ def keep_own_optimizer(trainer: "Trainer") -> None:
         trainer.accelerator.state.deepspeed_plugin.deepspeed_config.setdefault("zero_force_ds_cpu_optimizer", False)
 
 
+def put_off_compiling() -> None:
+    """Let DeepSpeed give the functions of its optimizer Muon to torch's compiler when they are called, if ever.
+
+    To know whether an optimizer is one of those it shards, DeepSpeed imports Muon, and to decorate its functions
+    loads the compiler: a second of each rank's start.
+    """
+    import functools
+
+    from deepspeed.runtime import compiler
+
+    at_once = compiler.compile
+
+    def when_called(*settings: Any, **named: Any) -> Any:
+        def decorate(function: Any) -> Any:
+            compiled = functools.cache(lambda: at_once(*settings, **named)(function))
+            return functools.wraps(function)(lambda *args, **kwargs: compiled()(*args, **kwargs))
+
+        return decorate
+
+    compiler.compile = when_called
+    try:
+        import deepspeed.runtime.zero.muon.original_muon  # noqa: F401
+    finally:
+        compiler.compile = at_once
+
+
 def leave_out_mlflow() -> None:
     """Let imports of MLflow fail as if it was not installed, as `None` in `sys.modules` does.
 

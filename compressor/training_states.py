@@ -6,6 +6,7 @@ numbers, texts, lists and dictionaries, as JSON into its header.
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,17 @@ def write_state(path: Path, state: Any) -> None:
     Raises:
         StateError: it holds anything else; nothing is written.
     """
+    kept_state(path, state)()
+
+
+def kept_state(path: Path, state: Any) -> Callable[[], None]:
+    """Copy a nested state as it is now, tensors to the CPU, and return what writes the copy.
+
+    Args and errors as of `write_state`.
+    """
     tensors: dict[str, Tensor] = {}
     structure = _pack(state, tensors)
-    save_file(tensors, path, metadata={_STRUCTURE: json.dumps(structure)})
+    return lambda: save_file(tensors, path, metadata={_STRUCTURE: json.dumps(structure)})
 
 
 def read_state(path: Path) -> Any:
@@ -69,7 +78,7 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     """Return a value as JSON can say it, a dict for whatever is none of JSON's own scalars; tensors go to `tensors`."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach().contiguous().clone()  # safetensors refuses tensors that share storage
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()  # safetensors refuses shared storage
         return {"tensor": name}
     if value is None or type(value) in (bool, int, float, str):
         return value

@@ -103,30 +103,29 @@ class KeptDigests:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._real = Path(os.path.realpath(folder))
         self._known = self._load()
 
     def of(self, files: Iterable[Path]) -> list[str]:
         """Return the digest of each file, "absent" for one that is missing or lies outside of the folder."""
         files = list(files)
+        names = [os.path.relpath(file, self._folder) for file in files]
         stamps = [self._stamp(file) for file in files]
-        new = [file for file, stamp in zip(files, stamps, strict=True) if stamp and self._kept(file, stamp) is None]
+        new = [
+            (file, name)
+            for file, name, stamp in zip(files, names, stamps, strict=True)
+            if stamp and self._known.get(name, [None])[0] != stamp
+        ]
         with ThreadPoolExecutor(max_workers=4) as pool:  # hashing leaves Python's lock free
-            for file, digest in zip(new, pool.map(file_digest, new), strict=True):
-                self._known[self._name(file)] = [self._stamp(file), digest]
+            for (file, name), digest in zip(new, pool.map(file_digest, [file for file, _ in new]), strict=True):
+                self._known[name] = [self._stamp(file), digest]
         if new:
             self._save()
-        return [_ABSENT if not stamp else self._known[self._name(f)][1] for f, stamp in zip(files, stamps, strict=True)]
-
-    def _kept(self, file: Path, stamp: list[int]) -> str | None:
-        known = self._known.get(self._name(file))
-        return known[1] if known is not None and known[0] == stamp else None
-
-    def _name(self, file: Path) -> str:
-        return os.path.relpath(file, self._folder)
+        return [_ABSENT if not stamp else self._known[name][1] for name, stamp in zip(names, stamps, strict=True)]
 
     def _stamp(self, file: Path) -> list[int] | None:
         """Return size, time of change and time of status change; the last cannot be set back by a copying tool."""
-        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(self._folder)) or not file.is_file():
+        if not Path(os.path.realpath(file)).is_relative_to(self._real) or not file.is_file():
             return None
         status = file.stat()
         return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]

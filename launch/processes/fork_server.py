@@ -6,6 +6,7 @@ would interrupt theirs; and it ends with the launcher, whereupon ranks that are 
 """
 
 import ctypes
+import gc
 import importlib
 import os
 import signal
@@ -23,10 +24,13 @@ def _prepare() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.register_at_fork(after_in_child=_heed_sigterm)
     settle_console()
+    gc.disable()  # imports make a million objects and hardly any waste
     seams.skip_unused_operator()
     # Python runs the main module of the launcher in every rank too; the second is what that one imports.
     for name in ("launch.stage", "accelerate.commands.config", os.environ[SCRIPT_MODULE]):
         importlib.import_module(name)
+    gc.freeze()  # no collection of a rank's looks at them again, which would also copy their memory
+    gc.enable()
 
 
 def _heed_sigterm() -> None:

@@ -1,17 +1,21 @@
 """What one rank does: meet the others at a file, check the reductions, and train the tiny model twice over."""
 
+import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from peft import LoraConfig
 from safetensors.torch import save_file
 from transformers import Trainer, TrainingArguments
 
+from compressor import checkpoint_commit
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import LossTerms, NonFiniteError, require_finite
 from epo import ranks
@@ -48,6 +52,7 @@ def check_and_train(rank: int, model: str, corpus: str, out: str) -> None:
     check_terms(rank)
     check_finite(rank)
     check_shares(rank)
+    check_saves(rank, Path(out) / "saves")
     train_sft(model, corpus, out, accumulation=1)
     train_epo(model, corpus, out, accumulation=1)
     train_epo(model, corpus, out, accumulation=1, cache=f"{out}/reference")
@@ -77,6 +82,33 @@ def check_shares(rank: int) -> None:
     mine = ranks.share(range(5))
     assert mine == ([0, 2, 4], [1, 3])[rank]
     assert ranks.gather_shares(mine) == [0, 1, 2, 3, 4]
+
+
+def check_saves(rank: int, folder: Path) -> None:
+    """A checkpoint counts when both ranks' disks have it; what one refuses, both are told, and it never counts."""
+    may_end, sync = threading.Event(), checkpoint_commit._sync
+
+    def slow(path: Path) -> None:
+        assert may_end.wait(20)
+        if "checkpoint-2" in str(path):
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    for step, refusal in ((1, ""), (2, "No space left")):
+        may_end.clear()
+        checkpoint_commit._sync = slow if rank == 1 else sync
+        with checkpoint_commit.written_aside(folder) as aside:
+            (aside / f"checkpoint-{step}").mkdir(exist_ok=True, parents=True)
+            for name in (str(rank), checkpoint_commit.STATE):
+                (aside / f"checkpoint-{step}" / name).write_text("{}")
+        commit = checkpoint_commit.Commit(folder, step, {"ranks": 2})
+        assert not commit.is_ready() and not (folder / f"checkpoint-{step}").exists()
+        may_end.set()
+        with contextlib.nullcontext() if not refusal else pytest.raises(OSError, match=refusal):
+            commit.finish()
+        assert commit.is_ready()
+        assert checkpoint_commit.newest_whole(folder) == checkpoint_commit.Found(folder / "checkpoint-1", ())
+    checkpoint_commit._sync = sync
 
 
 def settings(out: str, accumulation: int) -> dict[str, Any]:

@@ -48,6 +48,11 @@ def test_the_operator_is_not_built(ranks):
     assert [rank["operator"] for rank in ranks] == [False, False]
 
 
+@pytest.mark.seam("muon")
+def test_muon_is_imported_without_torchs_compiler(ranks):
+    assert [rank["muon"] for rank in ranks] == [["imported"], ["imported"]]
+
+
 @pytest.mark.seam("offloaded_optimizer")
 def test_an_optimizer_whose_states_are_offloaded_stays(ranks):
     """Where it is replaced, DeepSpeed's Adam is compiled."""

@@ -128,6 +128,31 @@ def test_all_of_a_checkpoint_goes_where_the_trainer_says(run, tmp_path):
     assert {"trainer_state.json", "training_args.bin"} <= {path.name for path in (tmp_path / "aside").glob("*/*")}
 
 
+@pytest.mark.seam("operations")
+def test_operations_are_counted_as_transformers_does(run):
+    """Six for each of 5 x 5 weights and each of a batch's numbers."""
+    run.model = nn.Linear(5, 5, bias=False)
+    run.model.num_parameters = lambda exclude_embeddings: 25
+    for rows in (3, 2):
+        inputs = {"input_ids": torch.zeros(rows, 7)}
+        assert run.floating_point_ops(inputs) == Trainer.floating_point_ops(run, inputs) == 6 * 25 * rows * 7
+    assert run.floating_point_ops({"x": torch.zeros(2)}) == 0
+
+
+@pytest.mark.seam("save_and_end_of_step")
+def test_a_step_ends_before_it_is_saved(run, monkeypatch):
+    called = []
+    monkeypatch.setattr(run, "_save_checkpoint", lambda model, trial: called.append(("saved", run.state.global_step)))
+
+    class Note(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            called.append(("ended", state.global_step))
+
+    run.add_callback(Note())
+    run.train(None, None, None)
+    assert called == [("ended", 1), ("ended", 2), ("saved", 2)]
+
+
 @pytest.mark.seam("checkpoint_states")
 def test_states_are_saved_and_loaded_by_four_methods(run, tmp_path):
     asked = []

@@ -16,6 +16,7 @@ from compressor.seams import (
     gathered_state,
     keep_own_optimizer,
     load_models_whole,
+    put_off_compiling,
     skip_unused_operator,
     whole_model,
 )
@@ -53,7 +54,10 @@ def main(folder):
     row = {"input_ids": list(range(5, 13)), "labels": list(range(5, 13))}
     trainer = Trainer(model=model, args=args, train_dataset=[row] * 2)
     keep_own_optimizer(trainer)
+    put_off_compiling()
     trainer.train()
+    names = {"imported": "deepspeed.runtime.zero.muon.original_muon", "compiler": "torch._inductor.compile_fx"}
+    found["muon"] = [what for what, name in names.items() if name in sys.modules]
     found["optimizer"] = type(trainer.model_wrapped.optimizer.optimizer).__name__
     from deepspeed.comm.torch import build_shm_op
 

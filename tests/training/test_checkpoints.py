@@ -6,19 +6,22 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
+import time
 
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
-from compressor import stopping
+from compressor import checkpoint_commit, stopping
 from compressor.checkpoint_commit import CheckpointError, facts_of, keep_newest, last_checkpoint, newest_whole
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import ScheduledTrainer
 from compressor.stopping import SIGNALS
-from compressor.training_states import StateError, read_state, write_state
+from compressor.training_states import StateError, kept_state, read_state, write_state
 from launch.processes.ends import explain
 from launch.training import fit
 
@@ -221,6 +224,75 @@ def test_a_checkpoint_that_is_spread_otherwise_is_refused(interrupted):
         fit(make(interrupted))
 
 
+def slow_disk(monkeypatch, name, wait):
+    """Let the files of one checkpoint reach the disk only after `wait` has returned."""
+    sync = checkpoint_commit._sync
+
+    def slow(path):
+        if path.parent.name == name:
+            wait()
+        sync(path)
+
+    monkeypatch.setattr(checkpoint_commit, "_sync", slow)
+
+
+class CallAt(TrainerCallback):
+    def __init__(self, step, call):
+        self.step, self.call = step, call
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.call()
+
+
+def test_training_goes_on_during_a_save_and_a_kill_then_costs_only_that_one(tmp_path, undisturbed, monkeypatch):
+    """The save of step 4 waits for the end of step 5, which never comes where training waits for the save."""
+    run, killed, is_seen = tmp_path / "run", tmp_path / "killed", threading.Event()
+    slow_disk(monkeypatch, "checkpoint-4", lambda: is_seen.wait(20) or pytest.fail("training waits for the disk"))
+
+    def look():
+        shutil.copytree(run, killed)  # what SIGKILL would leave
+        is_seen.set()
+
+    trainer = make(run, save_total_limit=1)
+    trainer.add_callback(CallAt(5, look))
+    fit(trainer)
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint-6"]
+    assert equal(trainer.model.state_dict(), undisturbed)
+    assert sorted(path.name for path in killed.iterdir()) == [".saving", "checkpoint-2"]
+    assert (killed / ".saving/checkpoint-4/model.safetensors").is_file()
+    assert not equal(load_file(killed / ".saving/checkpoint-4/model.safetensors"), undisturbed)
+    assert newest_whole(killed).path == killed / "checkpoint-2"
+    assert equal(weights(killed), undisturbed)
+
+
+def test_what_the_disk_refuses_during_a_save_ends_training_in_one_line(tmp_path, undisturbed, monkeypatch):
+    def refuse():
+        raise OSError(28, "No space left on device")
+
+    run = tmp_path / "run"
+    slow_disk(monkeypatch, "checkpoint-4", refuse)
+    trainer = make(run, save_total_limit=1)
+    with pytest.raises(OSError) as full:
+        fit(trainer)
+    assert trainer.state.global_step in (5, 6) and "the disk is full" in explain(full.value)
+    monkeypatch.undo()
+    assert newest_whole(run).path == run / "checkpoint-2"
+    assert equal(weights(run), undisturbed)
+
+
+def test_a_save_is_finished_though_something_else_ends_training(tmp_path, monkeypatch):
+    def fail():
+        raise RuntimeError("no batch")
+
+    slow_disk(monkeypatch, "checkpoint-2", lambda: time.sleep(0.1))
+    trainer = make(tmp_path / "run")
+    trainer.add_callback(CallAt(3, fail))
+    with pytest.raises(RuntimeError, match="no batch"):
+        fit(trainer)
+    assert newest_whole(tmp_path / "run").path == tmp_path / "run/checkpoint-2"
+
+
 class SignalAt(TrainerCallback):
     def __init__(self, step, number, times=1):
         self.step, self.number, self.times = step, number, times
@@ -273,3 +345,11 @@ def test_states_come_back_as_they_were(tmp_path):
     with pytest.raises(StateError, match="holds a Linear, want tensors and plain data"):
         write_state(tmp_path / "t.safetensors", {"layer": nn.Linear(1, 1)})
     assert not (tmp_path / "t.safetensors").exists()
+
+
+def test_a_kept_state_is_that_of_the_moment(tmp_path):
+    moment = torch.ones(2)
+    write = kept_state(tmp_path / "s.safetensors", {"moment": moment})
+    moment.add_(1)
+    write()
+    assert read_state(tmp_path / "s.safetensors")["moment"].tolist() == [1.0, 1.0]
