@@ -80,7 +80,7 @@ class EvaluateRecipe(
     pairs: str | None = field(default=None, metadata={"help": "pairs.jsonl, for held-out rewards"})
     vad: str | None = field(default=None, metadata={"help": "vad.jsonl: valence and arousal measured in speech"})
     vad_extractor: str | None = field(
-        default=None, metadata={"help": "folder of launch/extractor.py, its vad_weight above 0: measures them as well"}
+        default=None, metadata={"help": "extractor with a head for them (vad_weight): measures them, too"}
     )
     suites: list[str] | None = field(
         default=None, metadata={"help": "what to score, by names; none takes all that can be given, but memory"}
@@ -89,7 +89,7 @@ class EvaluateRecipe(
         default=None, metadata={"help": "text language model that answers `(label) words`: rows of a cascade"}
     )
     cascade_extractor: str | None = field(
-        default=None, metadata={"help": "folder of launch/extractor.py or sft.py that recognises the cascade's labels"}
+        default=None, metadata={"help": "folder with the extractor that recognises the cascade's labels"}
     )
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
