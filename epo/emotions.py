@@ -12,6 +12,11 @@ class UnknownEmotionError(ValueError):
     """A label that is none of the seven, or that a label map does not know."""
 
 
+Vad = tuple[float, float, float]
+"""Valence, arousal and dominance, each in [-1, 1]."""
+
+VAD_NAMES = ("valence", "arousal", "dominance")
+
 # (valence, arousal) in [-1, 1], read off Russell's circumplex (1980); the exact numbers are our choice.
 VALENCE_AROUSAL: dict[Emotion, tuple[float, float]] = {
     "angry": (-0.6, 0.8),

@@ -16,7 +16,8 @@ from launch import stage
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.data.replies import replies_of
-from epo.data.selection import held_out_dialogues, held_out_replies, labelled_clips, labelled_strategies
+from epo.data.selection import held_out_dialogues, held_out_replies, labelled_clips, labelled_strategies, rated_clips
+from epo.emotions import VAD_NAMES
 from epo.evaluation.answers import FileReplies, read_replies
 from epo.evaluation.chat_system import ChatSystem
 from epo.evaluation.contestants import Contestant, Generation
@@ -47,6 +48,7 @@ from launch.keys.recipe_pieces import (
     StageRecipe,
     WeightsKeys,
 )
+from launch.measured_courses import require_vad_head, with_measured_courses
 from launch.planning.tested_systems import System, rows_made, systems_of, taken_names
 from launch.precision_check import require_kernels
 from launch.processes.process_group import join_ranks
@@ -77,6 +79,9 @@ class EvaluateRecipe(
     epo: str | None = field(default=None, metadata={"help": "adapter folder written by launch/epo.py"})
     pairs: str | None = field(default=None, metadata={"help": "pairs.jsonl, for held-out rewards"})
     vad: str | None = field(default=None, metadata={"help": "vad.jsonl: valence and arousal measured in speech"})
+    vad_extractor: str | None = field(
+        default=None, metadata={"help": "extractor with a head for them (vad_weight): measures them, too"}
+    )
     suites: list[str] | None = field(
         default=None, metadata={"help": "what to score, by names; none takes all that can be given, but memory"}
     )
@@ -84,7 +89,7 @@ class EvaluateRecipe(
         default=None, metadata={"help": "text language model that answers `(label) words`: rows of a cascade"}
     )
     cascade_extractor: str | None = field(
-        default=None, metadata={"help": "folder of launch/extractor.py or sft.py that recognises the cascade's labels"}
+        default=None, metadata={"help": "folder with the extractor that recognises the cascade's labels"}
     )
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "which dialogues to answer"})
     max_dialogues: int | None = field(default=None, metadata={"help": "answer only the first so many"})
@@ -117,13 +122,15 @@ class EvaluateRecipe(
             raise RecipeError("bert_score_layer would do nothing: name the encoder in bert_score_model too")
         if self.vad is not None and self.suites is not None and "trajectories" not in self.suites:
             raise RecipeError("vad would do nothing: add trajectories to suites")
+        if self.vad_extractor and self.suites is not None and {"trajectories", "recognition"}.isdisjoint(self.suites):
+            raise RecipeError("vad_extractor would do nothing: add trajectories or recognition to suites")
         if self.bert_score_model is not None and self.suites is not None and "overlap" not in self.suites:
             raise RecipeError("bert_score_model would do nothing: add overlap to suites")
 
     @property
     def reads_clips(self) -> bool:
         """Whether a model hears and sees: chat models, and replies from a file, are of words alone."""
-        return any((self.models, self.sft, self.control, self.epo, self.cascade_extractor))
+        return any((self.models, self.sft, self.control, self.epo, self.cascade_extractor, self.vad_extractor))
 
 
 RECIPES = [EvaluateRecipe]
@@ -136,6 +143,7 @@ def run() -> None:
     systems = systems_of(recipe)
     require_kernels(recipe)
     recipe.require_judge_data()
+    require_vad_head(recipe.vad_extractor)
     dialogues = open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     pairs = [] if recipe.pairs is None else open_pairs(recipe.pairs, by_id)
@@ -162,6 +170,7 @@ def task_of(recipe: EvaluateRecipe, dialogues: list[Dialogue], pairs: list[Prefe
         training=replies_of((d for d in dialogues if d.split == "train"), recipe.replies),
         pairs=[pair for pair in pairs_of_split(pairs, recipe.split) if pair.reply.dialogue_id in tested],
         clips=labelled_clips(held_out),
+        rated=rated_clips(held_out),
         has_model=recipe.reads_clips,
         has_reference=recipe.sft is not None or any(system.adapter is not None for system in systems_of(recipe)),
         bert_score_model=recipe.bert_score_model,
@@ -194,6 +203,8 @@ def _evaluate(
     folder: StageFolder,
 ) -> None:
     out = folder.path
+    if stage.rank() == 0:  # where the suites that take it are scored
+        task = with_measured_courses(recipe.vad_extractor, recipe.cache_dir, task, dialogues, device)
     prepare(chosen, task)
     with open_run("evaluate", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         generation = Generation(recipe.batch_size, recipe.max_new_tokens)
@@ -279,6 +290,8 @@ def _metrics(report: dict[str, Any]) -> dict[str, float]:
     found = {f"{row['name']}/{key}": row[key] for row in report["rows"] for key in keys}
     for name in ("accuracy", "majority"):
         found[f"emotion_recognition/{name}"] = report.get("emotion_recognition", {}).get(name)
+    for name in VAD_NAMES:
+        found[f"vad_recognition/{name}_ccc"] = report.get("vad_recognition", {}).get(f"{name}_ccc")
     found |= {name: report.get(name) for name in _BESIDE}
     return {
         re.sub(r"[^\w\-. /]", "_", name.replace(", ", "_")): value for name, value in found.items() if value is not None

@@ -1,58 +1,36 @@
 """Train the Audio-Visual Emotion Extractor on labelled clips: `launch/extractor.py --config FILE`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 
 from launch import stage
-from compressor.curriculum import ScheduledDataset
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
-from epo.data.dialogue import Clip, DataError, Dialogue
+from epo.data.dialogue import Dialogue
 from epo.data.selection import (
     clips_of_split,
-    described_clips,
     described_clips_of_split,
     labelled_clips,
-    spoken_clips,
+    rated_clips_of_split,
 )
-from epo.emotions import Emotion
 from epo.evaluation.recognition import recognise
-from epo.evaluation.word_error import character_error_rate, word_error_rate
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.model.hearing import hearing_of
 from epo.model.loading import load_part
-from epo.model.parts import build_extractor, load_llm, load_tokenizer
+from epo.model.parts import build_extractor
 from epo.model.saving import save_weights
-from epo.prompts.marks import add_placeholders
-from epo.training.collate import ClipCollator
-from epo.training.face_captions import CaptionCollator, FaceCaptioner, FaceTrainer, mean_description_nll
 from epo.training.lora import freeze_all_but
-from epo.training.sft import ExtractorTrainer
-from epo.training.speech_words import (
-    CtcReader,
-    SpeechLearner,
-    SpeechTrainer,
-    WordReader,
-    WordsCollator,
-    load_whisper_reader,
-)
-from launch.clip_check import read_clips_first
+from launch.extractor_trainers import face_trainer, labels_trainer, seen_of, speech_trainer, vad_trainer
 from launch.folder.stage_folder import StageFolder, open_folder
 from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, PartsKeys, StageRecipe
 from launch.precision_check import require_precision
-from launch.recipe import RecipeError, read_recipe
+from launch.recipe import RecipeError, read_recipe, require_rated_batches
 from launch.tracking import open_run
-from launch.training import check_words, fit, named, open_corpus, plan_batches
-
-Clips = list[tuple[Clip, Emotion]]
-"""Labelled clips."""
-Validate = Callable[[], dict[str, float]]
-"""Returns further numbers of the validation split, once the model is trained."""
+from launch.training import fit, named, open_corpus, plan_batches
 
 
 @dataclass(kw_only=True)
@@ -96,6 +74,9 @@ class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
     asr_language: str | None = field(
         default=None, metadata={"help": "of a Whisper of many languages, such as de; none: English"}
     )
+    vad_weight: float = field(
+        default=0.0, metadata={"help": "weight of valence, arousal and dominance, of turns that have `vad`; 0: no head"}
+    )
     global_batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -105,6 +86,7 @@ class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
             RecipeError: names the key, the other one, and the remedy.
         """
         self._check_words()
+        self._check_vad()
         if self.descriptions is None:
             for key, default in (("llm", None), ("description_weight", 1.0), ("label_weight", 1.0)):
                 if getattr(self, key) != default:
@@ -133,6 +115,16 @@ class ExtractorRecipe(DataKeys, BatchKeys, ClipsKeys, PartsKeys, StageRecipe):
                 "asr_weight: words are learnt from the sound alone; set modalities: audio, modality_dropout: 0"
             )
 
+    def _check_vad(self) -> None:
+        """Refuse ratings to be learnt where another second loss is."""
+        if self.vad_weight < 0:
+            raise RecipeError(f"vad_weight is {self.vad_weight}, want 0 or more")
+        other = "descriptions" if self.descriptions is not None else "asr_weight" if self.asr_weight > 0 else None
+        if self.vad_weight > 0 and other is not None:
+            raise RecipeError(
+                f"vad_weight: is not learnt beside {other}; learn it last, from what comes out, named as `extractor`"
+            )
+
 
 RECIPES = [ExtractorRecipe, TrainingArguments]
 
@@ -142,10 +134,13 @@ def run() -> None:
     recipe, args = read_recipe(RECIPES)
     require_precision(recipe, args)
     out = Path(args.output_dir)
+    require_rated_batches(recipe.vad_weight, args.per_device_train_batch_size)
     num_samples = plan_batches(args, recipe.global_batch_size)
     dialogues = open_corpus(recipe.data, recipe.descriptions)
     by_split = {split: [d for d in dialogues if d.split == split] for split in ("train", "validation")}
-    if recipe.descriptions is None:
+    if recipe.vad_weight > 0:
+        rated_clips_of_split(dialogues, "train", recipe.data)
+    elif recipe.descriptions is None:
         clips_of_split(dialogues, "train", recipe.data)
     else:
         described_clips_of_split(dialogues, "train", recipe.data)
@@ -167,10 +162,11 @@ def _train(
     load_models_whole()
     extractor, reader = _build(recipe)
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
-    held_out = _seen_of(recipe, labelled_clips(validation))
+    held_out = seen_of(recipe, labelled_clips(validation))
     with open_run("extractor", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
-        make = _labels_trainer if recipe.descriptions is None else _face_trainer
-        make = _speech_trainer if recipe.asr_weight > 0 else make
+        make = labels_trainer if recipe.descriptions is None else face_trainer
+        make = speech_trainer if recipe.asr_weight > 0 else make
+        make = vad_trainer if recipe.vad_weight > 0 else make
         trainer, validate = make(recipe, args, extractor, reader, cache, train, validation, num_samples)
         trainer.add_callback(tracked.callback())
         results = named("train", fit(trainer))
@@ -199,14 +195,18 @@ def _build(recipe: ExtractorRecipe) -> tuple[EmotionExtractor, ClipReader]:
     _check_length(recipe, extractor)
     if recipe.extractor is not None:
         before = load_part(recipe.extractor, EmotionExtractor, "launch/extractor.py")
-        shapes = [{name: tensor.shape for name, tensor in one.state_dict().items()} for one in (before, extractor)]
+        if extractor.vad_head is None:
+            before.drop_vad_head()  # nothing would train it along
+        heads = {name: tensor for name, tensor in extractor.state_dict().items() if name.startswith("vad_head.")}
+        state = heads | before.state_dict()
+        shapes = [{name: tensor.shape for name, tensor in one.items()} for one in (state, extractor.state_dict())]
         if shapes[0] != shapes[1]:
             other = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
             raise RecipeError(
                 f"extractor: {recipe.extractor} has another {other[0]} than this recipe's encoders and sizes make; say "
                 "those that it was made with"
             )
-        extractor.load_state_dict(before.state_dict())
+        extractor.load_state_dict(state)
     if recipe.trainable:
         freeze_all_but(extractor, tuple(recipe.trainable))
         if not any(parameter.requires_grad for parameter in extractor.parameters()):
@@ -222,132 +222,10 @@ def _build(recipe: ExtractorRecipe) -> tuple[EmotionExtractor, ClipReader]:
     return extractor, reader
 
 
-def _labels_trainer(
-    recipe: ExtractorRecipe,
-    args: TrainingArguments,
-    extractor: EmotionExtractor,
-    reader: ClipReader,
-    cache: ClipCache,
-    train: list[Dialogue],
-    validation: list[Dialogue],
-    num_samples: int,
-) -> tuple[Trainer, Validate]:
-    """Return what trains the extractor on labels, and what else is to be validated: nothing."""
-    clips = _seen_of(recipe, labelled_clips(train))
-    if not clips:
-        raise DataError(f"{recipe.data}: no labelled clip of split 'train' has {recipe.modalities}; set modalities")
-    read_clips_first((clip for clip, _ in (*clips, *_seen_of(recipe, labelled_clips(validation)))), reader, cache)
-    trainer = ExtractorTrainer(
-        model=extractor,
-        args=args,
-        train_dataset=ScheduledDataset(len(clips), num_samples, args.seed),
-        data_collator=ClipCollator(clips, reader, cache, recipe.modality_dropout),
-    )
-    return trainer, dict
-
-
-def _face_trainer(
-    recipe: ExtractorRecipe,
-    args: TrainingArguments,
-    extractor: EmotionExtractor,
-    reader: ClipReader,
-    cache: ClipCache,
-    train: list[Dialogue],
-    validation: list[Dialogue],
-    num_samples: int,
-) -> tuple[Trainer, Validate]:
-    """Return what trains the face on descriptions, with labels or without, and what validates it by descriptions."""
-    assert recipe.llm is not None and recipe.descriptions is not None
-    taught, unseen = described_clips(train), described_clips(validation)
-    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
-    tokenizer = load_tokenizer(recipe.llm, ())
-    video_token_id = add_placeholders(tokenizer)["video_token_id"]
-    check_words(tokenizer, ((recipe.descriptions, str(one.description)) for one in (*taught, *unseen)))
-    llm = load_llm(recipe.llm, "bfloat16" if args.bf16 else "float32")
-    captioner = FaceCaptioner(extractor, llm)
-    trainer = FaceTrainer(
-        model=captioner,
-        args=args,
-        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
-        data_collator=CaptionCollator(taught, reader, cache, tokenizer),
-        llm=llm,
-        video_token_id=video_token_id,
-        description_weight=recipe.description_weight,
-        label_weight=recipe.label_weight,
-    )
-
-    def validate() -> dict[str, float]:
-        collate = CaptionCollator(unseen, reader, cache, tokenizer)
-        nll = mean_description_nll(captioner, llm, video_token_id, collate, len(unseen))
-        return {} if nll is None else {"description_nll": nll}
-
-    return trainer, validate
-
-
-def _speech_trainer(
-    recipe: ExtractorRecipe,
-    args: TrainingArguments,
-    extractor: EmotionExtractor,
-    reader: ClipReader,
-    cache: ClipCache,
-    train: list[Dialogue],
-    validation: list[Dialogue],
-    num_samples: int,
-) -> tuple[Trainer, Validate]:
-    """Return what trains the sound on emotions and words, and what counts wrong words, before and after."""
-    taught, unseen = spoken_clips(train), spoken_clips(validation)
-    if not taught:
-        raise DataError(
-            f"{recipe.data}: no user turn of split 'train' has a clip with sound, so asr_weight has no words"
-        )
-    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
-    texts = [str(one.words) for one in taught]
-    words: WordReader | None = load_whisper_reader(recipe.audio_encoder, recipe.asr_language)
-    if words is None:
-        config = extractor.config.audio_config
-        words = CtcReader(hearing_of(config).width(config), texts)
-    learner = SpeechLearner(extractor, words)
-
-    def errors() -> dict[str, float | None]:
-        learner.eval()
-        said: list[str] = []
-        for start in range(0, len(unseen), 16):
-            batch = reader.batch([reader.read(one.clip, cache) for one in unseen[start : start + 16]])
-            said += learner.read({name: tensor.to(extractor.device) for name, tensor in batch.items()})
-        wanted = [str(one.words) for one in unseen]
-        return {
-            "word_error": word_error_rate(said, wanted), "character_error": character_error_rate(said, wanted),
-        }  # fmt: skip
-
-    before = errors()
-    trainer = SpeechTrainer(
-        model=learner,
-        args=args,
-        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
-        data_collator=WordsCollator(taught, reader, cache),
-        asr_weight=recipe.asr_weight,
-    )
-
-    def validate() -> dict[str, float]:
-        found = {f"{name}_before": rate for name, rate in before.items()} | errors()
-        return {name: rate for name, rate in found.items() if rate is not None}
-
-    return trainer, validate
-
-
-def _seen_of(recipe: ExtractorRecipe, clips: Clips) -> Clips:
-    """Return the clips with those halves alone that the recipe reads, and without those that have none of them."""
-    if recipe.modalities == "both":
-        return clips
-    if recipe.modalities == "audio":
-        return [(replace(clip, video=None), emotion) for clip, emotion in clips if clip.audio is not None]
-    return [(replace(clip, audio=None), emotion) for clip, emotion in clips if clip.video is not None]
-
-
 def sizes_of(recipe: Any) -> dict[str, Any]:
     """Return the fields of `ExtractorConfig` that a recipe says."""
     names = ("hidden_size", "num_heads", "patch_grid", "dropout", "augmentation", "max_frames")
-    return {name: getattr(recipe, name) for name in names}
+    return {name: getattr(recipe, name) for name in names} | {"has_vad": recipe.vad_weight > 0}
 
 
 def _check_length(recipe: ExtractorRecipe, extractor: EmotionExtractor) -> None:

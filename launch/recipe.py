@@ -167,6 +167,19 @@ def accumulation_steps(global_batch_size: int, micro_batch_size: int, num_ranks:
     return global_batch_size // per_step
 
 
+def require_rated_batches(vad_weight: float, micro_batch_size: int) -> None:
+    """Refuse to learn valence, arousal and dominance from one clip at a time, of which there is no concordance.
+
+    Raises:
+        RecipeError: names the key to raise.
+    """
+    if vad_weight > 0 and micro_batch_size < 2:
+        raise RecipeError(
+            "vad_weight: concordance is of two clips or more, and a micro-batch has one; raise "
+            "per_device_train_batch_size"
+        )
+
+
 def flag_value(argv: Sequence[str], name: str) -> str | None:
     """Return the value of `--name value` or `--name=value`, the last one given."""
     value = None
@@ -351,4 +364,5 @@ __all__ = [
     "read_recipe",
     "resolved_keys",
     "require_max_steps",
+    "require_rated_batches",
 ]

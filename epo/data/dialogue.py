@@ -11,7 +11,7 @@ from epo.data.characters import without_invisible
 from epo.data.dialogue_format import DialogueFormat
 from epo.data.findings import DataError, Findings, StopAtFault
 from epo.data.lines import read_lines
-from epo.emotions import Emotion
+from epo.emotions import Emotion, Vad
 
 Speaker = Literal["user", "assistant"]
 Split = Literal["train", "validation", "test"]
@@ -37,7 +37,8 @@ class Turn:
 
     `name` is who spoke, as the corpus calls them; `strategy` what the turn is meant to do ("Question", ESConv's
     word); `description` how it is spoken, in a sentence. `labelled_by` names the model that gave the emotion; None
-    where a person did.
+    where a person did. `vad` is how people rated what was heard and seen: valence, arousal and dominance, each in
+    [-1, 1].
     """
 
     speaker: Speaker
@@ -48,6 +49,7 @@ class Turn:
     strategy: str | None = None
     description: str | None = None
     labelled_by: str | None = None
+    vad: Vad | None = None
 
 
 @dataclass(frozen=True)

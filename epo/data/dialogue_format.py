@@ -7,10 +7,10 @@ from typing import Any
 
 from epo.data.characters import is_encodable, read_text
 from epo.data.findings import Findings
-from epo.emotions import UnknownEmotionError, parse_emotion
+from epo.emotions import UnknownEmotionError, Vad, parse_emotion
 
 DIALOGUE_KEYS = frozenset({"id", "turns", "language", "split", "facts", "group", "background", "personas"})
-TURN_KEYS = frozenset({"speaker", "text", "emotion", "clip", "name", "strategy", "description", "labelled_by"})
+TURN_KEYS = frozenset({"speaker", "text", "emotion", "clip", "name", "strategy", "description", "labelled_by", "vad"})
 CLIP_KEYS = frozenset({"audio", "video", "start_s", "end_s"})
 SPEAKERS = ("user", "assistant")
 SPLITS = ("train", "validation", "test")
@@ -88,6 +88,8 @@ class DialogueFormat:
                 turn[key] = self._emotion(row[key], where)
             elif key == "clip":
                 turn[key] = self._clip(row[key], where)
+            elif key == "vad":
+                turn[key] = self._vad(row[key], where)
             elif key in TURN_KEYS and key not in turn:
                 turn[key] = self._optional(row, key, where)
         if turn.get("labelled_by") is not None and row.get("emotion") is None:
@@ -108,6 +110,16 @@ class DialogueFormat:
         except UnknownEmotionError as error:
             self._findings.fault("unknown emotion label", f"{where}: {error}", "correct the label")
             return None
+
+    def _vad(self, values: Any, where: str) -> Vad | None:
+        if values is None:
+            return None
+        is_list = isinstance(values, list) and len(values) == 3
+        if is_list and all(type(value) in (int, float) and abs(value) <= 1 for value in values):  # false for NaN
+            return float(values[0]), float(values[1]), float(values[2])
+        place = f"{where}: 'vad' is {values!r:.80}, want [valence, arousal, dominance], each from -1 to 1"
+        self._findings.fault("broken vad", place, "map the corpus's scale there, such as (x - 3) / 2 for 1 to 5")
+        return None
 
     def _clip(self, row: Any, where: str) -> dict[str, Any] | None:
         if row is None:

@@ -137,7 +137,7 @@ class ClipLender:
         clip, is_again = next(orders.setdefault(emotion, _in_drawn_order(voice.clips[emotion], rng)))
         self._counts.lent[split][emotion] += 1
         self._counts.again[split] += is_again
-        return replace(turn, clip=self._place(voice, clip))
+        return replace(turn, clip=self._place(voice, clip), vad=None)  # a rating would be of what nobody hears now
 
     def _count_other(self, dialogue: Dialogue, turn: Turn) -> None:
         if turn.speaker == "user" and dialogue.split is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from epo.data.dialogue import Clip, DataError, Dialogue, Split
 from epo.data.replies import Reply, ReplyChoice, replies_of
-from epo.emotions import Emotion
+from epo.emotions import Emotion, Vad
 
 
 def dialogues_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> list[Dialogue]:
@@ -144,12 +144,13 @@ def labelled_strategies(dialogues: Iterable[Dialogue]) -> dict[tuple[str, int], 
 
 @dataclass(frozen=True)
 class TaughtClip:
-    """A clip of a user turn, and what is known of it: an emotion, a description of its picture, the words said."""
+    """A clip of a user turn, and what is known of it: an emotion, a description of its picture, the words, a rating."""
 
     clip: Clip
     emotion: Emotion | None = None
     description: str | None = None
     words: str | None = None
+    vad: Vad | None = None
 
 
 def spoken_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
@@ -199,3 +200,34 @@ def labelled_clips(dialogues: Iterable[Dialogue]) -> list[tuple[Clip, Emotion]]:
         for turn in dialogue.turns
         if turn.clip is not None and turn.emotion is not None and turn.speaker == "user"
     ]
+
+
+def rated_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
+    """Return the clips of user turns whose valence, arousal and dominance are known, with the emotion where it is."""
+    return [one for one in clips_to_recognise(dialogues) if one.vad is not None]
+
+
+def clips_to_recognise(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
+    """Return the clips of user turns whose emotion, or whose valence, arousal and dominance, are known, with them."""
+    return [
+        TaughtClip(turn.clip, turn.emotion, vad=turn.vad)
+        for dialogue in dialogues
+        for turn in dialogue.turns
+        if turn.clip is not None and (turn.emotion, turn.vad) != (None, None) and turn.speaker == "user"
+    ]
+
+
+def rated_clips_of_split(dialogues: Iterable[Dialogue], split: Split, path: str) -> list[TaughtClip]:
+    """Return what a stage that learns valence, arousal and dominance takes of a split: labelled and rated clips.
+
+    Raises:
+        DataError: fewer than two are rated, of which no concordance can be taken.
+    """
+    ours = dialogues_of_split(dialogues, split, path)
+    num_rated = len(rated_clips(ours))
+    if num_rated < 2:
+        raise DataError(
+            f"{path}: of its {len(ours)} dialogues of split {split!r}, {num_rated} user turns have both a clip and "
+            "`vad`, and a concordance takes two or more; write `vad` into the turns, or leave vad_weight out"
+        )
+    return clips_to_recognise(ours)

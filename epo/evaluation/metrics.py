@@ -210,10 +210,11 @@ def resampled_means(
     totals_C = np.bincount(places_N, weights=values_N * weights_N)
     sizes_C = np.bincount(places_N, weights=weights_N)
     rng, means = np.random.default_rng(seed), []
+    is_even = weights is None and (sizes_C == sizes_C[0]).all()  # then every resample weighs the same
     at_a_time = max(1, _DRAWS_AT_A_TIME // len(sizes_C))  # thousands of dialogues would take gigabytes at once
     for first in range(0, num_resamples, at_a_time):
         draws_RC = rng.integers(len(sizes_C), size=(min(at_a_time, num_resamples - first), len(sizes_C)))
-        sums_R = sizes_C[draws_RC].sum(axis=1)
+        sums_R = np.full(len(draws_RC), sizes_C.sum()) if is_even else sizes_C[draws_RC].sum(axis=1)
         has_weight_R = sums_R > 0
         means.append(totals_C[draws_RC].sum(axis=1)[has_weight_R] / sums_R[has_weight_R])
     means_R = np.concatenate(means)

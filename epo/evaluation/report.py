@@ -23,7 +23,8 @@ class ReportError(ValueError):
 
 
 _EMPTY: dict[str, Any] = {
-    "emotion_recognition": {}, "chance": {}, "examples": [], "stages": [], "notes": [], "settings": {}, "hardware": {},
+    "emotion_recognition": {}, "vad_recognition": {}, "chance": {}, "examples": [], "stages": [], "notes": [],
+    "settings": {}, "hardware": {},
     "history_reduction": None, "prompt_reduction": None, "seconds": None, "peak_rss_mib": None, "seed": None,
     "gold_degenerate": None, "basis": {}, "breakdowns": [], "verdict": [], "comparisons": [], "measure_validity": {},
 }  # fmt: skip

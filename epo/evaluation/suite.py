@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from epo.data.dialogue import Clip
 from epo.data.replies import Reply
+from epo.data.selection import TaughtClip
 from epo.emotions import Emotion
 from epo.judging.degenerate_text import is_degenerate
 from epo.judging.opened_judge import JudgeSettings
@@ -17,6 +18,7 @@ from epo.registry import Registry, modules_of
 if TYPE_CHECKING:
     from epo.evaluation.contestants import Contestant
     from epo.evaluation.vad_file import VadCourse
+    from epo.evaluation.vad_measuring import VadMeter
     from epo.model.processing import Prompt
 
 Need = Literal[
@@ -93,6 +95,8 @@ class Task:
         judge: who reads emotions from words.
         strategies: that gold replies follow, by dialogue and turn, as the corpus labels them.
         vad: courses of valence, arousal and dominance that were measured in speech (`epo.evaluation.vad_file`).
+        meter: the extractor that measured some of them, None where none did.
+        rated: held-out clips of which people rated valence, arousal and dominance, to rate that extractor on.
         has_thoughts: whether a model that is tested names the user's emotion before it replies (`think: label`).
     """
 
@@ -108,6 +112,8 @@ class Task:
     judge: JudgeSettings = JudgeSettings()
     strategies: Mapping[tuple[str, int], str] = field(default_factory=dict)
     vad: Sequence["VadCourse"] = ()
+    meter: "VadMeter | None" = None
+    rated: Sequence[TaughtClip] = ()
     has_thoughts: bool = False
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -143,7 +149,7 @@ class Task:
             "reference": (self.has_reference, "no model has a reference; test an adapter, or name the reference"),
             "strategies": (bool(self.strategies), "no reply to give is labelled with a strategy"),
             "thoughts": (self.has_thoughts, "no model names the user's emotion before it replies (think: label)"),
-            "clips": (bool(self.clips), "no user turn has both a clip and an emotion"),
+            "clips": (bool(self.clips or self.rated), "no user turn has both a clip and an emotion"),
         }
         has_it, reason = remedies[need]
         return None if has_it else reason

@@ -1,6 +1,7 @@
 """Degenerate replies: nothing said, a label instead of words, or the same words over and over."""
 
 import re
+from functools import lru_cache
 
 from compressor.words import is_unspaced, split_words
 from epo.emotions import EMOTIONS
@@ -12,6 +13,7 @@ _REPEATS = 4
 _REPEATS_OF_ONE_CHARACTER = 8  # where a character is a word: laughter is written with four
 
 
+@lru_cache(maxsize=2**16)  # every suite asks it of the same replies
 def is_degenerate(words: str) -> bool:
     """Tell whether the words of a reply, its own label taken off, are none that could be judged.
 
@@ -38,8 +40,9 @@ def _longest_loop(words: list[str]) -> int:
             if place < len(words) and words[place] == words[place - size]:
                 length += 1
                 continue
-            is_character = size == 1 and is_unspaced(words[place - 1])
-            if length >= size * (_REPEATS_OF_ONE_CHARACTER if is_character else _REPEATS):
-                longest = max(longest, length)
+            if length >= size * _REPEATS:
+                is_character = size == 1 and is_unspaced(words[place - 1])
+                if not is_character or length >= _REPEATS_OF_ONE_CHARACTER:
+                    longest = max(longest, length)
             length = size
     return longest

@@ -32,6 +32,7 @@ class ExtractorConfig(PreTrainedConfig):
         max_frames: longest video, in sampled frames.
         dropout: dropout of the temporal and fusion layers while training.
         augmentation: strength of `epo.model.augmentation` while training, 0 to switch it off.
+        has_vad: whether there is a head for valence, arousal and dominance, too.
     """
 
     model_type = "epo_extractor"
@@ -48,6 +49,7 @@ class ExtractorConfig(PreTrainedConfig):
     max_frames: int = 64
     dropout: float = 0.1
     augmentation: float = 1.0
+    has_vad: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Build the sub-configurations and name the labels."""

@@ -9,7 +9,7 @@ from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from epo.emotions import EMOTIONS
+from epo.emotions import EMOTIONS, VAD_NAMES
 from epo.model.augmentation import augment_video
 from epo.model.configuration import ExtractorConfig
 from epo.model.hearing import hearing_of
@@ -28,6 +28,8 @@ class ExtractorOutput(ModelOutput):
         audio_logits: (B, 7) from the audio alone.
         video_logits: (B, 7) from the video alone.
         video_states: (B, F, H) states of the frames after the temporal transformer, before the fusion.
+        vad: (B, 3) valence, arousal and dominance from both modalities, each in [-1, 1]; None of an extractor without
+            that head.
         audio_states: (B, S, D) states of the audio encoder, 50 a second; `audio_state_mask` bool (B, S).
     """
 
@@ -38,6 +40,7 @@ class ExtractorOutput(ModelOutput):
     fused_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
     audio_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
     video_logits: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    vad: Tensor | None = None
     video_states: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
     audio_states: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
     audio_state_mask: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
@@ -68,6 +71,7 @@ class EmotionExtractor(PreTrainedModel):
         self.fused_head = nn.Linear(width, len(EMOTIONS))
         self.audio_head = nn.Linear(width, len(EMOTIONS))
         self.video_head = nn.Linear(width, len(EMOTIONS))
+        self.vad_head = nn.Linear(width, len(VAD_NAMES)) if config.has_vad else None
         self.post_init()
         self.hold_still()
 
@@ -80,7 +84,7 @@ class EmotionExtractor(PreTrainedModel):
         """Leave transformer layers and encoders to their own rules; start embeddings and heads small."""
         if module in (self.frame_positions, self.modality, self.summary):
             nn.init.normal_(module.weight, std=0.02)
-        elif module in (self.fused_head, self.audio_head, self.video_head):
+        elif module in (self.fused_head, self.audio_head, self.video_head, self.vad_head):
             nn.init.normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
 
@@ -119,6 +123,7 @@ class EmotionExtractor(PreTrainedModel):
             fused_logits=self.fused_head(fused[:, 0]),
             audio_logits=self.audio_head(_masked_mean(audio, audio_mask)),
             video_logits=self.video_head(_masked_mean(video, video_mask)),
+            vad=None if self.vad_head is None else self.vad_head(fused[:, 0]).tanh(),
             video_states=video,
             audio_states=heard,
             audio_state_mask=heard_mask,
@@ -132,6 +137,10 @@ class EmotionExtractor(PreTrainedModel):
             video_mask: bool (B, F), of the same.
         """
         return self._fuse(video_states[:, :0], video_mask[:, :0], video_states, video_mask)[:, 1:]
+
+    def drop_vad_head(self) -> None:
+        """Take the head for valence, arousal and dominance away, where there is one."""
+        self.vad_head, self.config.has_vad = None, False
 
     def _audio_tokens(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Stack `audio_stack` encoder states into one token: (B, Ta, H) and its mask."""

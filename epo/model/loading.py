@@ -42,6 +42,9 @@ def join_parts(
 ) -> tuple[EpoForConditionalGeneration, EpoProcessor]:
     """Join language model, extractor and compressor.
 
+    A head for valence, arousal and dominance stays behind: tuning moves what it reads. The extractor's own folder
+    keeps it.
+
     Args:
         llm: a causal language model: hub name or folder.
         extractor: folder written by launch/extractor.py.
@@ -66,6 +69,7 @@ def join_parts(
     language_model = load_llm(llm, dtype, quantize)
     chat.require_table(language_model.get_input_embeddings().num_embeddings)
     hearing = load_part(extractor, EmotionExtractor, "launch/extractor.py")
+    hearing.drop_vad_head()  # the states it reads will move, and nothing would train it with them
     memory = load_part(compressor, MambaCompressor, "launch/compressor.py")
     made_for = memory.config.llm_fingerprint
     if made_for and made_for != embedding_fingerprint(language_model):

@@ -24,7 +24,7 @@ _PARTS = (
     "llm", "extractor", "compressor", "model", "models", "chat_models", "sft", "control", "epo",
     "audio_encoder", "vision_tower", "backbone", "face_detector",
     "emotion_judge", "judge_embeddings", "coherence_model", "bert_score_model",
-    "cascade", "cascade_extractor",
+    "cascade", "cascade_extractor", "vad_extractor",
     "labels", "values",  # a label map by its name, or a file
 )  # fmt: skip
 

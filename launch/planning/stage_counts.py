@@ -9,10 +9,13 @@ from epo.data.dialogue import SPLITS, Dialogue
 from epo.data.replies import Reply, replies_of
 from epo.data.selection import (
     clips_of_split,
+    clips_to_recognise,
     held_out_dialogues,
     held_out_replies,
     labelled_clips,
     labelled_strategies,
+    rated_clips,
+    rated_clips_of_split,
     replies_of_split,
     with_history,
 )
@@ -23,7 +26,7 @@ from launch.planning.data_counts import count_describing, count_import, count_la
 from launch.planning.pipeline_files import StageFiles, require_parts_named, require_something_tested
 from launch.planning.stage_check import StageCheck, open_dialogues
 from launch.precision_check import require_kernels, require_precision
-from launch.recipe import accumulation_steps, require_max_steps
+from launch.recipe import accumulation_steps, require_max_steps, require_rated_batches
 
 _FEW_TEST_REPLIES = 50
 
@@ -90,7 +93,7 @@ def part_keys(script: str, recipe: Any, verb: str | None = None) -> Sequence[str
         source = get_source(recipe.source)
         return (*source.parts(source.settings_from(vars(recipe))), *_judge_keys(recipe))
     if script == "evaluate.py":
-        tested = ("sft", "control", "epo", "models", "cascade", "cascade_extractor")
+        tested = ("sft", "control", "epo", "models", "cascade", "cascade_extractor", "vad_extractor")
         return (*tested, "bert_score_model", *_judge_keys(recipe))
     return {
         "extractor.py": ("audio_encoder", "vision_tower", "extractor", "llm"),
@@ -125,6 +128,9 @@ def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     if recipe.descriptions is not None:
         _count_described(check, recipe, dialogues)
         return
+    if recipe.vad_weight > 0:
+        _count_rated(check, recipe, dialogues)
+        return
     train = check.attempt(clips_of_split, dialogues, "train", recipe.data, key="data")
     if train is None:
         return
@@ -133,6 +139,19 @@ def _count_extractor(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     emotions = sorted({emotion for _, emotion in train})
     if len(emotions) == 1:
         check.warnings.append(f"every training clip is labelled {emotions[0]}: there is nothing to tell apart")
+    _warn_without_validation(check)
+
+
+def _count_rated(check: StageCheck, recipe: Any, dialogues: Sequence[Dialogue]) -> None:
+    """Count clips with an emotion, or with valence, arousal and dominance."""
+    check.unit = "labelled or rated clips"
+    check.attempt(require_rated_batches, recipe.vad_weight, recipe.per_device_train_batch_size)
+    train = check.attempt(rated_clips_of_split, dialogues, "train", recipe.data, key="data")
+    if train is None:
+        return
+    check.training = check.clips = len(train)
+    check.labels = sum(one.emotion is not None for one in train)
+    check.validation = len(clips_to_recognise(d for d in dialogues if d.split == "validation"))
     _warn_without_validation(check)
 
 
@@ -277,7 +296,8 @@ def _choose_suites(
         training=replies_of((d for d in dialogues if d.split == "train"), recipe.replies),
         pairs=[PreferencePair(reply, "", None) for reply in pairs],  # what is rejected is not known yet
         clips=labelled_clips(d for d in dialogues if d.split == recipe.split),
-        has_model=any((recipe.models, recipe.sft, recipe.control, recipe.epo)),
+        rated=rated_clips(d for d in dialogues if d.split == recipe.split),
+        has_model=any((recipe.models, recipe.sft, recipe.control, recipe.epo, recipe.vad_extractor)),
         has_reference=any((recipe.sft, recipe.epo, recipe.models)),
         judge=judge,
         strategies=labelled_strategies(d for d in dialogues if d.split in (recipe.split, None)),

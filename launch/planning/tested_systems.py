@@ -20,6 +20,7 @@ _BASELINES = frozenset({"majority"})
 _SYSTEMS = ("models", "chat_models", "sft", "control", "epo", "answers")
 _OF_NUMBERS = (
     "suites", "pairs", "emotion_judge", "judge_embeddings", "judge_data", "bert_score_model", "bert_score_layer", "vad",
+    "vad_extractor",
 )  # fmt: skip
 """Keys that change how replies are scored, and not what is replied; another key changes both."""
 

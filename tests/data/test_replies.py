@@ -100,6 +100,7 @@ def test_every_stage_is_counted_by_the_same_rule(talks, tmp_path):
     parts = {"sft": "hub", "epo": None, "control": None, "models": None, "answers": None}
     parts |= {"bert_score_model": None, "suites": None, "emotion_judge": "words", "judge_embeddings": None}
     parts |= {"judge_data": [], "judge_cache": None, "cascade": None, "cascade_extractor": None, "chat_models": None}
+    parts |= {"vad_extractor": None}
     tested = count("evaluate.py", pairs=pairs, split="test", max_dialogues=None, **parts)
     assert (sft.training, compressor.training, compressor.left_out, compressor.validation) == (10, 5, 5, 5)
     assert (built.training, built.validation, built.test, epo.training, tested.test) == (10, 10, 10, 10, 10)

@@ -9,6 +9,12 @@ from epo.data.chance import chance_levels, is_hardly_better, share_interval
 from epo.evaluation import metrics
 
 
+def test_dialogues_of_one_size_are_resampled_as_any_others():
+    values, clusters = [0.0, 1.0, 1.0, 0.5, 0.25, 1.0], ["a", "b", "c", "a", "b", "c"]
+    weighted = metrics.resampled_means(values, [1.0] * 6, clusters, seed=4)
+    assert (metrics.resampled_means(values, None, clusters, seed=4) == weighted).all()
+
+
 def test_fact_recall_counts_whole_words_over_all_facts():
     replies = ["annie told me about lyon.", "Ann's trip to New\n York!", "no facts wanted"]
     facts = [("Ann", "Lyon"), ("ann", "New York", "concert"), ()]

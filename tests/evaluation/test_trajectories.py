@@ -9,7 +9,7 @@ import pytest
 from epo.data.dialogue import DataError
 from epo.evaluation import trajectories as t
 from epo.evaluation.evaluating import evaluate
-from epo.evaluation.vad_file import read_vad
+from epo.evaluation.vad_file import VadCourse, read_vad
 
 USER = np.array([[0.2, 0.4, 0.5]] * 2)
 AGENT = np.array([[0.3, 0.4, 0.5], [0.3, 0.5, 0.5], [0.3, 0.5, 0.5]])
@@ -117,6 +117,15 @@ def test_courses_from_a_file(write, dialogues, examples):
         "3 courses" not in report["basis"]["trajectories"]["text"]
         and "by probe" in report["basis"]["trajectories"]["text"]
     )
+
+
+def test_a_users_rating_stands_before_the_point_of_the_label(examples):
+    """A rated user of valence 1 and arousal -1 is 1 from a neutral reply in both: 1 - 1 / 2."""
+    training = [replace(examples[0], text=text, emotion=label) for text, label in (("a", "sad"), ("b", "neutral"))]
+    rated = [replace(one, current=replace(one.current, vad=(1.0, -1.0, 0.0))) for one in examples[:2]]
+    courses = [VadCourse(one.dialogue_id, one.turn, "assistant", np.zeros((1, 3)), "s", "model") for one in rated]
+    report = evaluate(["a", "b"], rated, ["trajectories"], training=training, vad=courses)
+    assert report["rows"][0]["ecs"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

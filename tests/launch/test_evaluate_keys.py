@@ -10,6 +10,7 @@ import json
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -36,6 +37,7 @@ CHANGES = {
     "epo": ("@adapter2", "systems"),
     "pairs": ("@other_pairs", "pairs"),
     "vad": ("@vad", "courses"),
+    "vad_extractor": ("measuring", "courses"),
     "suites": (["overlap", "lengths"], "suites"),
     "split": ("validation", "gold"),
     "variants": (False, "systems"),
@@ -116,7 +118,11 @@ def start(corpus, tmp_path, monkeypatch):
     def cascade_rows(recipe, *rest):
         return [Answers("cascade", [recipe.cascade, recipe.cascade_extractor])]
 
+    def measured(folder, cache_dir, task, dialogues, device):
+        return task if folder is None else dataclasses.replace(task, vad=[SimpleNamespace(vad=np.ones((1, 3)))])
+
     monkeypatch.setattr(evaluate, "cascade_rows", cascade_rows)
+    monkeypatch.setattr(evaluate, "with_measured_courses", measured)
 
     class UpToHere(Exception):
         pass
@@ -202,6 +208,11 @@ def test_another_value_is_another_comparison(start, key):
         ({"stress": ["blur"]}, "stress has 'blur', want noise=DECIBELS"),
         ({"stress": ["blur=2", "blur=2.0"]}, "stress has 'blur=2.0' twice; name each once"),
         ({"vad": "v", "suites": ["facts"]}, "vad would do nothing: add trajectories to suites"),
+        (
+            {"vad_extractor": "e", "suites": ["facts"]},
+            "vad_extractor would do nothing: add trajectories or recognition",
+        ),
+        ({"vad_extractor": "model"}, "vad_extractor: model has no head .* with vad_weight above 0 .a whole model"),
         ({"bert_score_model": "e", "suites": ["facts"]}, "bert_score_model would do nothing: add overlap to suites"),
     ],
 )

@@ -100,6 +100,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "label_weight": Changed(0.0, "loss", FACE),
         "asr_weight": Changed(0.5, "loss", {"modalities": "audio", "modality_dropout": 0.0}),
         "asr_language": Refused("de", "would do nothing: set asr_weight above 0 too"),
+        "vad_weight": Changed(0.5, "model", {"data": "@rated"}),
         "cache_dir": Changed("@fresh_cache", "cached"),
     },
     "compressor": COMMON | {
@@ -216,11 +217,17 @@ def edited(rows):
     return rows
 
 
+def rated(rows):
+    for number, row in enumerate(rows):
+        row["turns"][-2]["vad"] = [number / 12, 0.5, -0.5]
+    return rows
+
+
 def swapped(rows):
     return [row | {"rejected": "Go away, will you."} for row in rows]
 
 
-FILES = {less: "dialogues.jsonl", long: "dialogues.jsonl", edited: "dialogues.jsonl", swapped: "pairs.jsonl"}
+FILES = dict.fromkeys((less, long, edited, rated), "dialogues.jsonl") | {swapped: "pairs.jsonl"}
 OTHER_PARTS = {
     "whisper2": ("encoder_ffn_dim", 48), "siglip2": ("intermediate_size", 48), "mamba22": ("state_size", 8),
 }  # fmt: skip

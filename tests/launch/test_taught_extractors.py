@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -46,6 +47,39 @@ def run(tmp_path, monkeypatch, part, corpus):
 
 def weights(folder):
     return load_part(str(folder), EmotionExtractor, "launch/extractor.py").state_dict()
+
+
+def test_ratings_are_learnt_beside_labels_and_the_head_goes_where_nothing_trains_it(run, corpus, tmp_path):
+    rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["turns"][-2]["vad"] = [number / 12, 0.5 - number / 12, -1]
+    data = shutil.copytree(corpus, tmp_path / "rated") / "dialogues.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rated, numbers = run("rated_out", data=str(data), vad_weight=0.5)
+    assert {"validation/valence_ccc", "validation/accuracy", "train/loss"} <= numbers.keys()
+    assert numbers["validation/dominance_ccc"] == 0.0 and numbers["validation/num_rated"] == 2
+    assert {"vad_head.weight", "vad_head.bias"} <= weights(rated).keys()
+    plain, numbers = run("plain", data=str(data), extractor=str(rated))
+    assert "vad_head.weight" not in weights(plain) and "validation/valence_ccc" not in numbers
+    again, _ = run("again", data=str(data), extractor=str(plain), vad_weight=0.5, max_steps=1, save_steps=1)
+    assert "vad_head.weight" in weights(again)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"vad_weight": -1.0}, "vad_weight is -1.0, want 0 or more"),
+        ({"vad_weight": 1.0}, "of its 8 dialogues of split 'train', 0 user turns have both a clip and `vad`"),
+        ({"vad_weight": 1.0, "per_device_train_batch_size": 1}, "raise per_device_train_batch_size"),
+        (
+            {"vad_weight": 1.0, "asr_weight": 1.0, "modalities": "audio"},
+            "vad_weight: is not learnt beside asr_weight; learn it last, from what comes out, named as `extractor`",
+        ),
+    ],
+)
+def test_ratings_that_cannot_be_learnt_are_refused(run, keys, message):
+    with pytest.raises(ValueError, match=message):
+        run("refused", **keys)
 
 
 @pytest.mark.slow

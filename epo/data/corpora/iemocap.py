@@ -20,6 +20,7 @@ from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
 from epo.data.labels import LabelMap
 from epo.data.media import MediaError
+from epo.emotions import Vad
 
 LeftActor = Literal["marked", "female", "male"]
 _LABELS = LabelMap(
@@ -58,7 +59,8 @@ def read_iemocap(
     """Yield the dialogues of `Session{1..5}`; sessions 4 and 5 are validation and test (our choice).
 
     Who speaks first is the user. Valence, activation and dominance go to `evaluations.jsonl` beside the
-    dialogues, by dialogue and turn, as the means of the corpus's annotators on its scale of 1 to 5.
+    dialogues, by dialogue and turn, as the means of the corpus's annotators on its scale of 1 to 5; and to `vad` of
+    the turn, where 1 is -1 and 5 is 1. A turn that has a mean outside of its scale has no `vad`.
 
     Args:
         root: the folder that holds the sessions.
@@ -105,6 +107,12 @@ class _Evaluation:
     activation: float
     dominance: float
 
+    @property
+    def vad(self) -> Vad | None:
+        """The three on a scale of -1 to 1; None where one lies outside of 1 to 5."""
+        values = tuple((value - 3) / 2 for value in (self.valence, self.activation, self.dominance))
+        return values if all(-1 <= value <= 1 for value in values) else None  # type: ignore[return-value]
+
 
 @dataclass(frozen=True)
 class _Recording:
@@ -138,7 +146,11 @@ class _Recording:
                 scores = {key: value for key, value in vars(evaluation).items() if key != "label"}
                 evaluations_out.write(json.dumps(row | scores) + "\n")
             emotion = None if evaluation is None else read_label(evaluation.label, _LABELS, line.where, self.report)
-            turns.append(Turn(role, line.text, emotion, self._clip(line, videos), name=f"{self.name[:5]}{line.actor}"))
+            vad = None if evaluation is None else evaluation.vad
+            if evaluation is not None and vad is None:
+                self.report.note("evaluation outside of 1 to 5: turn kept without vad", line.where)
+            name = f"{self.name[:5]}{line.actor}"
+            turns.append(Turn(role, line.text, emotion, self._clip(line, videos), name, vad=vad))
         for utterance in evaluations:
             self.report.note("evaluation without words", f"{self.name}: {utterance}")
         split = _SPLITS.get(self.session.name[-1], "train")

@@ -1,4 +1,4 @@
-"""Recognition: how well the extractor tells the emotion of held-out clips; a table of its own beside the rows."""
+"""Recognition: how well extractors tell held-out clips' emotion, valence, arousal, dominance; beside the rows."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,17 @@ if TYPE_CHECKING:
 
 
 def summarise(task: Task, contestant: "Contestant | None") -> dict[str, Any]:
-    """Score the extractor of the first model tested."""
+    """Score the extractor of the first model tested, and the one that measures valence, arousal and dominance."""
+    return _emotions(task, contestant) | _vad(task)
+
+
+def _vad(task: Task) -> dict[str, Any]:
+    if task.meter is None or not task.rated:
+        return {}
+    return {"vad_recognition": task.meter.concordance(task.rated) | {"source": task.meter.source}}
+
+
+def _emotions(task: Task, contestant: "Contestant | None") -> dict[str, Any]:
     if contestant is None:
         return {}
     from epo.evaluation.recognition import recognise

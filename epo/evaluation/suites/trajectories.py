@@ -59,7 +59,7 @@ def summarise(task: Task, contestant: "Contestant | None") -> dict[str, Any]:
     measured = ", ".join(f"{count} courses measured by {name}" for name, count in sources.items())
     text = (
         "courses of a point a clause, the judge's probabilities times a table of valence and arousal (our choice); a "
-        "user's is the point of the labelled emotion, where there is one"
+        "user's is the point that people rated, or else that of the labelled emotion, where there is one"
     )
     said = f"{measured}; else {text}." if measured else f"{text}."
     found = summarise_judge(task)
@@ -98,13 +98,14 @@ def _concordances(task: Task, agents: Sequence[Any], measured: dict[Any, Any]) -
 
 
 def _user_courses(task: Task) -> list[Any]:
-    """Return the course of each user turn that is answered: measured, else of its label, else read from its words."""
+    """Return the course of each user turn that is answered: measured, rated, of its label, or read from its words."""
     measured = {(c.dialogue_id, c.turn): c.vad for c in task.vad if c.speaker == "user"}
     texts = _text_courses(task, [reply.current.text for reply in task.gold])
     found = []
     for reply, text in zip(task.gold, texts, strict=True):
         label = reply.current.emotion
         known = text if label is None else np.array([VALENCE_AROUSAL[label]])
+        known = known if reply.current.vad is None else np.array([reply.current.vad])
         found.append(measured.get((reply.dialogue_id, reply.turn - 1), known))
     return found
 

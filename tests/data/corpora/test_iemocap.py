@@ -53,6 +53,7 @@ def test_words_labels_and_roles(corpus, import_from):
         ("user", None, "Yeah."),
         ("assistant", None, "Okay."),
     ]
+    assert [turn.vad for turn in dialogue.turns] == [(0.5, 0.25, -0.25), (-0.5, 0.0, 0.0), (-0.25,) * 3, None]
     assert len(decode_audio(dialogue.turns[0].clip.audio, 0, None, MediaLimits())) == 6400
     assert imported.report.notes == {
         "times overlap": 1,
@@ -64,6 +65,14 @@ def test_words_labels_and_roles(corpus, import_from):
         "session missing": 4,
         "all sampled frames show the same picture": 3,
     }
+
+
+def test_a_mean_outside_of_the_scale_is_noted_and_left_out(corpus, import_from):
+    path = corpus / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
+    path.write_text(EVALUATION.replace("4.0000, 3.5000", "5.5000, 3.5000"))
+    imported = import_from(read_iemocap, corpus)
+    assert imported.dialogues[0].turns[0].vad is None and imported.dialogues[0].turns[0].emotion == "happy"
+    assert imported.report.notes["evaluation outside of 1 to 5: turn kept without vad"] == 1
 
 
 def test_evaluations_are_kept_beside_the_dialogues(corpus, import_from):

@@ -1,0 +1,212 @@
+"""What trains an extractor, and what validates it, by what it learns from: labels, ratings, descriptions or words.
+
+Each takes `recipe`, which has the keys of `launch.extractor.ExtractorRecipe` as attributes.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from transformers import Trainer, TrainingArguments
+
+from compressor.curriculum import ScheduledDataset
+from epo.data.cache import ClipCache
+from epo.data.dialogue import Clip, DataError, Dialogue
+from epo.data.selection import (
+    TaughtClip,
+    clips_to_recognise,
+    described_clips,
+    labelled_clips,
+    spoken_clips,
+)
+from epo.emotions import Emotion
+from epo.evaluation.vad_measuring import vad_concordance
+from epo.evaluation.word_error import character_error_rate, word_error_rate
+from epo.model.clip_reader import ClipReader
+from epo.model.extractor import EmotionExtractor
+from epo.model.hearing import hearing_of
+from epo.model.parts import load_llm, load_tokenizer
+from epo.prompts.marks import add_placeholders
+from epo.training.collate import ClipCollator
+from epo.training.face_captions import CaptionCollator, FaceCaptioner, FaceTrainer, mean_description_nll
+from epo.training.sft import ExtractorTrainer
+from epo.training.speech_words import (
+    CtcReader,
+    SpeechLearner,
+    SpeechTrainer,
+    WordReader,
+    WordsCollator,
+    load_whisper_reader,
+)
+from epo.training.vad import VadCollator, VadTrainer
+from launch.clip_check import read_clips_first
+from launch.training import check_words
+
+Clips = list[tuple[Clip, Emotion]]
+"""Labelled clips."""
+Validate = Callable[[], dict[str, float]]
+"""Returns further numbers of the validation split, once the model is trained."""
+
+
+def labels_trainer(
+    recipe: Any,
+    args: TrainingArguments,
+    extractor: EmotionExtractor,
+    reader: ClipReader,
+    cache: ClipCache,
+    train: list[Dialogue],
+    validation: list[Dialogue],
+    num_samples: int,
+) -> tuple[Trainer, Validate]:
+    """Return what trains the extractor on labels, and what else is to be validated: nothing."""
+    clips = seen_of(recipe, labelled_clips(train))
+    if not clips:
+        raise DataError(f"{recipe.data}: no labelled clip of split 'train' has {recipe.modalities}; set modalities")
+    read_clips_first((clip for clip, _ in (*clips, *seen_of(recipe, labelled_clips(validation)))), reader, cache)
+    trainer = ExtractorTrainer(
+        model=extractor,
+        args=args,
+        train_dataset=ScheduledDataset(len(clips), num_samples, args.seed),
+        data_collator=ClipCollator(clips, reader, cache, recipe.modality_dropout),
+    )
+    return trainer, dict
+
+
+def vad_trainer(
+    recipe: Any,
+    args: TrainingArguments,
+    extractor: EmotionExtractor,
+    reader: ClipReader,
+    cache: ClipCache,
+    train: list[Dialogue],
+    validation: list[Dialogue],
+    num_samples: int,
+) -> tuple[Trainer, Validate]:
+    """Return what trains the extractor on labels and ratings, and what tells the concordance of the latter."""
+    taught, unseen = (_rated_of(recipe, clips_to_recognise(split)) for split in (train, validation))
+    if sum(one.vad is not None for one in taught) < 2:
+        raise DataError(f"{recipe.data}: fewer than two rated clips of split 'train' have {recipe.modalities}")
+    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
+    trainer = VadTrainer(
+        model=extractor,
+        args=args,
+        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
+        data_collator=VadCollator(taught, reader, cache, recipe.modality_dropout),
+        vad_weight=recipe.vad_weight,
+    )
+
+    def validate() -> dict[str, float]:
+        found = vad_concordance(extractor, unseen, reader, cache)
+        return {name: value for name, value in found.items() if value is not None}
+
+    return trainer, validate
+
+
+def face_trainer(
+    recipe: Any,
+    args: TrainingArguments,
+    extractor: EmotionExtractor,
+    reader: ClipReader,
+    cache: ClipCache,
+    train: list[Dialogue],
+    validation: list[Dialogue],
+    num_samples: int,
+) -> tuple[Trainer, Validate]:
+    """Return what trains the face on descriptions, with labels or without, and what validates it by descriptions."""
+    assert recipe.llm is not None and recipe.descriptions is not None
+    taught, unseen = described_clips(train), described_clips(validation)
+    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
+    tokenizer = load_tokenizer(recipe.llm, ())
+    video_token_id = add_placeholders(tokenizer)["video_token_id"]
+    check_words(tokenizer, ((recipe.descriptions, str(one.description)) for one in (*taught, *unseen)))
+    llm = load_llm(recipe.llm, "bfloat16" if args.bf16 else "float32")
+    captioner = FaceCaptioner(extractor, llm)
+    trainer = FaceTrainer(
+        model=captioner,
+        args=args,
+        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
+        data_collator=CaptionCollator(taught, reader, cache, tokenizer),
+        llm=llm,
+        video_token_id=video_token_id,
+        description_weight=recipe.description_weight,
+        label_weight=recipe.label_weight,
+    )
+
+    def validate() -> dict[str, float]:
+        collate = CaptionCollator(unseen, reader, cache, tokenizer)
+        nll = mean_description_nll(captioner, llm, video_token_id, collate, len(unseen))
+        return {} if nll is None else {"description_nll": nll}
+
+    return trainer, validate
+
+
+def speech_trainer(
+    recipe: Any,
+    args: TrainingArguments,
+    extractor: EmotionExtractor,
+    reader: ClipReader,
+    cache: ClipCache,
+    train: list[Dialogue],
+    validation: list[Dialogue],
+    num_samples: int,
+) -> tuple[Trainer, Validate]:
+    """Return what trains the sound on emotions and words, and what counts wrong words, before and after."""
+    taught, unseen = spoken_clips(train), spoken_clips(validation)
+    if not taught:
+        raise DataError(
+            f"{recipe.data}: no user turn of split 'train' has a clip with sound, so asr_weight has no words"
+        )
+    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
+    texts = [str(one.words) for one in taught]
+    words: WordReader | None = load_whisper_reader(recipe.audio_encoder, recipe.asr_language)
+    if words is None:
+        config = extractor.config.audio_config
+        words = CtcReader(hearing_of(config).width(config), texts)
+    learner = SpeechLearner(extractor, words)
+
+    def errors() -> dict[str, float | None]:
+        learner.eval()
+        said: list[str] = []
+        for start in range(0, len(unseen), 16):
+            batch = reader.batch([reader.read(one.clip, cache) for one in unseen[start : start + 16]])
+            said += learner.read({name: tensor.to(extractor.device) for name, tensor in batch.items()})
+        wanted = [str(one.words) for one in unseen]
+        return {
+            "word_error": word_error_rate(said, wanted), "character_error": character_error_rate(said, wanted),
+        }  # fmt: skip
+
+    before = errors()
+    trainer = SpeechTrainer(
+        model=learner,
+        args=args,
+        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
+        data_collator=WordsCollator(taught, reader, cache),
+        asr_weight=recipe.asr_weight,
+    )
+
+    def validate() -> dict[str, float]:
+        found = {f"{name}_before": rate for name, rate in before.items()} | errors()
+        return {name: rate for name, rate in found.items() if rate is not None}
+
+    return trainer, validate
+
+
+def _seen(recipe: Any, clip: Clip) -> Clip | None:
+    """Return a clip with those halves alone that the recipe reads, None where it has none of them."""
+    if recipe.modalities == "audio":
+        return None if clip.audio is None else replace(clip, video=None)
+    if recipe.modalities == "video":
+        return None if clip.video is None else replace(clip, audio=None)
+    return clip
+
+
+def seen_of(recipe: Any, clips: Clips) -> Clips:
+    """Return labelled clips with those halves alone that the recipe reads, and without those that have none of them."""
+    return [(seen, emotion) for clip, emotion in clips if (seen := _seen(recipe, clip)) is not None]
+
+
+def _rated_of(recipe: Any, clips: list[TaughtClip]) -> list[TaughtClip]:
+    return [replace(one, clip=seen) for one in clips if (seen := _seen(recipe, one.clip)) is not None]
+
+
+__all__ = ["Clips", "Validate", "face_trainer", "labels_trainer", "seen_of", "speech_trainer", "vad_trainer"]
