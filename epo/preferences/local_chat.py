@@ -21,8 +21,8 @@ from compressor.chat import chat_format
 from compressor.decoding import plain_decoding
 from compressor.seams import cache_name
 from compressor.text import PAD
-from epo.preferences.endpoint import UnusableAnswer
-from epo.preferences.questions import Answer, Question
+from epo.asking.endpoint import UnusableAnswer
+from epo.asking.questions import Answer, Question
 
 _MAX_ROWS = {"cpu": 48, "cuda": 256}  # written together: a GPU has room for more
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
+from epo.asking.answer_cache import AnswerCache
+from epo.asking.endpoint import ChatClient, Endpoint
+from epo.asking.endpoint_chat import EndpointChat, Volume
+from epo.asking.kept_chat import KeptChat
+from epo.asking.questions import Chat, Question
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
-from epo.preferences.answer_cache import AnswerCache
-from epo.preferences.endpoint import ChatClient, Endpoint
-from epo.preferences.endpoint_chat import EndpointChat, Volume
-from epo.preferences.kept_chat import KeptChat
-from epo.preferences.questions import Chat, Question
 from epo.preferences.rewriting import read_rewriting, rewriting_question, worked_examples
 from epo.preferences.source import PairSource, SourceContext, SourceError, keys_of_parts
 

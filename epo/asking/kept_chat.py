@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from compressor.progress import show_progress
-from epo.preferences.answer_cache import AnswerCache, question_key
-from epo.preferences.questions import Chat, Question
+from epo.asking.answer_cache import AnswerCache, question_key
+from epo.asking.questions import Chat, Question
 
 
 class KeptChat:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
-from epo.preferences.endpoint import ChatClient, EndpointError, UnusableAnswer
-from epo.preferences.questions import Answer, Question
+from epo.asking.endpoint import ChatClient, EndpointError, UnusableAnswer
+from epo.asking.questions import Answer, Question
 
 _ASKS = 3  # how often a question is asked that is answered with nonsense
 _NONSENSE_IN_A_ROW = 20  # then the endpoint is not what it is taken for
