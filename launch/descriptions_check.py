@@ -27,8 +27,8 @@ def require_same_descriptions(model: str, data: str, descriptions: str | None) -
         return
     if told["content"] != file_digest(Path(descriptions)):
         raise RecipeError(
-            f"descriptions: {descriptions} is not what {model} was tuned with, {told['path']} as it was then; name that "
-            "file, or tune the model anew"
+            f"descriptions: {descriptions} is not what {model} was tuned with, {told['path']} as it was then; name "
+            "that file, or tune the model anew"
         )
 
 
