@@ -21,6 +21,7 @@ from launch import stage  # noqa: F401  (first: mends sys.path)
 from compressor.fitting import FixedParts
 from compressor.kinds import KINDS
 from compressor.modeling import MambaCompressor
+from epo.asking.answer_cache import AnswerCache
 from epo.data.dialogue import Dialogue, read_dialogues
 from epo.data.replies import replies_of
 from epo.evaluation.memory_costs import Readers, break_even, measure_costs
@@ -28,7 +29,6 @@ from epo.evaluation.memory_quality import HistoryReader, QualityTest
 from epo.evaluation.text_summaries import SummaryWriter, summary_report
 from epo.model.checkpoints import load_weights
 from epo.model.parts import embedding_fingerprint, load_llm, load_tokenizer
-from epo.preferences.answer_cache import AnswerCache
 from epo.prompts.layout import Layout
 from epo.prompts.marks import add_placeholders
 from epo.prompts.past_turns import utterance_of

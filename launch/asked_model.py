@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from launch.recipe import RecipeError
 
 if TYPE_CHECKING:
-    from epo.preferences.questions import Chat
+    from epo.asking.questions import Chat
 
 
 def add_asked_options(parser: argparse.ArgumentParser, temperature: float) -> None:
@@ -46,8 +46,8 @@ def open_asked(given: argparse.Namespace) -> "Chat":
         from epo.preferences.local_chat import load_local_chat
 
         return load_local_chat(given.local_model, "float32", given.temperature, given.max_tokens)
-    from epo.preferences.endpoint import ChatClient, Endpoint
-    from epo.preferences.endpoint_chat import EndpointChat, Volume
+    from epo.asking.endpoint import ChatClient, Endpoint
+    from epo.asking.endpoint_chat import EndpointChat, Volume
 
     endpoint = Endpoint(
         given.endpoint, given.model, given.key_variable, given.temperature, given.max_tokens, given.timeout_s,

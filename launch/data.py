@@ -27,6 +27,7 @@ _USAGE = """python launch/data.py VERB ...
              describe runs/meld/corpus/dialogues.jsonl [--json] [--html page.html] [--decode]
   describe-faces  say in a sentence what each clip's face does, in descriptions.jsonl:
              describe-faces --data runs/mine/corpus/dialogues.jsonl --source builtin --out runs/mine/descriptions
+             describe-faces --data FILE --source vision --llm_base_url URL --llm_model NAME --out FOLDER
   label    let a model give emotions to turns that have none, marked as its own:
              label runs/mine/corpus --model NAME --what replies|words|clips --out runs/mine/labelled
   show     print one dialogue, or write pages with sound and video that play, frames, waveforms, words and emotions:

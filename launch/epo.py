@@ -24,6 +24,7 @@ from epo.training.term_needs import require_for_terms
 from epo.training.trainer import EpoTrainer
 from launch.adapter_check import require_trained_on
 from launch.clip_check import read_clips_first
+from launch.descriptions_check import require_same_descriptions
 from launch.folder.stage_folder import StageFolder, open_folder
 from launch.keys.recipe_pieces import (
     BatchKeys,
@@ -75,6 +76,7 @@ def run() -> None:
     require_for_terms(pairs_to_learn(pairs, recipe.pairs, recipe.data), args, recipe.pairs)
     if recipe.adapter is not None:
         require_trained_on(recipe.adapter, recipe.model, recipe.parts_root)
+    require_same_descriptions(recipe.model, recipe.data, recipe.descriptions)
     with open_folder(out, [recipe, args]) as folder:
         if not folder.is_done:
             _train(recipe, args, pairs, by_id, folder)

@@ -26,6 +26,8 @@ def talk(argv: Sequence[str]) -> None:
         if getattr(given, name) < 1:
             raise RecipeError(f"--{name} is {getattr(given, name)}, want 1 or more")
     folder, adapter = chosen(given.folder, None)
+    from epo.asking.answer_cache import AnswerCache
+    from epo.asking.kept_chat import KeptChat
     from epo.data.dialogue import dialogue_to_json, read_dialogues
     from epo.evaluation.conversation import Conversations
     from epo.evaluation.role_cards import read_cards
@@ -33,8 +35,6 @@ def talk(argv: Sequence[str]) -> None:
     from epo.evaluation.talk_scores import NO_CLIPS
     from epo.files import write_whole
     from epo.model.loading import load_adapter, load_model
-    from epo.preferences.answer_cache import AnswerCache
-    from epo.preferences.kept_chat import KeptChat
 
     cards, out = read_cards(given.cards), given.out / "talks.jsonl"
     asked = open_asked(given)
@@ -72,11 +72,11 @@ def score(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, help="NAME.json to write; the answers are kept beside it")
     add_asked_options(parser, temperature=0.0)
     given = parser.parse_args(argv)
+    from epo.asking.answer_cache import AnswerCache
+    from epo.asking.kept_chat import KeptChat
     from epo.data.dialogue import DataError, read_dialogues
     from epo.evaluation.talk_scores import TalkScores, format_talk_scores
     from epo.files import write_whole
-    from epo.preferences.answer_cache import AnswerCache
-    from epo.preferences.kept_chat import KeptChat
 
     scores = TalkScores(list(read_dialogues(given.talks)))
     if not scores.questions:

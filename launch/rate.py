@@ -82,13 +82,13 @@ def judge(argv: Sequence[str]) -> None:
     given = parser.parse_args(argv)
     if given.out.suffix != ".csv":
         raise RecipeError(f"--out {given.out}: want NAME.csv")
+    from epo.asking.answer_cache import AnswerCache
+    from epo.asking.kept_chat import KeptChat
     from epo.data.dialogue import read_dialogues
     from epo.data.replies import replies_of
     from epo.evaluation.rating_sheets import read_key, read_key_facts, sheet_text
     from epo.evaluation.sheet_judge import SheetJudge, format_judged
     from epo.files import write_whole
-    from epo.preferences.answer_cache import AnswerCache
-    from epo.preferences.kept_chat import KeptChat
 
     items, facts = read_key(given.key), read_key_facts(given.key)
     given.report = Path(facts.get("report", "."))

@@ -196,3 +196,9 @@ _JSON = st.recursive(
 @given(_JSON)
 def test_json_stays_json(value):
     json.loads(redact(json.dumps(value)))
+
+
+@pytest.mark.parametrize("secret", ["plain-value", 'with "quotes"', "back\\slash", "line\nbreak", "é, and a comma"])
+def test_json_that_holds_a_secret_stays_json_and_loses_nothing_else(secret):
+    told = json.loads(redact(json.dumps({"api_key": secret, "beside": [1, {"kept": "word"}]})))
+    assert told == {"api_key": "***", "beside": [1, {"kept": "word"}]}

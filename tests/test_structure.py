@@ -27,6 +27,7 @@ FLOORS = {
     "epo.preferences.sources": 5,  # one of them lets a trained model write; found by name, imported by nobody below
     "epo.prompts": 3,
     "epo.data": 2,
+    "epo.asking": 1,  # whoever asks a model: descriptions of clips, pairs, judges
     "epo.emotions": 1,
     "epo.extras": 1,
     "epo.files": 1,

@@ -20,12 +20,14 @@ class Descriptions:
         described: how many clips of each split, None for dialogues without one.
         left_out: how many clips got none, by reason.
         first: the first place of each reason.
+        left: every clip that got none: its dialogue and turn, the reason, and what stands there where more is known.
     """
 
     lines: dict[Place, dict[str, Any]] = field(default_factory=dict)
     described: Counter[str | None] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    left: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the counts."""
@@ -58,18 +60,25 @@ def describe_clips(dialogues: Sequence[Dialogue], describe: Describe, source: st
         for number, turn in enumerate(dialogue.turns):
             if turn.clip is None:
                 continue
-            said = Left("clip without a picture") if turn.clip.video is None else describe(dialogue, number)
+            said = _without_picture(dialogue, number) if turn.clip.video is None else describe(dialogue, number)
             if isinstance(said, Left):
                 found.left_out[said.reason] += 1
+                found.left.append({"dialogue_id": dialogue.id, "turn": number, "reason": said.reason})
                 if said.place:
+                    found.left[-1]["place"] = said.place
                     found.first.setdefault(said.reason, said.place)
                 continue
             line: dict[str, Any] = {"description": said.text, "source": source}
             line |= {} if said.peak_s is None else {"peak_s": round(said.peak_s, 3)}
+            line |= said.trace
             line |= {"evidence": {n: round(v, 4) for n, v in said.evidence.items()}} if said.evidence else {}
             found.lines[dialogue.id, number] = line
             found.described[dialogue.split] += 1
     return found
+
+
+def _without_picture(dialogue: Dialogue, turn: int) -> Left:
+    return Left("clip without a picture", f"dialogue {dialogue.id!r}, turn {turn}")
 
 
 __all__ = ["Descriptions", "describe_clips"]

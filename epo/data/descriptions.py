@@ -32,10 +32,25 @@ def _read_evidence(value: Any, what: str, where: str, findings: Findings) -> dic
     return None if None in read.values() else {name: number for name, number in read.items() if number is not None}
 
 
+def _read_times(value: Any, what: str, where: str, findings: Findings) -> list[float] | None:
+    if not isinstance(value, list):
+        findings.fault("description whose times are no list", f"{where}: {what} is {value!r:.80}", "want seconds")
+        return None
+    read = [_read_number(number, what, where, findings) for number in value]
+    return None if None in read else [number for number in read if number is not None]
+
+
 DESCRIPTION = SideKind(
     "description",
     {"description": _read_sentence},
-    {"source": _read_sentence, "peak_s": _read_number, "evidence": _read_evidence},
+    {
+        "source": _read_sentence,
+        "peak_s": _read_number,
+        "evidence": _read_evidence,
+        "model": _read_sentence,
+        "prompt": _read_sentence,
+        "frames_s": _read_times,
+    },
 )
 
 
@@ -64,6 +79,28 @@ def _describe(turn: Turn, line: dict[str, Any], place: str, findings: Findings) 
     return replace(turn, description=told)
 
 
+def with_traced_descriptions(dialogues: Sequence[Dialogue], path: str | Path) -> list[Dialogue]:
+    """Return dialogues whose descriptions say in brackets what made them, for people who look at them.
+
+    Args:
+        dialogues: that the file points into.
+        path: as of `with_descriptions`.
+
+    Raises:
+        DataError: as `read_side_file`.
+    """
+    return with_side_file(dialogues, path, DESCRIPTION, _describe_traced)
+
+
+def _describe_traced(turn: Turn, line: dict[str, Any], place: str, findings: Findings) -> Turn:
+    parts = [line[name] for name in ("source", "model") if name in line]
+    parts += [f"prompt {line['prompt']}"] if "prompt" in line else []
+    parts += [f"frames at {', '.join(f'{time_s:.2f}' for time_s in line['frames_s'])} s"] if "frames_s" in line else []
+    parts += [f"peak at {line['peak_s']:.2f} s"] if "peak_s" in line else []
+    told = line["description"]
+    return replace(turn, description=f"{told} ({', '.join(parts)})" if parts else told)
+
+
 def repeated_descriptions(dialogues: Iterable[Dialogue], question: str) -> list[Reply]:
     """Return, of each described turn, the reply that repeats its description, to a question that shows it.
 
@@ -90,4 +127,4 @@ def repeated_descriptions(dialogues: Iterable[Dialogue], question: str) -> list[
     ]
 
 
-__all__ = ["DESCRIPTION", "repeated_descriptions", "with_descriptions"]
+__all__ = ["DESCRIPTION", "repeated_descriptions", "with_descriptions", "with_traced_descriptions"]

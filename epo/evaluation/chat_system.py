@@ -8,11 +8,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compressor.chat import Message, chat_format
 from compressor.progress import Progress
+from epo.asking.questions import Question
 from epo.data.replies import Reply
 from epo.evaluation.contestants import Generation
 from epo.evaluation.suite import Answers, Kind, Task
 from epo.preferences.local_chat import LocalChat
-from epo.preferences.questions import Question
 from epo.ranks import gather_shares, share
 
 _FALLBACK_LENGTH = 2048  # where a configuration does not say how much its model can read

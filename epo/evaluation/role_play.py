@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from epo.asking.kept_chat import KeptChat
+from epo.asking.questions import Question
 from epo.data.dialogue import DataError, Dialogue, Turn
 from epo.evaluation.conversation import Conversations
 from epo.evaluation.role_cards import RoleCard
-from epo.preferences.kept_chat import KeptChat
-from epo.preferences.questions import Question
 
 _SILENCE = "\u2026"
 

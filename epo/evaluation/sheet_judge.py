@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from epo.asking.kept_chat import KeptChat
+from epo.asking.questions import Question
 from epo.data.dialogue import DataError
 from epo.data.replies import Reply
 from epo.evaluation.answers import Place
 from epo.evaluation.judge_questions import pair_question, rating_question, read_quality_ratings, read_verdict
 from epo.evaluation.rating_sheets import QUALITIES, SHOWN_TURNS, SIDES, RatingItem
-from epo.preferences.kept_chat import KeptChat
-from epo.preferences.questions import Question
 
 _SWAPPED = {"A": "B", "B": "A", "tie": "tie"}
 

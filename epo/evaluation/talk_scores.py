@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from epo.asking.kept_chat import KeptChat
+from epo.asking.questions import Question
 from epo.data.dialogue import Dialogue
 from epo.data.replies import Reply, replies_of
 from epo.evaluation.judge_questions import rating_question, read_quality_ratings
 from epo.evaluation.rating_sheets import QUALITIES, SHOWN_TURNS
 from epo.evaluation.suites.turns import cells
 from epo.judging.degenerate_text import is_degenerate
-from epo.preferences.kept_chat import KeptChat
-from epo.preferences.questions import Question
 
 NO_CLIPS = (
     "The users are played in words alone: their turns carry no clip, and nothing here tells of hearing or seeing."

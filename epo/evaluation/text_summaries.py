@@ -7,12 +7,12 @@ from typing import Any
 from compressor.chat import ChatFormat, Message, chat_format
 from compressor.fitting import newest_that_fit
 from compressor.utterance import Utterance
+from epo.asking.answer_cache import AnswerCache, question_key
+from epo.asking.questions import Question
 from epo.data.replies import Reply
 from epo.evaluation.memory_quality import HistoryReader, QualityTest
 from epo.model.parts import embedding_fingerprint
-from epo.preferences.answer_cache import AnswerCache, question_key
 from epo.preferences.local_chat import LocalChat
-from epo.preferences.questions import Question
 from epo.prompts.histories import history_of
 
 _ASKED = (

@@ -21,8 +21,8 @@ from compressor.chat import chat_format
 from compressor.decoding import plain_decoding
 from compressor.seams import cache_name
 from compressor.text import PAD
-from epo.preferences.endpoint import UnusableAnswer
-from epo.preferences.questions import Answer, Question
+from epo.asking.endpoint import UnusableAnswer
+from epo.asking.questions import Answer, Question
 
 _MAX_ROWS = {"cpu": 48, "cuda": 256}  # written together: a GPU has room for more
 
@@ -80,6 +80,7 @@ class LocalChat:
 
     def answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
         """Yield the place of each question and its answer, None where the model said nothing, as they come."""
+        assert all(question.pictures is None for question in questions), "a model loaded here sees no pictures"
         rows = [self._chat.encode_prompt(question.messages) for question in questions]
         shared = self._read_shared(_common_start(rows)) if len(rows) > 1 else None
         places = sorted(range(len(rows)), key=lambda place: (len(rows[place]), rows[place]))

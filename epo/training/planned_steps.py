@@ -158,8 +158,11 @@ def _context(model: Any, sizes: StepSizes) -> tuple[list[Tensor], Any]:
 
 def _memories(compressor: Any, sizes: StepSizes) -> Tensor:
     """Return (B, M, D), as `MambaCompressor.forward` makes them of slots whose places are known."""
-    embeds = compressor.embed(_ids(sizes.rows, sizes.history))
-    hidden = compressor.backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    ids = _ids(sizes.rows, sizes.history)
+    if compressor.backprop_tokens is None:
+        hidden = compressor.backbone(inputs_embeds=compressor.embed(ids), use_cache=False).last_hidden_state
+    else:
+        hidden = compressor.read(ids)  # segment by segment
     positions = _ids(sizes.rows, sizes.memories)
     picked = hidden.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden.size(-1)))
     memories: Tensor = compressor.project(picked)

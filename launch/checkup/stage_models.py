@@ -240,6 +240,7 @@ def _extractor(recipe: Any, parts: Parts) -> StageModel:
 
 def _compressor(recipe: Any, parts: Parts) -> StageModel:
     model = skeleton(lambda: compressor_class(parts.compressor)(copy.deepcopy(parts.compressor)))
+    model.cut_gradients(recipe.backprop_tokens)
 
     def read_through() -> Any:
         llm = _llm(parts.llm)

@@ -24,7 +24,9 @@ from launch.tracking import open_run
 class DescribeRecipe(SeedKeys, OutputKeys, DataKeys, StageRecipe):
     """Describe the face of each clip, and no label of it, in `descriptions.jsonl` with the numbers behind each."""
 
-    source: str = field(default="builtin", metadata={"help": "what sentences are made from: builtin, au or csv"})
+    source: str = field(
+        default="builtin", metadata={"help": "what sentences are made from: builtin, au, csv or vision"}
+    )
 
 
 def _options_of(source: str) -> type[Any] | None:
@@ -48,9 +50,12 @@ def run(argv: Sequence[str]) -> None:
             return
         with open_run("describe-faces", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
             dialogues = list(read_dialogues(data))
-            describe = DESCRIBERS.get(recipe.source).open(options[0] if options else None, data, dialogues, recipe.seed)
+            source = DESCRIBERS.get(recipe.source)
+            describe = source.open(options[0] if options else None, data, dialogues, recipe.seed, out)
             found = describe_clips(dialogues, describe, recipe.source)
             print(*found.summary(), sep="\n")
+            lines = "".join(json.dumps(left, ensure_ascii=False) + "\n" for left in found.left)
+            write_whole(out / "left_out.jsonl", lines)
             if not found.lines:
                 raise DataError(
                     f"{data}: no clip could be described by source {recipe.source}; the reasons stand above"

@@ -268,6 +268,26 @@ def test_a_language_model_in_few_bits_takes_less_and_is_counted_whole(make_model
     assert held[0] - held[1] == 4 * weights - weigh(four).beside
 
 
+def test_a_compressor_whose_back_propagation_is_cut_holds_less(make_model):
+    """A history of 1024 tokens read in segments of 256: the inner states of one segment alone are held."""
+    from epo.model.memory_estimate import Sharding
+    from epo.training.planned_steps import StepSizes
+    from launch.checkup.memory import estimate_training
+    from launch.checkup.stage_models import Parts, Precision
+
+    config = make_model()[0].config
+    parts = Parts(config.text_config, None, config.compressor_config)
+    sizes = StepSizes(rows=4, tokens=20, reply=4, history=1024, memories=4)
+
+    def activations(size):
+        weights = {"reconstruction_weight": 0.0, "distillation_weight": 0.0}
+        recipe = SimpleNamespace(dtype="float32", quantize="none", backprop_tokens=size, **weights)
+        return estimate_training("compressor.py", recipe, parts, Precision(), Sharding(), sizes, False).activations
+
+    whole = activations(None)
+    assert activations(256) < whole and activations(1024) == whole
+
+
 def test_few_bits_and_zero3_are_a_problem():
     from launch.precision_check import require_precision
 

@@ -103,7 +103,7 @@ def test_what_is_drawn_again_is_what_the_corpus_was_drawn_with(corpus):
 
 def test_the_built_in_corpus_is_described_whole_and_traceable(corpus, tmp_path):
     dialogues = list(read_dialogues(corpus))
-    describe = DESCRIBERS.get("builtin").open(BuiltinCueOptions(), corpus, dialogues, 0)
+    describe = DESCRIBERS.get("builtin").open(BuiltinCueOptions(), corpus, dialogues, 0, tmp_path)
     found = describe_clips(dialogues, describe, "builtin")
     assert sum(found.described.values()) == 4 and not found.left_out
     path = tmp_path / "descriptions.jsonl"
@@ -119,7 +119,7 @@ def test_clips_that_are_not_the_built_in_corpuss_own_are_counted(corpus, tmp_pat
     dialogues = list(read_dialogues(corpus))
     alien = Dialogue("x", (Turn("user", "So.", clip=Clip(video=tmp_path / "a.mp4")), Turn("assistant", "Oh.")))
     mute = Dialogue("y", (Turn("user", "So.", clip=Clip(audio=tmp_path / "a.wav")), Turn("assistant", "Oh.")))
-    describe = DESCRIBERS.get("builtin").open(BuiltinCueOptions(), corpus, dialogues, 0)
+    describe = DESCRIBERS.get("builtin").open(BuiltinCueOptions(), corpus, dialogues, 0, tmp_path)
     found = describe_clips([*dialogues, alien, mute], describe, "builtin")
     assert dict(found.left_out) == {"clip that is not the built-in corpus's": 1, "clip without a picture": 1}
     assert "'x', turn 0" in found.summary()[1]
@@ -210,7 +210,7 @@ def test_tables_are_found_by_their_clips_and_those_of_other_clips_are_counted(co
     (tmp_path / f"{clips[1].video.stem}.csv").write_text(rows.replace("AU", "ZZ"))
     (tmp_path / f"{clips[2].video.stem}.csv").write_text(rows + "".join(f"{i},0,0\n" for i in range(13, 80)))
     source = DESCRIBERS.get("au")
-    describe = source.open(source.options(str(tmp_path)), corpus, dialogues, 0)
+    describe = source.open(source.options(str(tmp_path)), corpus, dialogues, 0, tmp_path)
     found = describe_clips(dialogues, describe, "au")
     (line,) = found.lines.values()
     assert line["evidence"] == {"AU06": 0.8, "AU12": 0.9} and line["peak_s"] == 0.875
@@ -219,7 +219,7 @@ def test_tables_are_found_by_their_clips_and_those_of_other_clips_are_counted(co
     }  # fmt: skip
     assert "set table_fps" in found.first["table of another length than its clip"]
     with pytest.raises(DataError, match="tables: gone: want the folder of the CSV files"):
-        source.open(source.options("gone"), corpus, dialogues, 0)
+        source.open(source.options("gone"), corpus, dialogues, 0, tmp_path)
 
 
 # --- people's sentences --------------------------------------------------------------------------------------
@@ -231,14 +231,14 @@ def test_sentences_come_by_clip_or_by_turn_and_one_that_names_an_emotion_is_coun
     path = tmp_path / "s.csv"
     path.write_text("clip,dialogue_id,turn,text\na.mp4,,,The brows rise.\n,d,1,The chin drops.\nc,,,She looks sad.\n")
     source = DESCRIBERS.get("csv")
-    found = describe_clips(dialogues, source.open(source.options(str(path)), path, dialogues, 0), "csv")
+    found = describe_clips(dialogues, source.open(source.options(str(path)), path, dialogues, 0, tmp_path), "csv")
     assert {turn: line for (_, turn), line in found.lines.items()} == {
         0: {"description": "The brows rise.", "source": "csv"},
         1: {"description": "The chin drops.", "source": "csv"},
     }
     assert dict(found.left_out) == {"sentence that names an emotion": 1, "clip without a sentence": 1}
     assert f"{path}:4: 'sad' in" in found.first["sentence that names an emotion"]
-    named = source.open(source.options(str(path), name_emotion=True), path, dialogues, 0)
+    named = source.open(source.options(str(path), name_emotion=True), path, dialogues, 0, tmp_path)
     assert describe_clips(dialogues, named, "csv").described[None] == 3
 
 
@@ -257,4 +257,4 @@ def test_a_file_of_sentences_that_cannot_be_used_is_named(tmp_path, text, messag
     path.write_text(text)
     source = DESCRIBERS.get("csv")
     with pytest.raises(DataError, match=message):
-        source.open(source.options(str(path)), path, [], 0)
+        source.open(source.options(str(path)), path, [], 0, tmp_path)

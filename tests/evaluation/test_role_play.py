@@ -5,6 +5,7 @@ import json
 import pytest
 
 from launch import rate
+from epo.asking.endpoint import EndpointError
 from epo.data.cache import ClipCache
 from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues, write_dialogues
 from epo.evaluation.conversation import Conversation
@@ -12,7 +13,6 @@ from epo.evaluation.role_cards import RoleCard, read_cards
 from epo.evaluation.role_play import PlayedTalk
 from epo.evaluation.talk_scores import TalkScores
 from epo.judging.degenerate_text import is_degenerate
-from epo.preferences.endpoint import EndpointError
 
 CARDS = [{"id": f"c{i}", "who": f"nurse {i}.", "situation": f"Cat {i} is ill.", "emotion": "Sad"} for i in range(3)]
 

@@ -8,8 +8,8 @@ import pytest
 from endpoint_stub import KEY
 
 from launch import rate
+from epo.asking.endpoint import EndpointError
 from epo.evaluation.rating_sheets import RATING_COLUMNS, RatingItem, write_sheets
-from epo.preferences.endpoint import EndpointError
 
 GOOD_RATINGS = "empathy: 4\nrelevance: 3\nfluency: 5\nemotional fit: 2"
 

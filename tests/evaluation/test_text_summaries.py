@@ -3,9 +3,9 @@
 import pytest
 
 from compressor.utterance import Utterance
+from epo.asking.answer_cache import AnswerCache
 from epo.evaluation.memory_quality import HistoryReader, QualityTest
 from epo.evaluation.text_summaries import SummaryWriter, summary_report
-from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.local_chat import LocalChat
 from epo.prompts.layout import Layout
 from epo.prompts.marks import add_placeholders

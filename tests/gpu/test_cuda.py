@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from compressor.curriculum import ScheduledDataset
+from epo.asking.questions import Question
 from epo.evaluation.generate import generate_replies
 from epo.model.token_scores import sequence_logps
 from epo.preferences.local_chat import LocalChat
-from epo.preferences.questions import Question
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config

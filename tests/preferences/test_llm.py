@@ -4,10 +4,10 @@ from base64 import b64encode
 
 import pytest
 
+from epo.asking.answer_cache import AnswerCache, question_key
+from epo.asking.endpoint import ChatClient, Endpoint, EndpointError
+from epo.asking.endpoint_chat import EndpointChat, Volume
 from epo.data.dialogue import Dialogue, Turn
-from epo.preferences.answer_cache import AnswerCache, question_key
-from epo.preferences.endpoint import ChatClient, Endpoint, EndpointError
-from epo.preferences.endpoint_chat import EndpointChat, Volume
 from epo.preferences.gold import collect_gold
 from epo.preferences.sources.llm import LlmSource
 

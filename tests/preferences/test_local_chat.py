@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from epo.asking.answer_cache import AnswerCache
+from epo.asking.endpoint import UnusableAnswer
+from epo.asking.questions import Question
 from epo.data.dialogue import Dialogue, Turn
-from epo.preferences.answer_cache import AnswerCache
-from epo.preferences.endpoint import UnusableAnswer
 from epo.preferences.gold import collect_gold
 from epo.preferences.local_chat import LocalChat, _Draw
-from epo.preferences.questions import Question
 from epo.preferences.sources.llm import LlmSource
 
 GOLD = collect_gold(

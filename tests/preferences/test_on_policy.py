@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from epo.asking.answer_cache import AnswerCache
 from epo.data.dialogue import Turn
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, fitting_emotion
 from epo.preferences import sides
-from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.builder import build_pairs
 from epo.preferences.counter import Choice
 from epo.preferences.sides import choose_sides

@@ -316,6 +316,6 @@ def test_the_patience_of_a_recipe_is_that_of_the_client():
     settings = llm.LlmSettings(
         llm_model="m", llm_base_url=url, llm_timeout_s=7.0, llm_tries=3, llm_first_pause_s=0.5, llm_concurrency=2
     )
-    client = llm._chat_client(settings, url)
+    client = settings.open_client(url)
     retry = client._session.get_adapter(url).max_retries
     assert (client.endpoint.timeout_s, retry.total, retry.backoff_factor) == (7.0, 2, 0.5)

@@ -12,11 +12,11 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import launch.preferences as stage
+from epo.asking.answer_cache import AnswerCache
 from epo.data.dialogue import DataError, Dialogue, Turn, read_dialogues, write_dialogues
 from epo.emotions import EMOTIONS, fitting_emotion
 from epo.model.tokenizer import train_tokenizer
 from epo.part_names import PartError
-from epo.preferences.answer_cache import AnswerCache
 from epo.preferences.gold import collect_gold, draw_gold, gold_of_splits
 from epo.preferences.pair import read_pairs
 from epo.preferences.sources._policy_writer import PolicyWriter

@@ -16,11 +16,11 @@ import yaml
 
 import launch.preferences as stage
 from epo import registry
+from epo.asking.endpoint import EndpointError
 from epo.data.dialogue import Dialogue, Turn, write_dialogues
 from epo.emotions import EMOTIONS
 from epo.extras import MissingExtraError
 from epo.preferences import sources
-from epo.preferences.endpoint import EndpointError
 from epo.preferences.source import SOURCES, NoSettings, PairSource, SourceError, get_source
 from epo.preferences.sources.llm import LlmSettings
 from epo.preferences.sources.policy import PolicySettings

@@ -36,6 +36,31 @@ def decode_video(path: Path, start_s: float, end_s: float | None, limits: MediaL
 
 def read_pictures(source: Source, start_s: float, end_s: float | None, limits: MediaLimits) -> np.ndarray:
     """Sample an open source; arguments and results as for `decode_video`."""
+    packets, times_s, reached_s = _plan(source, start_s, end_s, limits)
+    canvas = Canvas(source.stream, limits.max_side_px)
+    shown: list[np.ndarray] = []
+    for frame, count in _pictures_at(source, packets, times_s, reached_s):
+        if count > 0:
+            shown += [canvas.draw(frame)] * count
+    if not shown:
+        raise MediaError(f"{source.path}: no picture can be decoded from {start_s:.2f} s on; restore the file")
+    return np.stack(shown)
+
+
+def frame_times(path: Path, start_s: float, end_s: float | None, limits: MediaLimits) -> list[float]:
+    """Return when `decode_video` would sample its frames, in seconds from the file's beginning; none is decoded.
+
+    Raises:
+        MediaError: as for `decode_video`, but for damage that only decoding shows.
+    """
+    with Source.opened(path, "video") as source:
+        return _plan(source, start_s, end_s, limits)[1]
+
+
+def _plan(
+    source: Source, start_s: float, end_s: float | None, limits: MediaLimits
+) -> tuple[Iterator[Any], list[float], float]:
+    """Return the packets that a span needs, when its frames are sampled, and where it ends."""
     end_s = limits.cap_end(start_s, end_s)
     packets, ends_s = _read_ahead(source, start_s, end_s)
     source.reached_s = max(source.reached_s, ends_s)
@@ -47,15 +72,7 @@ def read_pictures(source: Source, start_s: float, end_s: float | None, limits: M
             f"{source.path}: its video ends at {ends_s:.2f} s, start_s is {start_s:.2f}; correct start_s or restore "
             "the file"
         )
-    times_s = sample_times(start_s, reached_s, limits)
-    canvas = Canvas(source.stream, limits.max_side_px)
-    shown: list[np.ndarray] = []
-    for frame, count in _pictures_at(source, packets, times_s, reached_s):
-        if count > 0:
-            shown += [canvas.draw(frame)] * count
-    if not shown:
-        raise MediaError(f"{source.path}: no picture can be decoded from {start_s:.2f} s on; restore the file")
-    return np.stack(shown)
+    return packets, sample_times(start_s, reached_s, limits), reached_s
 
 
 def sample_times(start_s: float, end_s: float, limits: MediaLimits) -> list[float]:
@@ -156,4 +173,4 @@ def _pictures_at(
         yield last, len(times_s) - served
 
 
-__all__ = ["decode_video", "read_pictures", "sample_times", "timed_frames"]
+__all__ = ["decode_video", "frame_times", "read_pictures", "sample_times", "timed_frames"]

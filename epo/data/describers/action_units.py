@@ -176,7 +176,7 @@ class _Tables:
         return found[0]
 
 
-def _open(options: ActionUnitOptions, data: Path, dialogues: Sequence[Dialogue], seed: int) -> Describe:
+def _open(options: ActionUnitOptions, data: Path, dialogues: Sequence[Dialogue], seed: int, folder: Path) -> Describe:
     if not options.tables or not Path(options.tables).is_dir():
         raise DataError(f"tables: {options.tables or 'not said'}: want the folder of the CSV files of action units")
     by_stem: dict[str, list[Path]] = {}

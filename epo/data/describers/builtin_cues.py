@@ -133,7 +133,7 @@ def _strongest(
     return [(name, movement) for _, name, movement in found[:most]]
 
 
-def _open(options: BuiltinCueOptions, data: Path, dialogues: Sequence[Dialogue], seed: int) -> Describe:
+def _open(options: BuiltinCueOptions, data: Path, dialogues: Sequence[Dialogue], seed: int, folder: Path) -> Describe:
     again = draw_again(data.parent.resolve())
     drawn: dict[tuple[str, int], DrawnClip] = {}
 

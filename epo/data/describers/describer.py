@@ -19,11 +19,14 @@ class Described:
         text: the sentence.
         evidence: its numbers by name; empty where a person wrote it.
         peak_s: where in the clip the expression is strongest, in seconds; None where that is not known.
+        trace: how a model came to it: `model`, `prompt` (its version) and `frames_s`, as `epo.data.descriptions` reads
+            them; empty where no model wrote it.
     """
 
     text: str
     evidence: Mapping[str, float] = field(default_factory=dict)
     peak_s: float | None = None
+    trace: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,17 @@ class Describer:
     Attributes:
         about: what its sentences are made from, for `--help`.
         options: dataclass of its keys, each with a help text and a role; None where it has none.
-        open: returns what describes turns, from: its options, the dialogues' file, the dialogues, a seed. It may raise
-            a `DataError`.
+        open: returns what describes turns, from: its options, the dialogues' file, the dialogues, a seed, the folder of
+            the result, where it may keep files of its own. It may raise a `DataError`.
     """
 
     about: str
     options: type[Any] | None
-    open: Callable[[Any, Path, Sequence[Dialogue], int], Describe]
+    open: Callable[[Any, Path, Sequence[Dialogue], int, Path], Describe]
 
 
 def _ours() -> Loaders:
-    modules = {"builtin": "builtin_cues", "au": "action_units", "csv": "sentences"}
+    modules = {"builtin": "builtin_cues", "au": "action_units", "csv": "sentences", "vision": "vision"}
     return {name: partial(_offered, module) for name, module in modules.items()}
 
 

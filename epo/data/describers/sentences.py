@@ -25,7 +25,7 @@ class SentenceOptions:
     )
 
 
-def _open(options: SentenceOptions, data: Path, dialogues: Sequence[Dialogue], seed: int) -> Describe:
+def _open(options: SentenceOptions, data: Path, dialogues: Sequence[Dialogue], seed: int, folder: Path) -> Describe:
     by_place, by_clip = _read(options)
     stems: dict[str, int] = {}
     for dialogue in dialogues:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from epo.data.checking import dialogues_file
-from epo.data.descriptions import with_descriptions
+from epo.data.descriptions import with_traced_descriptions
 from epo.data.dialogue import Clip, DataError, Dialogue, read_dialogues
 from epo.data.pages.clip_view import PlaceMedia, embed, format_span, view_clip
 from epo.data.pages.page_files import page_template
@@ -15,11 +15,13 @@ from epo.files import write_whole
 def described_dialogues(file: Path, descriptions: Path | None) -> Iterable[Dialogue]:
     """Return the dialogues of a file, with the descriptions of a side file on their turns where one is named.
 
+    Each says in brackets what made it.
+
     Raises:
         DataError: a file is missing or faulty.
     """
     dialogues = read_dialogues(file)
-    return dialogues if descriptions is None else with_descriptions(list(dialogues), descriptions)
+    return dialogues if descriptions is None else with_traced_descriptions(list(dialogues), descriptions)
 
 
 def find_dialogue(path: Path, dialogue_id: str, descriptions: Path | None = None) -> Dialogue:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from compressor.progress import Progress
+from epo.asking.answer_cache import AnswerCache, question_key
 from epo.data.replies import Reply
 from epo.emotions import Emotion
-from epo.preferences.answer_cache import AnswerCache, question_key
 from epo.preferences.source import SourceContext, SourceError
 
 Writer = Callable[[Sequence[Reply], Sequence[Emotion | None], int], list[str]]

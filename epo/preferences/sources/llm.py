@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
+from epo.asking.answer_cache import AnswerCache
+from epo.asking.endpoint_keys import EndpointKeys
+from epo.asking.kept_chat import KeptChat
+from epo.asking.questions import Chat, Question
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion
-from epo.preferences.answer_cache import AnswerCache
-from epo.preferences.endpoint import ChatClient, Endpoint
-from epo.preferences.endpoint_chat import EndpointChat, Volume
-from epo.preferences.kept_chat import KeptChat
-from epo.preferences.questions import Chat, Question
 from epo.preferences.rewriting import read_rewriting, rewriting_question, worked_examples
 from epo.preferences.source import PairSource, SourceContext, SourceError, keys_of_parts
 
@@ -25,10 +24,9 @@ _OF_A_MODEL_HERE = ("llm_dtype",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlmSettings:
+class LlmSettings(EndpointKeys):
     """Keys of source `llm`."""
 
-    llm_base_url: str | None = field(default=None, metadata={"help": "such as http://127.0.0.1:8000/v1"})
     llm_model: str = field(
         default="",
         metadata={
@@ -36,25 +34,12 @@ class LlmSettings:
         },
     )  # fmt: skip
     llm_dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "of a model loaded here"})
-    llm_key_variable: str = field(
-        default="OPENAI_API_KEY", metadata={"help": "environment variable with the key", "role": "cosmetic"}
-    )
-    llm_temperature: float = field(default=0.7, metadata={"help": "of sampling"})
     llm_candidates: int = field(default=4, metadata={"help": "rewritten replies to choose from, each"})
-    llm_max_tokens: int = field(default=256, metadata={"help": "longest rewritten reply"})
-    llm_timeout_s: float = field(default=60.0, metadata={"help": "seconds to wait for an answer", "role": "cosmetic"})
-    llm_tries: int = field(
-        default=6, metadata={"help": "times one request is sent before giving up", "role": "cosmetic"}
-    )
-    llm_first_pause_s: float = field(
-        default=1.0, metadata={"help": "pause before the second try; then doubled", "role": "cosmetic"}
-    )
-    llm_concurrency: int = field(default=8, metadata={"help": "requests at a time", "role": "cosmetic"})
-    llm_max_requests: int = field(default=10_000, metadata={"help": "most requests of a run", "role": "cosmetic"})
     context_turns: int = field(default=0, metadata={"help": "turns before the reply that the question shows"})
 
     def __post_init__(self) -> None:
         """Refuse to ask nobody, and keys that whoever is asked would ignore; one left at its default says nothing."""
+        super().__post_init__()
         if self.llm_model == "":
             raise SourceError("source llm wants llm_model, and llm_base_url unless the model is to be loaded here")
         if self.context_turns < 0:
@@ -127,24 +112,7 @@ def _make(settings: LlmSettings, context: SourceContext) -> LlmSource:
 
 
 def _open_chat(settings: LlmSettings) -> Chat:
-    if settings.llm_base_url is None:
-        return _load_chat(settings)
-    volume = Volume(settings.llm_concurrency, settings.llm_max_requests)
-    return EndpointChat(_chat_client(settings, settings.llm_base_url), volume)
-
-
-def _chat_client(settings: LlmSettings, base_url: str) -> ChatClient:
-    endpoint = Endpoint(
-        base_url,
-        settings.llm_model,
-        settings.llm_key_variable,
-        settings.llm_temperature,
-        settings.llm_max_tokens,
-        settings.llm_timeout_s,
-        settings.llm_tries,
-        settings.llm_first_pause_s,
-    )
-    return ChatClient(endpoint, settings.llm_concurrency)
+    return _load_chat(settings) if settings.llm_base_url is None else settings.open_chat(settings.llm_base_url)
 
 
 def _load_chat(settings: LlmSettings) -> "LocalChat":
@@ -158,7 +126,7 @@ def _load_chat(settings: LlmSettings) -> "LocalChat":
 def _check(settings: LlmSettings) -> None:
     """Refuse an endpoint's address that cannot be used."""
     if settings.llm_base_url is not None:
-        _chat_client(settings, settings.llm_base_url)
+        settings.open_client(settings.llm_base_url)
 
 
 SOURCE = PairSource(

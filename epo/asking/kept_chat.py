@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from compressor.progress import show_progress
-from epo.preferences.answer_cache import AnswerCache, question_key
-from epo.preferences.questions import Chat, Question
+from epo.asking.answer_cache import AnswerCache, question_key
+from epo.asking.questions import Chat, Question
 
 
 class KeptChat:
@@ -43,7 +43,8 @@ class KeptChat:
         return self._cache.get(self._key(question))
 
     def _key(self, question: Question) -> str:
-        return question_key(**self._chat.identity, seed=question.seed, messages=list(question.messages))
+        shown = {} if question.pictures is None else {"pictures": question.pictures.identity}
+        return question_key(**self._chat.identity, seed=question.seed, messages=list(question.messages), **shown)
 
 
 __all__ = ["KeptChat"]

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,14 +89,19 @@ class ChatClient:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=connections))
 
-    def ask(self, messages: Sequence[Message], seed: int) -> str:
+    def ask(self, messages: Sequence[Message], seed: int, pictures: Sequence[bytes] = ()) -> str:
         """Return the endpoint's reply to a conversation whose last message is the user's.
+
+        Args:
+            messages: of the conversation.
+            seed: sent along.
+            pictures: JPEG files that the last message is about, sent behind its words as data URLs.
 
         Raises:
             UnusableAnswer: it answered, but with nothing a reply could be read from.
             EndpointError: it cannot be reached, keeps failing, or refuses.
         """
-        body = self.identity | {"messages": list(messages), "seed": seed}
+        body = self.identity | {"messages": _with_pictures(messages, pictures), "seed": seed}
         try:
             answer = self._session.post(
                 self._url, json=body, auth=self._sign, timeout=self.endpoint.timeout_s, allow_redirects=False
@@ -120,6 +126,16 @@ class ChatClient:
         text = redact(" ".join(answer.text.split()))[:200]
         tries = f" after {self.endpoint.tries} tries" if answer.status_code in _RETRIED else ""
         return f"status {answer.status_code}{tries}: {text}"
+
+
+def _with_pictures(messages: Sequence[Message], pictures: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Return messages whose last one holds pictures behind its words, in the form of OpenAI's vision models."""
+    sent: list[dict[str, Any]] = [dict(message) for message in messages]
+    if pictures:
+        urls = (f"data:image/jpeg;base64,{b64encode(picture).decode('ascii')}" for picture in pictures)
+        shown = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        sent[-1]["content"] = [{"type": "text", "text": sent[-1]["content"]}, *shown]
+    return sent
 
 
 def _read_reply(answer: requests.Response) -> str:

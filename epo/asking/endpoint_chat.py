@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
-from epo.preferences.endpoint import ChatClient, EndpointError, UnusableAnswer
-from epo.preferences.questions import Answer, Question
+from epo.asking.endpoint import ChatClient, EndpointError, UnusableAnswer
+from epo.asking.questions import Answer, Question, UnusablePictures
 
 _ASKS = 3  # how often a question is asked that is answered with nonsense
 _NONSENSE_IN_A_ROW = 20  # then the endpoint is not what it is taken for
@@ -44,7 +44,9 @@ class EndpointChat:
         self._nonsense_in_a_row = 0
 
     def answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
-        """Yield the place of each question and its answer as it comes; None where it was unusable three times.
+        """Yield the place of each question and its answer as it comes.
+
+        It is None where it was unusable three times, or the question's pictures are unusable.
 
         Raises:
             EndpointError: the endpoint fails, or more would have to be asked than `max_requests`.
@@ -76,12 +78,18 @@ class EndpointChat:
             raise failure
 
     def _ask(self, place: int, question: Question) -> Answer:
+        if self._stopped.is_set():
+            return place, None
+        try:
+            pictures = () if question.pictures is None else question.pictures.read()
+        except UnusablePictures:
+            return place, None
         for attempt in range(_ASKS):
             if self._stopped.is_set():
                 break
             self._count_request()
             try:
-                text = self._client.ask(question.messages, _ASKS * question.seed + attempt)
+                text = self._client.ask(question.messages, _ASKS * question.seed + attempt, pictures)
             except EndpointError:
                 self._stopped.set()
                 raise

@@ -7,6 +7,27 @@ from typing import Any, Protocol
 from compressor.chat import Message
 
 
+class UnusablePictures(Exception):
+    """Pictures that nobody can be asked about: the question gets no answer, and the others go on."""
+
+
+class Pictures(Protocol):
+    """Pictures that go with a question; read when it is asked, so that many questions hold few of them."""
+
+    @property
+    def identity(self) -> str:
+        """What they are made from, by content: an answer is kept by it, so it need not be read to find one."""
+        ...
+
+    def read(self) -> Sequence[bytes]:
+        """Return JPEG files in their order; may be called from any thread.
+
+        Raises:
+            UnusablePictures: they cannot be read, or show nothing to ask about.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Question:
     """What is asked once.
@@ -14,10 +35,12 @@ class Question:
     Attributes:
         messages: of the conversation, the last one the user's.
         seed: of sampling: the same question with another seed asks for another answer.
+        pictures: that the last message is about; only an endpoint can be asked about them.
     """
 
     messages: Sequence[Message]
     seed: int
+    pictures: Pictures | None = None
 
 
 Answer = tuple[int, str | None]
@@ -35,4 +58,4 @@ class Chat(Protocol):
         ...
 
 
-__all__ = ["Answer", "Chat", "Question"]
+__all__ = ["Answer", "Chat", "Pictures", "Question", "UnusablePictures"]

@@ -1,0 +1,1 @@
+"""Asking a chat model: questions, endpoints, and answers that are kept."""
