@@ -130,7 +130,7 @@ def pack_replies(input_ids: Tensor, attention_mask: Tensor, tokens_per_row: int)
 def _in_rows(
     input_ids: Tensor, position_ids: Tensor, part: Tensor, lengths: Tensor, source: Tensor, tokens_per_row: int
 ) -> PackedPairs:
-    """Lay pairs that have a row each, (B, S), in rows of several; `source` (2B, T) or (B, T) are columns in the former."""
+    """Lay pairs that have a row each, (B, S), in rows of several; `source`, (2B, T) or (B, T), counts in the former."""
     placement = place_pairs(lengths, input_ids.size(1), tokens_per_row)
     pair = placement.taken // input_ids.size(1)
     of_row = torch.arange(len(source), device=source.device).unsqueeze(1) % len(input_ids)
@@ -243,8 +243,8 @@ def prove_sharing(model: Any, batch: dict[str, Any]) -> str | None:
 def prove_packing(model: Any, batch: dict[str, Any], tokens_per_row: int) -> str | None:
     """Let a model read several pairs in a row only if that gives what it gives for a row each.
 
-    Sets `model.tokens_per_row`. Tried on one batch whose pairs all lie in one row: the log-probabilities must agree, and
-    other replies of the first pair change nothing about the others.
+    Sets `model.tokens_per_row`. Tried on one batch whose pairs all lie in one row: the log-probabilities must agree,
+    and other replies of the first pair change nothing about the others.
 
     Args:
         model: that shares prompts, as `prove_sharing` found; in eval mode.
