@@ -165,7 +165,7 @@ def _pair_mask(part: Tensor, is_real: Tensor, pair: Tensor | None = None) -> Ten
 def _laid(values: Tensor, placement: Placement) -> Tensor:
     """Take (R, L, ...) from (B, S, ...)."""
     picked = values.flatten(0, 1).index_select(0, placement.taken.flatten())
-    return picked.unflatten(0, placement.taken.shape)
+    return picked.view(*placement.taken.shape, *values.shape[2:])
 
 
 def _sources(num_columns: int, prompt_lengths: Tensor, chosen_lengths: Tensor) -> Tensor:

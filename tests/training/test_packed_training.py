@@ -123,3 +123,23 @@ def test_a_model_that_shares_prompts_but_cannot_pack_says_so(train, monkeypatch,
 def test_a_budget_of_no_tokens_is_refused(tmp_path, tokens):
     with pytest.raises(RowBudgetError, match=f"tokens_per_row is {tokens}, want a number of tokens, 1 or more; leave"):
         EpoArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False, tokens_per_row=tokens)
+
+
+def test_a_collator_of_ones_own_is_the_one_that_is_read(make_model, pairs, clip_cache, tmp_path):
+    """The trainer adds facts of the pairs to what a subclass of `PairCollator` makes of them."""
+
+    class Shorter(PairCollator):
+        def __call__(self, rows):
+            return super().__call__(rows[:1])
+
+    model, processor = make_model()
+    trainer = EpoTrainer(
+        model,
+        args=EpoArguments(
+            output_dir=str(tmp_path), max_steps=1, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True
+        ),
+        train_dataset=ScheduledDataset(len(pairs), 8, seed=0),
+        data_collator=Shorter(pairs, PromptBuilder(processor, clip_cache)),
+        processing_class=processor,
+    )
+    assert len(trainer.data_collator([{"index": 0}, {"index": 1}])["prompt_lengths"]) == 1
