@@ -13,6 +13,7 @@ with 1.
 import argparse
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -96,7 +97,7 @@ def measure(folder: Path, options: SimpleNamespace, order: str) -> dict[str, Any
 
 def median(clock: Any, which: str) -> float:
     """Return the median step, in seconds, the first two left out."""
-    return sorted(getattr(clock, which)[2:])[len(getattr(clock, which)[2:]) // 2]
+    return statistics.median(getattr(clock, which)[2:])
 
 
 def main() -> None:
