@@ -39,6 +39,10 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch  # noqa: E402
+
+from launch import stage  # noqa: E402, F401  (mends sys.path)
+
+sys.path.append(str(Path(__file__).parent))  # taken off with it; `compressor` is the package by now
 from step_arms import (  # noqa: E402
     Shape,
     lora_weights,
@@ -52,8 +56,6 @@ from step_arms import (  # noqa: E402
     with_vectors,
 )
 from step_clock import Rounds, ratio  # noqa: E402
-
-from launch import stage  # noqa: E402, F401  (mends sys.path)
 
 TINY = Shape(pairs=4, words=400, reply=40)
 TINY_WITH_ENCODERS = Shape(pairs=4, words=400 - 18 * 4, reply=40, turns=18)

@@ -102,6 +102,12 @@ class Family(Protocol):
     def share_prompts(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
         """Read each prompt once a pair from now on, if that changes nothing on this batch; else return the reason."""
 
+    def pack_rows(self, model: nn.Module, batch: dict[str, Any], tokens_per_row: int) -> str | None:
+        """Read several pairs in rows of at most so many tokens from now on, if that changes nothing on this batch.
+
+        Else return the reason. Asked only of a model that reads each prompt once a pair.
+        """
+
     def lora_targets(self, model: nn.Module) -> list[str]:
         """Return the full names of the language model's linear layers: not those of encoders, nor the head."""
 

@@ -23,7 +23,7 @@ from epo.model.extractor import EmotionExtractor, ExtractorOutput
 from epo.model.generation import generate
 from epo.model.low_rank import add_low_rank
 from epo.model.modes import rest_frozen
-from epo.model.shared_prompt import pack_pairs, pair_masks
+from epo.model.shared_prompt import pack, pair_masks
 from epo.model.token_scores import TokenScores, token_scores
 
 CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
@@ -99,6 +99,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
     Attributes:
         shares_prompts: whether pairs are read with one prompt for both replies; two rows a pair are read until
             `epo.model.shared_prompt.prove_sharing` has shown that it changes nothing.
+        tokens_per_row: of rows that hold several such pairs, set by `prove_packing`; None for one pair a row.
         has_taken_lora_in: whether its weights hold what a LoRA learnt in float32, which rounding would lose.
     """
 
@@ -134,6 +135,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         self.clip_head = nn.Linear(config.extractor_config.hidden_size, width)
         self.emotion_words = nn.Embedding(len(EMOTIONS), width)
         self.shares_prompts: bool | None = None
+        self.tokens_per_row: int | None = None
         self.has_taken_lora_in = False
         add_low_rank(self, config.low_rank or {})
         self.post_init()
@@ -373,23 +375,20 @@ class EpoForConditionalGeneration(PreTrainedModel):
         context: EncodedContext,
     ) -> TokenScores:
         """Score labelled tokens only: a head over the whole prompt is a good part of a small model's work."""
-        rows, columns = (labels[:, 1:] != IGNORE).nonzero(as_tuple=True)
+        places = labels[:, 1:] != IGNORE
+        rows, columns = places.nonzero(as_tuple=True)
+        packed = pack(self, input_ids, attention_mask, prompt_lengths)
         reads: dict[str, Any] = {"attention_mask": attention_mask}
-        source_rows, source_columns = rows, columns
-        if prompt_lengths is not None and self.shares_prompts:
-            assert attention_mask is not None
-            packed = pack_pairs(input_ids, attention_mask, prompt_lengths, pad_id=0)
-            input_ids = packed.input_ids
+        if packed is not None:
+            embeds = packed.laid(self.embed_prompts(packed.input_ids, context))
             masks = pair_masks(packed, self.config.text_config, self.dtype)
             reads = {"attention_mask": masks, "position_ids": packed.position_ids}
-            source_rows, source_columns = rows % len(prompt_lengths), packed.source[rows, columns]
-        elif prompt_lengths is not None:
-            context = context.rows(_both_replies(prompt_lengths))
-        embeds = self.embed_prompts(input_ids, context)
-        logits = logits_of(
-            self.language_model, source_rows, source_columns, inputs_embeds=embeds, use_cache=False, **reads
-        ).float()
-        return token_scores(logits, labels[rows, columns + 1], labels[:, 1:] != IGNORE)
+            rows, columns = packed.row[rows, columns], packed.source[rows, columns]
+        else:
+            own = context if prompt_lengths is None else context.rows(_both_replies(prompt_lengths))
+            embeds = self.embed_prompts(input_ids, own)
+        logits = logits_of(self.language_model, rows, columns, inputs_embeds=embeds, use_cache=False, **reads)
+        return token_scores(logits.float(), labels[:, 1:][places], places)
 
 
 def _both_replies(prompt_lengths: Tensor) -> Tensor:

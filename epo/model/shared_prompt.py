@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from compressor.text import IGNORE
+from epo.model.packed_rows import Placement, balanced_rows, place_pairs
 
 _MASKED = {"full_attention", "attention", "sliding_attention", "chunked_attention"}
 _STATELESS = {"mlp", "moe"}
@@ -16,19 +17,28 @@ _STATELESS = {"mlp", "moe"}
 
 @dataclass(frozen=True)
 class PackedPairs:
-    """B pairs as B rows `[prompt | chosen | rejected]` instead of 2B rows `[prompt | reply]`.
+    """B pairs, each `[prompt | chosen | rejected]` instead of two rows `[prompt | reply]`, in R rows of L tokens.
 
     Attributes:
-        input_ids: int64 (B, S), right-padded.
-        position_ids: int64 (B, S); the rejected reply counts on from the prompt, as if the chosen were not there.
-        attention_mask: bool (B, 1, S, S); causal, and the rejected reply does not see the chosen one.
-        source: int64 (2B, T), which packed position holds each position of the unpacked rows.
+        input_ids: int64 (B, S), right-padded, one pair a row: what is embedded, and then `laid`.
+        position_ids: int64 (R, L); the rejected reply counts on from the prompt, as if the chosen were not there, and
+            each pair from 0.
+        attention_mask: bool (R, 1, L, L); causal, a pair sees no other one, and the rejected reply not the chosen one.
+        row: int64 (2B, T), which row holds each position of the unpacked rows.
+        source: int64 (2B, T), which column.
+        placement: of pairs in rows, None where row b is pair b.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     attention_mask: Tensor
+    row: Tensor
     source: Tensor
+    placement: Placement | None = None
+
+    def laid(self, values: Tensor) -> Tensor:
+        """Return (R, L, ...) of (B, S, ...), tokens where they stand in the rows; differentiable."""
+        return values if self.placement is None else _laid(values, self.placement)
 
     def additive_mask(self, dtype: torch.dtype, window: int | None = None) -> Tensor:
         """Return the mask as (B, 1, S, S) scores to add: eager attention would add a bool mask as 0 and 1.
@@ -46,7 +56,9 @@ class PackedPairs:
         return mask.masked_fill(~allowed, torch.finfo(dtype).min)
 
 
-def pack_pairs(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Tensor, pad_id: int) -> PackedPairs:
+def pack_pairs(
+    input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Tensor, pad_id: int, tokens_per_row: int | None = None
+) -> PackedPairs:
     """Pack preference rows so that the model reads each prompt once.
 
     Idea: prefix sharing for paired preference optimization (arXiv 2410.20305). With P prompt and C reply tokens the
@@ -57,6 +69,7 @@ def pack_pairs(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Tensor
         attention_mask: int64 (2B, T), 1 on real tokens.
         prompt_lengths: int64 (B,).
         pad_id: id to fill with; its states are never used.
+        tokens_per_row: lay several pairs in a row, in rows of at most so many tokens (`place_pairs`); None for one.
     """
     lengths = attention_mask.sum(dim=1).long()
     chosen, rejected = lengths.chunk(2)
@@ -72,26 +85,91 @@ def pack_pairs(input_ids: Tensor, attention_mask: Tensor, prompt_lengths: Tensor
     position_ids = position_ids.masked_fill(~is_real, 0)
     column = position_ids.clamp(max=input_ids.size(1) - 1)
     packed = torch.where(is_second, second_ids.gather(1, column), first_ids.gather(1, column))
+    packed = packed.masked_fill(~is_real, pad_id)
+    part = (steps >= start).long() + is_second
+    source = _sources(input_ids.size(1), prompt_lengths, chosen)
+    if tokens_per_row is None:
+        row = torch.arange(len(source), device=source.device).unsqueeze(1).expand_as(source) % len(packed)
+        return PackedPairs(packed, position_ids, _pair_mask(part, is_real), row, source.clamp(max=size - 1))
+    return _in_rows(packed, position_ids, part, total.squeeze(1), source, tokens_per_row)
+
+
+def pack(
+    model: Any, input_ids: Tensor, attention_mask: Tensor | None, prompt_lengths: Tensor | None
+) -> PackedPairs | None:
+    """Pack a batch as a model was found to read it (`prove_sharing`, `prove_packing`); None for rows as they are.
+
+    Args:
+        model: its `shares_prompts` and `tokens_per_row` say how.
+        input_ids: int64 (2B, T) of pairs, (B, T) of single replies.
+        attention_mask: alike, 1 on real tokens.
+        prompt_lengths: int64 (B,) of pairs, None of single replies.
+    """
+    if attention_mask is None:
+        return None
+    if prompt_lengths is not None and model.shares_prompts:
+        return pack_pairs(input_ids, attention_mask, prompt_lengths, 0, model.tokens_per_row)
+    if prompt_lengths is None and model.tokens_per_row is not None:
+        return pack_replies(input_ids, attention_mask, model.tokens_per_row)
+    return None
+
+
+def pack_replies(input_ids: Tensor, attention_mask: Tensor, tokens_per_row: int) -> PackedPairs:
+    """Pack rows of a prompt and one reply, each of which takes the place of a pair.
+
+    Args:
+        input_ids: int64 (B, T), right-padded.
+        attention_mask: int64 (B, T), 1 on real tokens.
+        tokens_per_row: of the rows to come, at most (`place_pairs`).
+    """
+    columns = torch.arange(input_ids.size(1), device=input_ids.device).expand_as(input_ids)
+    lengths = attention_mask.sum(dim=1).long()
+    return _in_rows(input_ids, columns, torch.zeros_like(columns), lengths, columns, tokens_per_row)
+
+
+def _in_rows(
+    input_ids: Tensor, position_ids: Tensor, part: Tensor, lengths: Tensor, source: Tensor, tokens_per_row: int
+) -> PackedPairs:
+    """Lay pairs that have a row each, (B, S), in rows of several; `source`, (2B, T) or (B, T), counts in the former."""
+    placement = place_pairs(lengths, input_ids.size(1), tokens_per_row)
+    pair = placement.taken // input_ids.size(1)
+    of_row = torch.arange(len(source), device=source.device).unsqueeze(1) % len(input_ids)
     return PackedPairs(
-        input_ids=packed.masked_fill(~is_real, pad_id),
-        position_ids=position_ids,
-        attention_mask=_pair_mask(steps, start, end, is_real),
-        source=_sources(input_ids.size(1), prompt_lengths, chosen).clamp(max=size - 1),
+        input_ids,
+        position_ids=_laid(position_ids, placement).masked_fill(~placement.is_real, 0),
+        attention_mask=_pair_mask(_laid(part, placement), placement.is_real, pair),
+        row=placement.row[of_row].expand_as(source),
+        source=(source + placement.offset[of_row]).clamp(max=pair.size(1) - 1),
+        placement=placement,
     )
 
 
-def _pair_mask(steps: Tensor, start: Tensor, end: Tensor, is_real: Tensor) -> Tensor:
-    """Causal, real keys only, and no look from the rejected reply at the chosen one: (B, 1, S, S)."""
-    query, key = steps.unsqueeze(2), steps.unsqueeze(1)
-    in_chosen = (steps >= start) & (steps < end)
-    hidden = (query >= end.unsqueeze(2)) & in_chosen.unsqueeze(1)
-    allowed = (key <= query) & is_real.unsqueeze(1) & ~hidden
+def _pair_mask(part: Tensor, is_real: Tensor, pair: Tensor | None = None) -> Tensor:
+    """Causal, real keys of the same pair only, and no look from the rejected reply at the chosen one: (R, 1, L, L).
+
+    Args:
+        part: int64 (R, L): 0 prompt, 1 chosen, 2 rejected reply.
+        is_real: bool (R, L).
+        pair: int64 (R, L), which one a token is of; None where a row is a pair.
+    """
+    steps = torch.arange(part.size(1), device=part.device)
+    itself = steps.unsqueeze(1) == steps
+    hidden = (part == 2).unsqueeze(2) & (part == 1).unsqueeze(1)
+    allowed = (steps <= steps.unsqueeze(1)) & is_real.unsqueeze(1) & ~hidden
+    if pair is not None:
+        allowed &= pair.unsqueeze(2) == pair.unsqueeze(1)
     # Padding attends to itself: a row without any key would give NaN.
-    return (allowed | (query == key)).unsqueeze(1)
+    return (allowed | itself).unsqueeze(1)
+
+
+def _laid(values: Tensor, placement: Placement) -> Tensor:
+    """Take (R, L, ...) from (B, S, ...)."""
+    picked = values.flatten(0, 1).index_select(0, placement.taken.flatten())
+    return picked.view(*placement.taken.shape, *values.shape[2:])
 
 
 def _sources(num_columns: int, prompt_lengths: Tensor, chosen_lengths: Tensor) -> Tensor:
-    """Packed position of every unpacked position: (2B, T); on padding anything."""
+    """Column of every unpacked position in a row of its pair: (2B, T); on padding anything."""
     columns = torch.arange(num_columns, device=prompt_lengths.device).unsqueeze(0)
     start, end = prompt_lengths.unsqueeze(1), chosen_lengths.unsqueeze(1)
     first = columns.expand(end.size(0), -1)
@@ -136,8 +214,9 @@ def pair_masks(packed: PackedPairs, config: PreTrainedConfig, dtype: torch.dtype
 def prove_sharing(model: Any, batch: dict[str, Any]) -> str | None:
     """Let a model read pairs with shared prompts only if that gives what it gives for two rows each.
 
-    Sets `model.shares_prompts`. Every layer must be of a kind that reads only what a mask shows it; then, on one batch,
-    the log-probabilities must agree, and another chosen reply change nothing about the rejected one.
+    Sets `model.shares_prompts`, and one pair a row. Every layer must be of a kind that reads only what a mask shows it;
+    then, on one batch, the log-probabilities must agree, and another chosen reply change nothing about the rejected
+    one.
 
     Args:
         model: `EpoForConditionalGeneration`, in eval mode.
@@ -153,30 +232,65 @@ def prove_sharing(model: Any, batch: dict[str, Any]) -> str | None:
     elif "chunked_attention" in (getattr(config, "layer_types", None) or ()):
         reason = "its attention looks at chunks of positions"
     else:
-        reason = _difference(model, batch)
-    model.shares_prompts = reason is None
+        is_chosen = torch.arange(len(batch["input_ids"])) < len(batch["prompt_lengths"])
+        leak = "the chosen reply reaches the rejected one"
+        reason = _difference(model, batch, (False, None), (True, None), is_chosen, leak)
+    model.shares_prompts, model.tokens_per_row = reason is None, None
     return reason
 
 
-def _difference(model: Any, batch: dict[str, Any]) -> str | None:
+@torch.no_grad()
+def prove_packing(model: Any, batch: dict[str, Any], tokens_per_row: int) -> str | None:
+    """Let a model read several pairs in a row only if that gives what it gives for a row each.
+
+    Sets `model.tokens_per_row`. Tried on one batch whose pairs all lie in one row: the log-probabilities must agree,
+    and other replies of the first pair change nothing about the others.
+
+    Args:
+        model: that shares prompts, as `prove_sharing` found; in eval mode.
+        batch: of `PairCollator`.
+        tokens_per_row: of the rows to come.
+
+    Returns:
+        Why pairs are not packed, None where they are.
+    """
+    lengths = batch["attention_mask"].sum(dim=1).tolist()
+    pairs = len(batch["prompt_lengths"])
+    alone = [lengths[i] + lengths[pairs + i] - int(batch["prompt_lengths"][i]) for i in range(pairs)]
+    first = balanced_rows(alone, sum(alone))[0][0]
+    is_first = torch.arange(2 * pairs) % pairs == first
+    leak = "a pair reaches the next one in its row"
+    reason = _difference(model, batch, (True, None), (True, sum(alone)), is_first, leak)
+    model.tokens_per_row = tokens_per_row if reason is None else None
+    return reason
+
+
+_Way = tuple[bool, int | None]
+"""How pairs are read: whether prompts are shared, and the tokens of a row."""
+
+
+def _difference(
+    model: Any, batch: dict[str, Any], apart: _Way, joined: _Way, is_changed: Tensor, leak_name: str
+) -> str | None:
+    """Say how two ways of reading a batch differ, or that other replies in some of its rows reach the rest; or None."""
     batch = dict(batch)
     labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
+    is_changed = is_changed.to(labels.device)
 
-    def score(ids: Tensor, shares: bool) -> Tensor:
-        model.shares_prompts = shares
+    def score(ids: Tensor, way: _Way) -> Tensor:
+        model.shares_prompts, model.tokens_per_row = way
         log_probs: Tensor = model(**batch | {"input_ids": ids}, labels=labels, fused_lm_head=True).log_probs
         return log_probs
 
-    ids, half = batch["input_ids"], len(batch["prompt_lengths"])
-    other = ids.clone()
-    other[:half] = torch.where(labels[:half] != IGNORE, ids[:half] // 2, ids[:half])
+    ids = batch["input_ids"]
+    other = torch.where(is_changed.unsqueeze(1) & (labels != IGNORE), ids // 2, ids)
     try:
-        apart, shared, changed = score(ids, False), score(ids, True), score(other, True)
+        plain, packed, changed = score(ids, apart), score(ids, joined), score(other, joined)
     except Exception as error:  # whatever an attention does with a mask it was not written for
         return f"its attention refuses the mask ({' '.join(str(error).split())[:120]})"
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
-    gap = (shared - apart).abs().max().item()
-    if not gap <= tolerance * max(1.0, apart.abs().max().item()):
+    gap = (packed - plain).abs().max().item()
+    if not gap <= tolerance * max(1.0, plain.abs().max().item()):
         return f"log-probabilities differ by {gap:.2g}"
-    leak = (changed[half:] - shared[half:]).abs().max().item()
-    return None if leak <= 0.1 * tolerance else f"the chosen reply reaches the rejected one ({leak:.2g})"
+    leak = (changed - packed)[~is_changed].abs().max().item() if not is_changed.all() else 0.0
+    return None if leak <= 0.1 * tolerance else f"{leak_name} ({leak:.2g})"

@@ -19,6 +19,10 @@ _ROWS = "the collator makes the rows; leave it out"
 _MODEL = "the recipe's `model` names a folder that is loaded without code from elsewhere; leave it out"
 
 
+class RowBudgetError(ValueError):
+    """A budget of tokens a row that is none."""
+
+
 @dataclass
 class EpoArguments(DPOConfig):
     """Settings of `EpoTrainer`: whatever makes them, they mean EPO.
@@ -29,6 +33,7 @@ class EpoArguments(DPOConfig):
     Raises:
         FixedSettingError: a key was set that EPO fixes; names it and the remedy.
         ObjectiveError: settings of the objective that cannot be, or would do nothing beside the others.
+        RowBudgetError: `tokens_per_row` is no number of tokens.
     """
 
     FIXED: ClassVar[dict[str, str]] = {
@@ -62,6 +67,9 @@ class EpoArguments(DPOConfig):
     extra_terms: dict[str, float] = field(
         default_factory=dict, metadata={"help": "further terms of the objective by name, with their weights"}
     )
+    tokens_per_row: int | None = field(
+        default=None, metadata={"help": "lay the pairs of a micro-batch in rows of so many tokens; none: one a row"}
+    )
     loss_type: list[str] = field(default_factory=lambda: ["sigmoid", "sft"], metadata={"help": "fixed"})
     loss_weights: list[float] | None = field(default=None, metadata={"help": "fixed: 1 and alpha"})
     router_aux_loss_coef: float | None = field(default=0.0, metadata={"help": "fixed"})
@@ -83,15 +91,21 @@ class EpoArguments(DPOConfig):
 
     @staticmethod
     def check(values: Mapping[str, Any]) -> None:
-        """Refuse an objective that is none, also where a recipe is only read.
+        """Refuse an objective that is none, or rows of no tokens, also where a recipe is only read.
 
         Args:
             values: settings by name.
 
         Raises:
             ObjectiveError: names the key.
+            RowBudgetError: likewise.
         """
         check_objective(values)
+        tokens = values["tokens_per_row"]
+        if tokens is not None and (type(tokens) is not int or tokens < 1):
+            raise RowBudgetError(
+                f"tokens_per_row is {tokens!r}, want a number of tokens, 1 or more; leave it out for one pair a row"
+            )
 
 
-__all__ = ["EpoArguments", "ObjectiveError"]
+__all__ = ["EpoArguments", "ObjectiveError", "RowBudgetError"]

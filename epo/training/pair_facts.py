@@ -76,11 +76,11 @@ class TrainingPairCollator(PairCollator):
                 "conditional_weight, or a term of extra_terms, scores replies under another clip, but this model "
                 "thinks first and its thought would tell the own one; leave it out, or tune the model with think: none"
             )
-        self._draw = draw
+        self._plain, self._draw = plain, draw
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Build a batch from `{"index": i, "seed": s}` rows; `split_batch` takes it apart again."""
-        batch: dict[str, Any] = super().__call__(rows)
+        batch: dict[str, Any] = self._plain(rows)
         facts = PairFacts.of([row["index"] for row in rows], self.pairs)
         batch[_KEY] = {field.name: getattr(facts, field.name) for field in fields(facts)}
         if self._draw is not None:

@@ -92,13 +92,14 @@ def tuning_step(model: Any, sizes: StepSizes, emotion_weight: float) -> Tensor:
     return loss + emotion_weight * emotion_loss(clips, torch.zeros(sizes.rows, dtype=torch.long))
 
 
-def pair_step(policy: Any, sizes: StepSizes, reads_other: bool = False) -> Tensor:
+def pair_step(policy: Any, sizes: StepSizes, reads_other: bool = False, tokens_per_row: int | None = None) -> Tensor:
     """Return a loss of preferences, of policy and of the same model without its LoRA, as `EpoTrainer` reads them.
 
     Args:
         policy: with its LoRA.
         sizes: of a micro-batch.
         reads_other: whether the chosen replies are read under another clip too.
+        tokens_per_row: of rows that hold several pairs, None for one pair a row.
     """
     model = policy.get_base_model()
     shares = not recurrent_layers(model.config.text_config)
@@ -108,13 +109,22 @@ def pair_step(policy: Any, sizes: StepSizes, reads_other: bool = False) -> Tenso
         rows, packs = replies * sizes.rows, shares and replies == 2
         length = sizes.tokens + sizes.reply if packs else sizes.tokens
         reads: dict[str, Any] = {"attention_mask": torch.ones(rows, length, dtype=torch.long)}
+        replies_a_row = replies if packs else 1
         if packs:
-            rows, replies_a_row = sizes.rows, replies
+            rows = sizes.rows
+        else:
+            vectors = [one.repeat(replies, 1, 1) for one in vectors]
+        embeds = _placed(model.get_input_embeddings()(_ids(rows, length)), vectors)
+        if shares and tokens_per_row is not None:
+            together = min(max(tokens_per_row // length, 1), rows)
+            embeds = (
+                functional.pad(embeds, (0, 0, 0, 0, 0, -rows % together)).unflatten(0, (-1, together)).flatten(1, 2)
+            )
+            rows, length = embeds.shape[:2]
+            replies_a_row *= together
+        if packs or tokens_per_row is not None and shares:
             mask = torch.zeros(rows, 1, length, length, dtype=model.dtype)
             reads = {"attention_mask": mask, "position_ids": _ids(rows, length)}
-        else:
-            vectors, replies_a_row = [one.repeat(replies, 1, 1) for one in vectors], 1
-        embeds = _placed(model.get_input_embeddings()(_ids(rows, length)), vectors)
         columns = _last(length, replies_a_row * sizes.reply)
         scores = logits_at(model.language_model, columns, inputs_embeds=embeds, use_cache=False, **reads)
         picked = torch.arange(replies * sizes.rows * sizes.reply)

@@ -147,13 +147,17 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         return TrainingPairCollator(plain, draw)
 
     def _settle_sharing(self) -> None:
-        """Read two pairs both ways, and go on with two rows a pair where that gives something else."""
-        model = self._bare_model()
+        """Read two pairs in each way, and go on with more rows, two a pair at most, where fewer give something else."""
+        model, tokens = self._bare_model(), self.args.tokens_per_row
         batch, *_ = split_batch(self._prepare_inputs(self.data_collator(self.data_collator.longest(2))))
         model.eval()
-        reason = self._family.share_prompts(model, self._family.encode_once(model, batch))
+        batch = self._family.encode_once(model, batch)
+        reason = self._family.share_prompts(model, batch)
+        said = "each prompt is read twice a pair" + ("" if tokens is None else ", and tokens_per_row does nothing")
+        if reason is None and tokens is not None:
+            reason, said = self._family.pack_rows(model, batch, tokens), "tokens_per_row does nothing"
         if reason is not None and self.accelerator.is_main_process:
-            print(f"each prompt is read twice a pair: {reason}")
+            print(f"{said}: {reason}")
 
     def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: Any, dataset_name: str) -> Dataset:
         """Leave rows as they are: the collator reads the dialogues."""

@@ -261,7 +261,11 @@ def _preferring(recipe: Any, parts: Parts) -> StageModel:
         return get_peft_model(model, config)  # as TRL does
 
     model: Any = skeleton(build)
-    return StageModel(model, lambda sizes: pair_step(model, sizes, recipe.conditional_weight > 0))
+
+    def step(sizes: StepSizes) -> Any:
+        return pair_step(model, sizes, recipe.conditional_weight > 0, recipe.tokens_per_row)
+
+    return StageModel(model, step)
 
 
 def _answering(recipe: Any, parts: Parts) -> StageModel:

@@ -250,7 +250,7 @@ def test_a_language_model_in_few_bits_takes_less_and_is_counted_whole(make_model
 
     def recipe(quantize):
         lora = {"lora_rank": 4, "lora_alpha": 8, "lora_variant": "dora"}
-        return SimpleNamespace(dtype="float32", quantize=quantize, conditional_weight=0.0, **lora)
+        return SimpleNamespace(dtype="float32", quantize=quantize, conditional_weight=0.0, tokens_per_row=None, **lora)
 
     plain, eight, four = (
         build_stage("epo.py", recipe(quantize), parts, Precision()) for quantize in ("none", "8bit", "4bit")

@@ -150,3 +150,20 @@ def test_another_clip_costs_another_reading_of_prompt_and_chosen_reply(make_mode
             pair_step(policy, StepSizes(rows=8, tokens=40, reply=8), reads_other).backward()
         peaks.append(held.peak)
     assert 1.3 < peaks[1] / peaks[0] < 2
+
+
+def test_long_rows_cost_masks(make_model):
+    """Eight pairs of 48 tokens: eight masks of 48 x 48, or one of 384 x 384, eight times as much, for each reading."""
+    from peft import get_peft_model
+
+    from epo.training.lora import lora_config
+    from epo.training.planned_steps import StepSizes, pair_step
+
+    model = make_model()[0]
+    policy = get_peft_model(model, lora_config(model, 4, 8, 0.0)).train()
+    peaks = []
+    for tokens_per_row in (None, 384):
+        with LiveBytes() as held:
+            pair_step(policy, StepSizes(rows=8, tokens=40, reply=8), False, tokens_per_row).backward()
+        peaks.append(held.peak)
+    assert peaks[1] - peaks[0] > (384 * 384 - 8 * 48 * 48) * 4

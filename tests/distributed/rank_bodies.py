@@ -56,6 +56,7 @@ def check_and_train(rank: int, model: str, corpus: str, out: str) -> None:
     train_sft(model, corpus, out, accumulation=1)
     train_epo(model, corpus, out, accumulation=1)
     train_epo(model, corpus, out, accumulation=1, cache=f"{out}/reference")
+    train_epo(model, corpus, out, accumulation=1, tokens_per_row=400)
 
 
 def check_terms(rank: int) -> None:
@@ -136,13 +137,15 @@ def train_sft(folder: str, corpus: str, out: str, accumulation: int) -> None:
     keep(trainer, Path(out) / f"sft-{dist.is_initialized()}")
 
 
-def train_epo(folder: str, corpus: str, out: str, accumulation: int, cache: str | None = None) -> None:
-    """Train a LoRA on pairs; their reference scores may be kept in a folder."""
+def train_epo(
+    folder: str, corpus: str, out: str, accumulation: int, cache: str | None = None, tokens_per_row: int | None = None
+) -> None:
+    """Train a LoRA on pairs; their reference scores may be kept in a folder, or several pairs lie in a row."""
     model, build = load(folder)
     by_id = {dialogue.id: dialogue for dialogue in read_dialogues(f"{corpus}/dialogues.jsonl")}
     pairs = pairs_of_split(read_pairs(f"{corpus}/pairs.jsonl", by_id), "train")
-    own = {"alpha": 0.5, "bf16": False, "gradient_checkpointing": False}
-    own |= {"emotion_margin": 0.4, "conditional_weight": 0.6, "anchor_weight": 0.3}
+    own: dict[str, Any] = {"alpha": 0.5, "bf16": False, "gradient_checkpointing": False}
+    own |= {"emotion_margin": 0.4, "conditional_weight": 0.6, "anchor_weight": 0.3, "tokens_per_row": tokens_per_row}
     lora: LoraConfig = lora_config(model, 4, 8, 0.0)
     trainer = EpoTrainer(
         model=model, args=EpoArguments(**settings(out, accumulation), **own),
@@ -151,7 +154,8 @@ def train_epo(folder: str, corpus: str, out: str, accumulation: int, cache: str 
         reference_cache=None if cache is None else ReferenceCache(cache),
     )  # fmt: skip
     trainer.train()
-    keep(trainer, Path(out) / f"{'epo' if cache is None else 'cached'}-{dist.is_initialized()}")
+    kind = "packed" if tokens_per_row is not None else "epo" if cache is None else "cached"
+    keep(trainer, Path(out) / f"{kind}-{dist.is_initialized()}")
 
 
 def load(folder: str) -> tuple[EpoForConditionalGeneration, PromptBuilder]:

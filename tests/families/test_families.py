@@ -17,7 +17,7 @@ from compressor.language_model import LanguageModelError, text_part
 from compressor.text import IGNORE
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.saving import save_weights
-from epo.model.shared_prompt import prove_sharing
+from epo.model.shared_prompt import prove_packing, prove_sharing
 from epo.model.token_scores import sequence_logps
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
@@ -34,7 +34,7 @@ from epo.training.terms.preference import preference_loss
 from epo.training.trainer import EpoTrainer
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
-COLUMNS = ("logits", "shared prompts", "generation", "saved and reloaded", "EPO step", "LoRA")
+COLUMNS = ("logits", "shared prompts", "packed rows", "generation", "saved and reloaded", "EPO step", "LoRA")
 MULTIMODAL = "gemma3 with images (its text part)"
 pytestmark = pytest.mark.slow
 
@@ -89,6 +89,18 @@ class Trial:
             ours = self.model(**batch, labels=labels, fused_lm_head=True).log_probs.sum(dim=1)
         torch.testing.assert_close(ours, self.one_by_one(self.model, batch, labels), atol=2e-3, rtol=1e-4)
         return "one row a pair" if reason is None else f"two rows: {reason}"
+
+    def packed_rows(self):
+        """Four pairs in one row score as each alone; a model that reads each prompt twice is not asked."""
+        if not self.model.shares_prompts:
+            return "no"
+        batch = PairCollator(self.pairs, self.build)([{"index": i} for i in range(4)])
+        reason = prove_packing(self.model, batch, 1000)
+        labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
+        with torch.no_grad():
+            ours = self.model(**batch, labels=labels, fused_lm_head=True).log_probs.sum(dim=1)
+        torch.testing.assert_close(ours, self.one_by_one(self.model, batch, labels), atol=2e-3, rtol=1e-4)
+        return "several pairs a row" if reason is None else f"no: {reason}"
 
     def one_by_one(self, model, batch, labels):
         """Each reply alone after its own prompt, no padding, scored from plain logits."""
@@ -216,7 +228,8 @@ def test_a_family_does_what_its_stock_model_does(name, table, make_model, clip_c
         return
     trial = Trial(model, PromptBuilder(processor, clip_cache), pairs, examples, tmp_path)
     lora = trial.lora()
-    cells = [trial.logits(stock), trial.shared_prompts(), trial.generation(), trial.saved_and_reloaded()]
+    cells = [trial.logits(stock), trial.shared_prompts(), trial.packed_rows()]
+    cells += [trial.generation(), trial.saved_and_reloaded()]
     table[name] = [*cells, trial.epo_step(), lora]
 
 

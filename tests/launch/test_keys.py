@@ -173,6 +173,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "lora_variant": Changed("rslora", "lora_scaling"),
         "cache_dir": Changed("@fresh_cache", "cached"),
         "reference_cache": Changed("@fresh_cache", "reference"),
+        "tokens_per_row": Elsewhere("tests/training/test_packed_training.py::test_packed_is_unpacked"),
         "beta": Changed(0.4, "loss"),
         "alpha": Changed(0.4, "loss"),
         "preference_loss": Changed("ipo", "loss"),

@@ -10,7 +10,7 @@ from epo.model.family import DialogueProcessor, Family
 from epo.model.linears import linears_below
 from epo.model.loading import load_model
 from epo.model.modeling import encode_once
-from epo.model.shared_prompt import prove_sharing
+from epo.model.shared_prompt import prove_packing, prove_sharing
 
 
 class ComposedFamily:
@@ -35,6 +35,10 @@ class ComposedFamily:
     def share_prompts(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
         """Try it, as `prove_sharing` does."""
         return prove_sharing(model, batch)
+
+    def pack_rows(self, model: nn.Module, batch: dict[str, Any], tokens_per_row: int) -> str | None:
+        """Try it, as `prove_packing` does."""
+        return prove_packing(model, batch, tokens_per_row)
 
     def lora_targets(self, model: nn.Module) -> list[str]:
         """Return the linear layers of the language model."""

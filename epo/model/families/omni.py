@@ -11,7 +11,7 @@ from epo.model.family import DialogueProcessor, Family
 from epo.model.linears import linears_below
 from epo.model.omni.processing import OmniProcessor
 from epo.model.omni.reply_scores import CLIP_KEYS, encode_clips, language_model, prepare_scoring
-from epo.model.shared_prompt import prove_sharing
+from epo.model.shared_prompt import prove_packing, prove_sharing
 from epo.part_names import PartError
 
 
@@ -45,6 +45,10 @@ class OmniFamily:
     def share_prompts(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
         """Try it: packed tokens keep the three positions they have in rows of their own."""
         return prove_sharing(model, batch)
+
+    def pack_rows(self, model: nn.Module, batch: dict[str, Any], tokens_per_row: int) -> str | None:
+        """Try it: each pair keeps the three positions of its tokens."""
+        return prove_packing(model, batch, tokens_per_row)
 
     def lora_targets(self, model: nn.Module) -> list[str]:
         """Return the linear layers of the text model."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compressor.placeholders import PlaceholderError, fill_placeholders
 from compressor.text import IGNORE
-from epo.model.shared_prompt import pack_pairs, pair_masks
+from epo.model.shared_prompt import PackedPairs, pack, pair_masks
 from epo.model.token_scores import TokenScores, token_scores
 
 CLIP_KEYS = (
@@ -99,7 +99,7 @@ def prepare_scoring(thinker: Any) -> None:
     vars(thinker).pop("forward", None)
     stock = thinker.forward
     if not hasattr(thinker, "shares_prompts"):
-        thinker.shares_prompts = None
+        thinker.shares_prompts = thinker.tokens_per_row = None
 
     @functools.wraps(type(thinker).forward)  # `generate` checks its arguments against this signature
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
@@ -140,12 +140,12 @@ def score_labels(
     places = labels[:, 1:] != IGNORE
     rows, columns = places.nonzero(as_tuple=True)
     targets = labels[rows, columns + 1]
-    if prompt_lengths is not None and thinker.shares_prompts:
-        packed = pack_pairs(input_ids, attention_mask, prompt_lengths, pad_id=0)
-        positions = _packed_positions(positions, attention_mask, packed.source, packed.input_ids.size(1))
+    packed = pack(thinker, input_ids, attention_mask, prompt_lengths)
+    if packed is not None:
+        positions = _packed_positions(positions, attention_mask, packed)
         masks = pair_masks(packed, thinker.config.text_config, thinker.dtype)
-        input_ids, columns = packed.input_ids, packed.source[rows, columns]
-        rows = rows % len(prompt_lengths)
+        rows, columns = packed.row[rows, columns], packed.source[rows, columns]
+        input_ids = packed.input_ids
     elif prompt_lengths is not None:
         times = 2
     embeds = thinker.get_input_embeddings()(input_ids)
@@ -153,26 +153,25 @@ def score_labels(
         vectors = context[name].repeat(times, 1)
         is_real = torch.ones(1, len(vectors), dtype=torch.bool, device=vectors.device)
         embeds = fill_placeholders(embeds, input_ids, token_id, vectors.unsqueeze(0), is_real)
+    embeds = embeds if packed is None else packed.laid(embeds)
     _, reader = language_model(thinker)
     states = reader(inputs_embeds=embeds, attention_mask=masks, position_ids=positions, use_cache=False)
     logits = thinker.get_output_embeddings()(states.last_hidden_state[rows, columns]).float()
     return token_scores(logits, targets, places)
 
 
-def _packed_positions(positions: Tensor, attention_mask: Tensor, source: Tensor, size: int) -> Tensor:
+def _packed_positions(positions: Tensor, attention_mask: Tensor, packed: PackedPairs) -> Tensor:
     """Return where packed tokens stand in time and picture: where they stand in their own rows.
 
     Args:
         positions: int64 (3, 2B, T), of the rows apart.
         attention_mask: int64 (2B, T).
-        source: of `PackedPairs`.
-        size: packed length S.
+        packed: of these rows, R of L tokens.
 
     Returns:
-        int64 (3, B, S).
+        int64 (3, R, L).
     """
-    num_pairs = attention_mask.size(0) // 2
-    packed = positions.new_zeros(3, num_pairs, size)
+    found = positions.new_zeros(3, *packed.position_ids.shape)
     rows, columns = attention_mask.nonzero(as_tuple=True)
-    packed[:, rows % num_pairs, source[rows, columns]] = positions[:, rows, columns]
-    return packed
+    found[:, packed.row[rows, columns], packed.source[rows, columns]] = positions[:, rows, columns]
+    return found
