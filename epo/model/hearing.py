@@ -78,7 +78,8 @@ class LogMel(Hearing):
 
     def build(self, config: Any) -> nn.Module:
         """See `Hearing`."""
-        return WhisperEncoder(config)
+        encoder: nn.Module = WhisperEncoder(config)
+        return encoder
 
     def hold_still(self, encoder: Any) -> None:
         """See `Hearing`: Whisper's positions are fixed sinusoids."""
