@@ -66,6 +66,8 @@ class LocalChat:
         self._model, self._tokenizer, self._chat = model.eval(), tokenizer, chat_format(tokenizer)
         self._temperature, self._max_tokens, self._is_one_line = temperature, max_tokens, is_one_line
         self._memory = cache_name(model)
+        self._limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._has_said_too_long = False
 
     def ask(self, prompt: str, seed: int) -> str:
         """Return the model's reply to one user message; the same for the same seed.
@@ -79,16 +81,34 @@ class LocalChat:
         return text
 
     def answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
-        """Yield the place of each question and its answer, None where the model said nothing, as they come."""
+        """Yield the place of each question and its answer, None where the model said nothing, as they come.
+
+        A question that leaves no room for an answer within the positions that the model knows is not asked: it would
+        answer with noise. One line says so.
+        """
         assert all(question.pictures is None for question in questions), "a model loaded here sees no pictures"
         rows = [self._chat.encode_prompt(question.messages) for question in questions]
-        shared = self._read_shared(_common_start(rows)) if len(rows) > 1 else None
-        places = sorted(range(len(rows)), key=lambda place: (len(rows[place]), rows[place]))
+        fits = [self._limit is None or len(row) + self._max_tokens <= self._limit for row in rows]
+        yield from ((place, None) for place in range(len(rows)) if not fits[place])
+        self._say_too_long([row for row, is_right in zip(rows, fits, strict=True) if not is_right])
+        asked = [row for row, is_right in zip(rows, fits, strict=True) if is_right]
+        shared = self._read_shared(_common_start(asked)) if len(asked) > 1 else None
+        places = sorted((p for p in range(len(rows)) if fits[p]), key=lambda place: (len(rows[place]), rows[place]))
         most = _MAX_ROWS.get(self._model.device.type, _MAX_ROWS["cpu"])
         for part in _batches(places, [len(row) for row in rows], most, may_pad=shared is not None):
             drawn = [_uniform(questions[place]) for place in part]
             texts = self._write([rows[place] for place in part], drawn, shared)
             yield from zip(part, texts, strict=True)
+
+    def _say_too_long(self, rows: Sequence[Sequence[int]]) -> None:
+        if rows and not self._has_said_too_long:
+            self._has_said_too_long = True
+            print(
+                f"{self.name}: a question of {max(map(len, rows)):,} tokens with an answer of up to "
+                f"{self._max_tokens:,} is beyond its {self._limit:,} positions and gets none, nor do others as long; "
+                "name a model that reads more, or shorten the dialogues",
+                flush=True,
+            )
 
     @torch.no_grad()
     def _read_shared(self, ids: list[int]) -> "DynamicCache | None":

@@ -159,7 +159,7 @@ def test_agreement_of_two_judges_by_hand(key, stub):
 def test_a_local_model_is_asked_by_the_same_seam(key, make_llm, make_tokenizer, monkeypatch):
     from epo.preferences import local_chat
 
-    chat = local_chat.LocalChat("tiny", make_llm(), make_tokenizer(), 0.0, 4)
+    chat = local_chat.LocalChat("tiny", make_llm(max_position_embeddings=4096), make_tokenizer(), 0.0, 4)
     monkeypatch.setattr(local_chat, "load_local_chat", lambda *arguments: chat)
     rate.main(["judge", "--key", str(key), "--out", str(key.with_name("tiny.csv")), "--local_model", "tiny"])
     found = about(key.with_name("tiny.csv"))

@@ -24,7 +24,7 @@ GOLD = collect_gold(
 
 @pytest.fixture
 def chat(make_llm, make_tokenizer):
-    return LocalChat("tiny", make_llm(), make_tokenizer(), temperature=1.0, max_tokens=8)
+    return LocalChat("tiny", make_llm(max_position_embeddings=4096), make_tokenizer(), temperature=1.0, max_tokens=8)
 
 
 def test_the_seed_decides_the_answer(chat):
@@ -79,6 +79,20 @@ def test_what_all_questions_begin_with_is_read_once_and_each_question_once_for_i
     list(chat.answers(asked))
     tokens = [len(chat._chat.encode_prompt(question.messages)) for question in asked]
     assert sum(read) < sum(tokens) / 2 + 4 * len(asked)
+
+
+def test_a_question_beyond_the_models_positions_is_not_asked(make_llm, make_tokenizer, capsys):
+    llm = make_llm()
+    asked = questions(4, seeds=1)
+    long = Question([{"role": "user", "content": "Tom is ill. " * 200}], 0)
+    wanted = dict(LocalChat("tiny", llm, make_tokenizer(), temperature=0, max_tokens=8).answers(asked))
+    llm.config.max_position_embeddings = 200
+    chat = LocalChat("tiny", llm, make_tokenizer(), temperature=0, max_tokens=8)
+    answers = dict(chat.answers([*asked, long]))
+    assert answers.pop(4) is None and answers == wanted and None not in wanted.values()
+    assert dict(chat.answers([long])) == {0: None}
+    said = capsys.readouterr().out
+    assert said.count("beyond its 200 positions") == 1 and "name a model that reads more" in said
 
 
 def test_draws_follow_the_models_own_distribution():
