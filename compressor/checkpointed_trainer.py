@@ -16,6 +16,10 @@ from compressor.training_states import StateError, kept_state, random_states, re
 _OPTIMIZER, _SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
 
 
+class RaisedByAllError(RuntimeError):
+    """What ends training on every rank at one place, so that a save under way can still be finished together."""
+
+
 class _FinishSave(TrainerCallback):
     """Lets a checkpoint count at the end of the step in which its last byte has reached the disk."""
 
@@ -86,8 +90,9 @@ class CheckpointedTrainer(Trainer):
         """Train, and wait for the checkpoint that was written last."""
         try:
             result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-        except BaseException:
-            if self.args.world_size == 1:  # other ranks may be anywhere; what they have on their disks is not known
+        except BaseException as error:
+            # Otherwise other ranks may be anywhere; what they have on their disks is not known.
+            if self.args.world_size == 1 or isinstance(error, RaisedByAllError):
                 with contextlib.suppress(Exception):  # what ended training is what is told
                     self._finish_save(True)
             raise

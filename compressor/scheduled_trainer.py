@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import TrainingArguments
 
-from compressor.checkpointed_trainer import CheckpointedTrainer
+from compressor.checkpointed_trainer import CheckpointedTrainer, RaisedByAllError
 from compressor.fixed_settings import FIXED_IN_TRAINING, refuse_changed
 from compressor.precision import keep_trained_in_float32
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(RaisedByAllError):
     """Loss or gradient became NaN or infinite; raised on every rank together, before weights or checkpoint get it."""
 
     def __init__(self, what: str, step: int) -> None:
