@@ -49,7 +49,7 @@ def test_what_is_written_is_read_again(tmp_path):
         (LINE | {"description": ["sad"]}, "'description'"),
         (
             LINE | {"descripton": "x"},
-            "unknown key 'descripton'; known are description, dialogue_id, evidence, kind, .*, turn; take",
+            "unknown key 'descripton'; known are description, dialogue_id, evidence, .*kind, .*turn; take",
         ),
         (LINE | {"evidence": [1]}, r"'evidence' is \[1\]; want numbers by name"),
         (LINE | {"evidence": {"AU06": "x"}}, "'evidence' 'AU06' is 'x'; want a number"),
