@@ -87,7 +87,8 @@ def test_stages_run_in_order_and_the_report_gets_time_and_memory(project, capsys
     assert [stage["name"] for stage in written["stages"]] == ["first", "second", "(driver)"]
     assert written["seconds"] == pytest.approx(sum(stage["seconds"] for stage in written["stages"]))
     assert written["seconds"] > 1.5
-    assert written["peak_rss_mib"] == written["stages"][0]["peak_rss_mib"] > 150
+    assert written["stages"][0]["peak_rss_mib"] > 150
+    assert written["peak_rss_mib"] == max(stage["peak_rss_mib"] for stage in written["stages"])
     output = capsys.readouterr().out
     assert "python stage.py import --config second.yaml --max_steps 2" in output
     assert "sft+epo" in output and "out/report.html" in output

@@ -30,7 +30,12 @@ def test_scripts_load_nothing_before_it_is_used(scripts, unwanted):
     done = run("-c", f"{imports}; import sys; print(*sys.modules)")
     loaded = set(done.stdout.split())
     assert f"launch.{scripts[0]}" in loaded, done.stderr
-    assert loaded & (SELDOM_USED | unwanted) == set()
+    too_much = loaded & (SELDOM_USED | unwanted)
+    if too_much:  # older versions of transformers load some of them themselves
+        too_much -= SELDOM_USED & set(
+            run("-c", "import sys, transformers.generation.utils; print(*sys.modules)").stdout.split()
+        )
+    assert too_much == set()
 
 
 LAUNCHER = """

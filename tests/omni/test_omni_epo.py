@@ -11,6 +11,7 @@ from epo.evaluation.generate import generate_replies
 from epo.evaluation.rewards import adapter_logps, reward_report
 from epo.model.family import FAMILIES, FamilyError, family_of, load_of_family, require_processor
 from epo.model.loading import load_model
+from epo.model.omni.reply_scores import language_model
 from epo.model.quantized import QuantizedLinear
 from epo.part_names import PartError
 from epo.training.arguments import EpoArguments
@@ -68,13 +69,19 @@ def test_ten_steps_lower_the_loss_and_the_adapter_is_kept(make_omni_trainer, mak
     assert replies[0] == replies[1] and any(replies[0])
 
 
+def tower(thinker, name):
+    """Where a version of transformers has it."""
+    return next(module for path, module in thinker.named_modules() if path.rpartition(".")[2] == name)
+
+
 def test_only_adapters_of_the_language_model_train_and_towers_are_encoded_once(make_omni_trainer, pairs, omni_build):
     trainer = make_omni_trainer()
     names = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
-    assert names and all(".lora_" in name and ".language_model." in name for name in names)
     thinker, calls = trainer.model.get_base_model(), []
-    thinker.model.audio_tower.register_forward_hook(lambda *_: calls.append("audio"))
-    thinker.model.visual.register_forward_hook(lambda *_: calls.append("video"))
+    inside = f"base_model.model.{language_model(thinker)[0]}."
+    assert names and all(".lora_" in name and name.startswith(inside) for name in names)
+    tower(thinker, "audio_tower").register_forward_hook(lambda *_: calls.append("audio"))
+    tower(thinker, "visual").register_forward_hook(lambda *_: calls.append("video"))
     collate = PairCollator(pairs, omni_build)
     for rows in (range(4), [4]):  # the second has no clip: ranks that share a step must run the same layers
         calls.clear()
@@ -90,7 +97,8 @@ def test_the_conditional_term_reads_another_clip_once_more(make_omni_trainer):
             trainer = make_omni_trainer(conditional_weight=0.5, conditional_swap=swap)
             batch, calls = trainer.data_collator([{"index": index, "seed": 3} for index in indices]), []
             trainer.args.conditional_weight = weight
-            trainer.model.get_base_model().model.audio_tower.register_forward_hook(lambda *_, c=calls: c.append(1))
+            audio_tower = tower(trainer.model.get_base_model(), "audio_tower")
+            audio_tower.register_forward_hook(lambda *_, c=calls: c.append(1))
             losses[weight] = trainer.compute_loss(trainer.model, batch).item()
             assert len(calls) == 2
         wanted = 0.5 * math.log(2) * num_others / len(batch["prompt_lengths"])

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 # The ranks meet at the first node's name, so it must lead back to this machine.
+ROOT = Path(__file__).parents[2]
 NODES = (socket.gethostname(), "zz-second")
 
 # MessageTimeout: on a busy machine a signal that timed out would be sent again a minute later, to the job's next start.
@@ -115,6 +117,8 @@ def cluster(tmp_path_factory):
         pytest.skip("slurmd starts jobs as root only")
     folder = tmp_path_factory.mktemp("slurm")
     environment = dict(os.environ, SLURM_CONF=str(folder / "slurm.conf"))
+    if Path(sys.prefix) != ROOT / ".venv":  # what a job takes unless told otherwise
+        environment["EPO_BIN"] = str(Path(sys.executable).parent)
     _write_config(folder)
     with contextlib.ExitStack() as daemons:
         _start(daemons, folder, environment, "munged", "--foreground", "--force", *_munge_files(folder))
