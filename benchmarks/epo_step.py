@@ -24,7 +24,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -233,7 +232,9 @@ def limits(shape: Shape, llm: Any) -> dict[str, float]:
 def run_child(bench: Bench, name: str) -> None:
     """Take the steps of one trainer and print the largest memory this process has had, in MiB."""
     bench.real((name,))[name].train()
-    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # Not getrusage: its largest memory is that of the process that started this one, if that was larger.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print("PEAK", int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024)
 
 
 def add_peaks(report: dict[str, Any], options: SimpleNamespace) -> None:
