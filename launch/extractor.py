@@ -24,7 +24,7 @@ from epo.model.loading import load_part
 from epo.model.parts import build_extractor
 from epo.model.saving import save_weights
 from epo.training.lora import freeze_all_but
-from launch.extractor_trainers import face_trainer, labels_trainer, seen_of, speech_trainer, vad_trainer
+from launch.extractor_trainers import Lesson, face_trainer, labels_trainer, seen_of, speech_trainer, vad_trainer
 from launch.folder.stage_folder import StageFolder, open_folder
 from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, PartsKeys, StageRecipe
 from launch.precision_check import require_precision
@@ -167,7 +167,7 @@ def _train(
         make = labels_trainer if recipe.descriptions is None else face_trainer
         make = speech_trainer if recipe.asr_weight > 0 else make
         make = vad_trainer if recipe.vad_weight > 0 else make
-        trainer, validate = make(recipe, args, extractor, reader, cache, train, validation, num_samples)
+        trainer, validate = make(Lesson(recipe, args, extractor, reader, cache, train, validation, num_samples))
         trainer.add_callback(tracked.callback())
         results = named("train", fit(trainer))
         state = gathered_state(trainer)

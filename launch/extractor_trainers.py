@@ -1,10 +1,7 @@
-"""What trains an extractor, and what validates it, by what it learns from: labels, ratings, descriptions or words.
-
-Each takes `recipe`, which has the keys of `launch.extractor.ExtractorRecipe` as attributes.
-"""
+"""What trains an extractor, and what validates it, by what it learns from: labels, ratings, descriptions or words."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import Trainer, TrainingArguments
@@ -48,128 +45,127 @@ Validate = Callable[[], dict[str, float]]
 """Returns further numbers of the validation split, once the model is trained."""
 
 
-def labels_trainer(
-    recipe: Any,
-    args: TrainingArguments,
-    extractor: EmotionExtractor,
-    reader: ClipReader,
-    cache: ClipCache,
-    train: list[Dialogue],
-    validation: list[Dialogue],
-    num_samples: int,
-) -> tuple[Trainer, Validate]:
+@dataclass(frozen=True)
+class Lesson:
+    """What each of these is made from: a model, what it reads clips by, two splits of dialogues, and for how long.
+
+    Attributes:
+        recipe: with the keys of `launch.extractor.ExtractorRecipe`.
+        num_samples: examples of the whole training.
+    """
+
+    recipe: Any
+    args: TrainingArguments
+    extractor: EmotionExtractor
+    reader: ClipReader
+    cache: ClipCache
+    train: list[Dialogue]
+    validation: list[Dialogue]
+    num_samples: int
+
+    def schedule(self, num_examples: int) -> ScheduledDataset:
+        """Return the order in which so many examples are learnt from."""
+        return ScheduledDataset(num_examples, self.num_samples, self.args.seed)
+
+
+def labels_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
     """Return what trains the extractor on labels, and what else is to be validated: nothing."""
-    clips = seen_of(recipe, labelled_clips(train))
+    clips = seen_of(lesson.recipe, labelled_clips(lesson.train))
     if not clips:
-        raise DataError(f"{recipe.data}: no labelled clip of split 'train' has {recipe.modalities}; set modalities")
-    read_clips_first((clip for clip, _ in (*clips, *seen_of(recipe, labelled_clips(validation)))), reader, cache)
+        raise DataError(
+            f"{lesson.recipe.data}: no labelled clip of split 'train' has {lesson.recipe.modalities}; set modalities"
+        )
+    read_clips_first(
+        (clip for clip, _ in (*clips, *seen_of(lesson.recipe, labelled_clips(lesson.validation)))),
+        lesson.reader,
+        lesson.cache,
+    )
     trainer = ExtractorTrainer(
-        model=extractor,
-        args=args,
-        train_dataset=ScheduledDataset(len(clips), num_samples, args.seed),
-        data_collator=ClipCollator(clips, reader, cache, recipe.modality_dropout),
+        model=lesson.extractor,
+        args=lesson.args,
+        train_dataset=lesson.schedule(len(clips)),
+        data_collator=ClipCollator(clips, lesson.reader, lesson.cache, lesson.recipe.modality_dropout),
     )
     return trainer, dict
 
 
-def vad_trainer(
-    recipe: Any,
-    args: TrainingArguments,
-    extractor: EmotionExtractor,
-    reader: ClipReader,
-    cache: ClipCache,
-    train: list[Dialogue],
-    validation: list[Dialogue],
-    num_samples: int,
-) -> tuple[Trainer, Validate]:
+def vad_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
     """Return what trains the extractor on labels and ratings, and what tells the concordance of the latter."""
-    taught, unseen = (_rated_of(recipe, clips_to_recognise(split)) for split in (train, validation))
+    taught, unseen = (
+        _rated_of(lesson.recipe, clips_to_recognise(split)) for split in (lesson.train, lesson.validation)
+    )
     if sum(one.vad is not None for one in taught) < 2:
-        raise DataError(f"{recipe.data}: fewer than two rated clips of split 'train' have {recipe.modalities}")
-    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
+        raise DataError(
+            f"{lesson.recipe.data}: fewer than two rated clips of split 'train' have {lesson.recipe.modalities}"
+        )
+    read_clips_first((one.clip for one in (*taught, *unseen)), lesson.reader, lesson.cache)
     trainer = VadTrainer(
-        model=extractor,
-        args=args,
-        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
-        data_collator=VadCollator(taught, reader, cache, recipe.modality_dropout),
-        vad_weight=recipe.vad_weight,
+        model=lesson.extractor,
+        args=lesson.args,
+        train_dataset=lesson.schedule(len(taught)),
+        data_collator=VadCollator(taught, lesson.reader, lesson.cache, lesson.recipe.modality_dropout),
+        vad_weight=lesson.recipe.vad_weight,
     )
 
     def validate() -> dict[str, float]:
-        found = vad_concordance(extractor, unseen, reader, cache)
+        found = vad_concordance(lesson.extractor, unseen, lesson.reader, lesson.cache)
         return {name: value for name, value in found.items() if value is not None}
 
     return trainer, validate
 
 
-def face_trainer(
-    recipe: Any,
-    args: TrainingArguments,
-    extractor: EmotionExtractor,
-    reader: ClipReader,
-    cache: ClipCache,
-    train: list[Dialogue],
-    validation: list[Dialogue],
-    num_samples: int,
-) -> tuple[Trainer, Validate]:
+def face_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
     """Return what trains the face on descriptions, with labels or without, and what validates it by descriptions."""
-    assert recipe.llm is not None and recipe.descriptions is not None
-    taught, unseen = described_clips(train), described_clips(validation)
-    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
-    tokenizer = load_tokenizer(recipe.llm, ())
+    assert lesson.recipe.llm is not None and lesson.recipe.descriptions is not None
+    taught, unseen = described_clips(lesson.train), described_clips(lesson.validation)
+    read_clips_first((one.clip for one in (*taught, *unseen)), lesson.reader, lesson.cache)
+    tokenizer = load_tokenizer(lesson.recipe.llm, ())
     video_token_id = add_placeholders(tokenizer)["video_token_id"]
-    check_words(tokenizer, ((recipe.descriptions, str(one.description)) for one in (*taught, *unseen)))
-    llm = load_llm(recipe.llm, "bfloat16" if args.bf16 else "float32")
-    captioner = FaceCaptioner(extractor, llm)
+    check_words(tokenizer, ((lesson.recipe.descriptions, str(one.description)) for one in (*taught, *unseen)))
+    llm = load_llm(lesson.recipe.llm, "bfloat16" if lesson.args.bf16 else "float32")
+    captioner = FaceCaptioner(lesson.extractor, llm)
     trainer = FaceTrainer(
         model=captioner,
-        args=args,
-        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
-        data_collator=CaptionCollator(taught, reader, cache, tokenizer),
+        args=lesson.args,
+        train_dataset=lesson.schedule(len(taught)),
+        data_collator=CaptionCollator(taught, lesson.reader, lesson.cache, tokenizer),
         llm=llm,
         video_token_id=video_token_id,
-        description_weight=recipe.description_weight,
-        label_weight=recipe.label_weight,
+        description_weight=lesson.recipe.description_weight,
+        label_weight=lesson.recipe.label_weight,
     )
 
     def validate() -> dict[str, float]:
-        collate = CaptionCollator(unseen, reader, cache, tokenizer)
+        collate = CaptionCollator(unseen, lesson.reader, lesson.cache, tokenizer)
         nll = mean_description_nll(captioner, llm, video_token_id, collate, len(unseen))
         return {} if nll is None else {"description_nll": nll}
 
     return trainer, validate
 
 
-def speech_trainer(
-    recipe: Any,
-    args: TrainingArguments,
-    extractor: EmotionExtractor,
-    reader: ClipReader,
-    cache: ClipCache,
-    train: list[Dialogue],
-    validation: list[Dialogue],
-    num_samples: int,
-) -> tuple[Trainer, Validate]:
+def speech_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
     """Return what trains the sound on emotions and words, and what counts wrong words, before and after."""
-    taught, unseen = spoken_clips(train), spoken_clips(validation)
+    taught, unseen = spoken_clips(lesson.train), spoken_clips(lesson.validation)
     if not taught:
         raise DataError(
-            f"{recipe.data}: no user turn of split 'train' has a clip with sound, so asr_weight has no words"
+            f"{lesson.recipe.data}: no user turn of split 'train' has a clip with sound, so asr_weight has no words"
         )
-    read_clips_first((one.clip for one in (*taught, *unseen)), reader, cache)
+    read_clips_first((one.clip for one in (*taught, *unseen)), lesson.reader, lesson.cache)
     texts = [str(one.words) for one in taught]
-    words: WordReader | None = load_whisper_reader(recipe.audio_encoder, recipe.asr_language)
+    words: WordReader | None = load_whisper_reader(lesson.recipe.audio_encoder, lesson.recipe.asr_language)
     if words is None:
-        config = extractor.config.audio_config
+        config = lesson.extractor.config.audio_config
         words = CtcReader(hearing_of(config).width(config), texts)
-    learner = SpeechLearner(extractor, words)
+    learner = SpeechLearner(lesson.extractor, words)
 
     def errors() -> dict[str, float | None]:
         learner.eval()
         said: list[str] = []
         for start in range(0, len(unseen), 16):
-            batch = reader.batch([reader.read(one.clip, cache) for one in unseen[start : start + 16]])
-            said += learner.read({name: tensor.to(extractor.device) for name, tensor in batch.items()})
+            batch = lesson.reader.batch(
+                [lesson.reader.read(one.clip, lesson.cache) for one in unseen[start : start + 16]]
+            )
+            said += learner.read({name: tensor.to(lesson.extractor.device) for name, tensor in batch.items()})
         wanted = [str(one.words) for one in unseen]
         return {
             "word_error": word_error_rate(said, wanted), "character_error": character_error_rate(said, wanted),
@@ -178,10 +174,10 @@ def speech_trainer(
     before = errors()
     trainer = SpeechTrainer(
         model=learner,
-        args=args,
-        train_dataset=ScheduledDataset(len(taught), num_samples, args.seed),
-        data_collator=WordsCollator(taught, reader, cache),
-        asr_weight=recipe.asr_weight,
+        args=lesson.args,
+        train_dataset=lesson.schedule(len(taught)),
+        data_collator=WordsCollator(taught, lesson.reader, lesson.cache),
+        asr_weight=lesson.recipe.asr_weight,
     )
 
     def validate() -> dict[str, float]:
@@ -209,4 +205,4 @@ def _rated_of(recipe: Any, clips: list[TaughtClip]) -> list[TaughtClip]:
     return [replace(one, clip=seen) for one in clips if (seen := _seen(recipe, one.clip)) is not None]
 
 
-__all__ = ["Clips", "Validate", "face_trainer", "labels_trainer", "seen_of", "speech_trainer", "vad_trainer"]
+__all__ = ["Clips", "Lesson", "Validate", "face_trainer", "labels_trainer", "seen_of", "speech_trainer", "vad_trainer"]
