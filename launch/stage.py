@@ -34,6 +34,7 @@ def main(run: Callable[[], None], is_stage: bool = True) -> None:
     settle_console()
     seams.skip_unused_operator()
     end_with_launcher()
+    code: object = None
     try:
         if is_stage and DRY_RUN in sys.argv[1:]:
             from launch.doctor import dry_run
@@ -41,8 +42,14 @@ def main(run: Callable[[], None], is_stage: bool = True) -> None:
             dry_run(Path(sys.argv[0]).stem, sys.argv[1:])
         else:
             run()
+    except SystemExit as end:
+        code = end.code
     except Exception as error:
         ends.leave(ends.report(error, rank()))
+    if num_ranks() > 1:
+        ends.leave_ranks(code)
+    if code is not None:
+        raise SystemExit(code)
 
 
 def rank() -> int:

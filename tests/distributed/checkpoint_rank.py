@@ -78,4 +78,4 @@ def main(output, result, stop=0, number=0):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:]))
+    stage.main(lambda: main(*sys.argv[1:3], *map(int, sys.argv[3:])), is_stage=False)

@@ -88,4 +88,4 @@ def untracked(*_):
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:5]), *sys.argv[5:])
+    place.main(lambda: main(*(Path(argument) for argument in sys.argv[1:5]), *sys.argv[5:]), is_stage=False)

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
+from launch import stage
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import NonFiniteError, ScheduledTrainer
-from compressor.seams import gathered_state, skip_unused_operator
+from compressor.seams import gathered_state
 
 
 class BrokenOnRankOne(torch.autograd.Function):
@@ -40,7 +41,6 @@ class BrokenTrainer(ScheduledTrainer):
 
 
 def main(folder):
-    skip_unused_operator()
     args = TrainingArguments(
         output_dir=str(folder / "run"), max_steps=5, per_device_train_batch_size=1, learning_rate=0.01, use_cpu=True,
         ddp_backend="gloo", save_steps=1, report_to="none", disable_tqdm=True, remove_unused_columns=False,
@@ -66,4 +66,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    stage.main(lambda: main(Path(sys.argv[1])), is_stage=False)

@@ -190,3 +190,25 @@ def test_a_process_started_by_hand_outlives_its_terminal():
 def _is_running(pid):
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().split()[2] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [("pass", 0, ""), ("raise SystemExit(143)", 143, ""), ("raise SystemExit('nothing to do')", 1, "nothing to do")],
+)
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_ranks_leave_with_their_code_and_their_exit_handlers_but_no_teardown(end, code, said, ranks):
+    """What torch tears down after the exit handlers aborts now and then; one process is torn down as ever."""
+    program = (
+        "import atexit, sys\nfrom launch import stage\n"
+        "class Torn:\n    def __del__(self, say=sys.__stdout__.write): say('torn down ')\n"
+        f"def run():\n    sys.kept = Torn()\n    atexit.register(print, 'handled')\n    {end}\n"
+        "stage.main(run, is_stage=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120,
+        env=os.environ | {"WORLD_SIZE": ranks, "RANK": "0"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.strip()) == (code, said)
+    assert done.stdout.split("\n")[0].strip() == "handled"
+    assert ("torn down" in done.stdout) == (ranks == "1")

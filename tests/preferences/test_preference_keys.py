@@ -222,7 +222,7 @@ def places(tmp_path, talks, corpus, stub, make_llm, make_tokenizer, make_model):
         "told": lambda: write("told", tell("The brows rise")),
         "told otherwise": lambda: write("told otherwise", tell("The lids sink")),
         "less": lambda: write("less", talks[3:]),
-        "lm": lambda: save("lm", make_llm(), make_tokenizer()),
+        "lm": lambda: save("lm", make_llm(max_position_embeddings=2048), make_tokenizer()),  # for the question
         "model": lambda: save("model", *make_model(make_llm(0))),
         "model2": lambda: save("model2", *make_model(make_llm(7))),
         "adapter": adapt,

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 
+from launch import stage
 from compressor.seams import (
     gather_together,
     gathered_state,
     keep_own_optimizer,
     load_models_whole,
     put_off_compiling,
-    skip_unused_operator,
     whole_model,
 )
 
@@ -33,7 +33,6 @@ def sizes(model):
 
 def main(folder):
     found = {"use_deepspeed": os.environ.get("ACCELERATE_USE_DEEPSPEED")}
-    skip_unused_operator()
     args = TrainingArguments(
         output_dir=str(folder / "run"), max_steps=1, per_device_train_batch_size=1, learning_rate=0.1, use_cpu=True,
         ddp_backend="gloo", save_strategy="no", report_to="none", disable_tqdm=True,
@@ -80,4 +79,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    stage.main(lambda: main(Path(sys.argv[1])), is_stage=False)
