@@ -1,5 +1,6 @@
 """What every stage shares: its place among the ranks, how it starts and how it ends."""
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -46,7 +47,8 @@ def main(run: Callable[[], None], is_stage: bool = True) -> None:
         code = end.code
     except Exception as error:
         ends.leave(ends.report(error, rank()))
-    if num_ranks() > 1:
+    # A rank forked from a server (launch.processes.shared_start) owes its launcher a return, and is never torn down.
+    if num_ranks() > 1 and multiprocessing.parent_process() is None:
         ends.leave_ranks(code)
     if code is not None:
         raise SystemExit(code)

@@ -58,6 +58,9 @@ if sys.argv[1] == "wait":
         time.sleep(60)
     finally:
         print("ended", os.environ["RANK"], flush=True)
+if sys.argv[1] in ("end", "stop"):  # as a stage does
+    from launch import stage
+    stage.main(lambda: sys.exit(0 if sys.argv[1] == "end" else 143), is_stage=False)
 """
 
 
@@ -92,6 +95,16 @@ def test_ranks_import_for_themselves_where_asked(tmp_path):
     assert process.returncode == 0
     ranks = [line.split() for line in output.splitlines() if line.startswith("rank ")]
     assert [(parent, is_loaded) for _, _, _, parent, is_loaded, *_ in ranks] == [(str(process.pid), "False")] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", ["1", "0"])
+@pytest.mark.parametrize(("mode", "is_well"), [("end", True), ("stop", False)])
+def test_a_launcher_sees_its_ranks_end(tmp_path, shared, mode, is_well):
+    """It waits for what a forked rank returns, and for the exit code of one that is a program of its own."""
+    process = launch(tmp_path, mode, EPO_SHARED_START=shared)
+    process.communicate(timeout=120)
+    assert (process.returncode == 0) == is_well
 
 
 @pytest.mark.slow
