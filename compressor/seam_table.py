@@ -51,6 +51,11 @@ SEAMS = {
         "trl.models.utils.disable_gradient_checkpointing(model, kwargs) is a context without checkpoints",
         "epo.training.trainer",
     ),
+    "other_adapter": Seam(
+        "trl",
+        "trl.trainer.utils.use_adapter(policy, name) makes another adapter the active one and takes it back",
+        "epo.training.adapter_switch",
+    ),
     "fused_head": Seam(
         "trl",
         "add_fused_lm_head sets forward on the instance, and model(**batch, labels=..., fused_lm_head=True) gives "
@@ -199,6 +204,11 @@ SEAMS = {
         "dir), Trainer._load_optimizer_and_scheduler(checkpoint) and Trainer._load_rng_state(checkpoint)",
         "compressor.checkpointed_trainer",
     ),
+    "training_mode": Seam(
+        "transformers",
+        "Trainer.training_step enters training mode by model.train() and by nothing else",
+        "compressor.scheduled_trainer",
+    ),
     "training_args_bin": Seam("transformers", "Trainer.save_model writes training_args.bin", "launch.epo"),
     "deepspeed_config": Seam("transformers", "unset_hf_deepspeed_config() lets models load whole under ZeRO-3"),
     "checkpointing_name": Seam(
@@ -209,6 +219,11 @@ SEAMS = {
         "peft",
         "LoraModel keeps a layer's weights as base_layer, lora_A.default and lora_B.default",
         "epo.training.lora",
+    ),
+    "adapter_off": Seam(
+        "peft",
+        "a layer whose _disable_adapters is set gives what its base layer gives",
+        "epo.training.adapter_switch",
     ),
     # accelerate
     "use_deepspeed": Seam("accelerate", "accelerate launch says ACCELERATE_USE_DEEPSPEED=true to its ranks"),

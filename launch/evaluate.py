@@ -48,7 +48,8 @@ from launch.keys.recipe_pieces import (
     StageRecipe,
     WeightsKeys,
 )
-from launch.measured_courses import require_vad_head, with_measured_courses
+from launch.measured_courses import with_measured_courses
+from launch.planning.pipeline_files import StageFiles
 from launch.planning.tested_systems import System, rows_made, systems_of, taken_names
 from launch.precision_check import require_kernels
 from launch.processes.process_group import join_ranks
@@ -143,7 +144,7 @@ def run() -> None:
     systems = systems_of(recipe)
     require_kernels(recipe)
     recipe.require_judge_data()
-    require_vad_head(recipe.vad_extractor)
+    StageFiles().require_vad_head(recipe.vad_extractor)
     dialogues = open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     pairs = [] if recipe.pairs is None else open_pairs(recipe.pairs, by_id)

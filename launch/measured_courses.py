@@ -1,6 +1,5 @@
 """The courses of valence, arousal and dominance that an evaluation's own extractor measures in speech."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +13,6 @@ from epo.evaluation.vad_measuring import WINDOW_S, VadMeter
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
 from epo.model.loading import load_part
-from launch.recipe import RecipeError
-
-
-def require_vad_head(folder: str | None) -> None:
-    """Refuse an extractor that cannot measure, before anything is loaded.
-
-    Raises:
-        RecipeError: it has no head for valence, arousal and dominance.
-    """
-    config = None if folder is None else Path(folder, "config.json")
-    if config is not None and config.is_file() and not json.loads(config.read_text("utf-8")).get("has_vad", False):
-        raise RecipeError(
-            f"vad_extractor: {folder} has no head for valence, arousal and dominance; name a folder that "
-            "launch/extractor.py wrote with vad_weight above 0 (a whole model carries none)"
-        )
 
 
 def with_measured_courses(
@@ -56,4 +40,4 @@ def with_measured_courses(
     return replace(task, meter=meter, vad=[*task.vad, *courses])
 
 
-__all__ = ["require_vad_head", "with_measured_courses"]
+__all__ = ["with_measured_courses"]

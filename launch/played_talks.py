@@ -7,7 +7,7 @@ from pathlib import Path
 
 from launch.asked_model import add_asked_options, open_asked
 from launch.recipe import RecipeError
-from launch.talked_model import chosen
+from launch.talked_model import chosen, load_talked
 
 
 def talk(argv: Sequence[str]) -> None:
@@ -34,7 +34,6 @@ def talk(argv: Sequence[str]) -> None:
     from epo.evaluation.role_play import play_talks
     from epo.evaluation.talk_scores import NO_CLIPS
     from epo.files import write_whole
-    from epo.model.loading import load_adapter, load_model
 
     cards, out = read_cards(given.cards), given.out / "talks.jsonl"
     asked = open_asked(given)
@@ -45,8 +44,7 @@ def talk(argv: Sequence[str]) -> None:
     _require_same(given.out / "settings.json", settings)
     lines = out.read_text(encoding="utf-8").splitlines() if out.is_file() else []
     done = {dialogue.id for dialogue in read_dialogues(out)} if lines else set()
-    whole, processor = load_model(folder, given.dtype)
-    model = whole if adapter is None else load_adapter(whole, adapter)
+    model, processor = load_talked(folder, adapter, given.dtype)
     user = KeptChat(asked, AnswerCache(given.out / "user.answers.jsonl"), "played user")
     left, faults = [card for card in cards if card.id not in done], {}
 

@@ -45,12 +45,20 @@ def load_chosen(options: argparse.Namespace, hint: str) -> tuple[Any, Any, dict[
         FolderError: as `chosen`.
     """
     model, adapter = chosen(options.model, options.adapter)
+    print(f"loading {model}{'' if adapter is None else f' with {adapter}'}; {hint}", flush=True)
+    settings = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}
+    return *load_talked(model, adapter, options.dtype), settings
+
+
+def load_talked(folder: str, adapter: str | None, dtype: str) -> tuple[Any, Any]:
+    """Load a model and the adapter on it, onto the GPU where there is one; return it and its processor."""
+    import torch
+
     from epo.model.loading import load_adapter, load_model
 
-    print(f"loading {model}{'' if adapter is None else f' with {adapter}'}; {hint}", flush=True)
-    whole, processor = load_model(model, options.dtype)
+    whole, processor = load_model(folder, dtype)
     policy = whole if adapter is None else load_adapter(whole, adapter)
-    return policy, processor, {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}
+    return policy.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")), processor
 
 
 def chosen(model: str | None, adapter: str | None) -> tuple[str, str | None]:
@@ -82,4 +90,4 @@ def chosen(model: str | None, adapter: str | None) -> tuple[str, str | None]:
     )
 
 
-__all__ = ["QUICKSTART", "add_model_options", "chosen", "load_chosen", "parse_talk"]
+__all__ = ["QUICKSTART", "add_model_options", "chosen", "load_chosen", "load_talked", "parse_talk"]

@@ -11,7 +11,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import use_adapter
 
 from compressor.curriculum import ScheduledDataset
 from compressor.precision import keep_trained_in_float32
@@ -21,6 +20,7 @@ from epo.data.cache import ClipCache
 from epo.model.family import bare, family_of, require_processor
 from epo.model.token_scores import TokenScores
 from epo.preferences.pair import PreferencePair, with_labels_on_both_or_neither
+from epo.training.adapter_switch import AdapterSwitch
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, labelled
 from epo.training.conditional import with_other_clips
@@ -126,6 +126,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
                 "are the reference and would move it. Train them in launch/sft.py, and only LoRA here"
             )
         self._family.freeze_for_preference(bare(self.model))
+        self._adapter = None if self.ref_model is not None else AdapterSwitch(self.accelerator.unwrap_model(self.model))
         self._groups, self._alarm = GroupNumbers(), LikelihoodAlarm()
         self._settle_sharing()
         self._reference: ReferenceScores | None = None
@@ -227,10 +228,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         """Return the log-probabilities of a batch's replies under the reference, one a row."""
         batch = labelled(inputs)
         with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            if self.ref_model is None:
-                # Of a LoRA that was trained before, TRL keeps a copy called "ref": it is the reference then.
-                policy = self.accelerator.unwrap_model(self.model)
-                with use_adapter(policy, "ref" if "ref" in policy.peft_config else None):
+            if self._adapter is not None:
+                with self._adapter.reference():
                     base = self.model(**batch)
             else:
                 base = self.ref_model(**batch)

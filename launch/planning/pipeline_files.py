@@ -1,6 +1,7 @@
 """The files between the stages of a pipeline: which stage writes them, and what is or will be in them."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -144,6 +145,31 @@ class StageFiles:
                 raise RecipeError(f"{part}: holds no model (no config.json); run the stage that writes it to its end")
         elif self._is_path(part):
             raise RecipeError(f"{part}: no such folder, and no stage before this one writes it")
+
+    def require_vad_head(self, folder: str | None) -> None:
+        """Refuse an extractor that cannot measure valence, arousal and dominance, before anything is loaded.
+
+        Args:
+            folder: that is there, or that a stage before writes; None for none.
+
+        Raises:
+            RecipeError: it has no head for them.
+        """
+        writer = None if folder is None else self.writer(folder)
+        if writer is not None:
+            has_none = getattr(writer.recipe, "vad_weight", None) == 0
+        else:
+            config = None if folder is None else Path(folder, "config.json")
+            has_none = (
+                config is not None
+                and config.is_file()
+                and not json.loads(config.read_text("utf-8")).get("has_vad", False)
+            )
+        if has_none:
+            raise RecipeError(
+                f"vad_extractor: {folder} has no head for valence, arousal and dominance; name a folder that "
+                "launch/extractor.py writes with vad_weight above 0 (a whole model carries none)"
+            )
 
     def _is_path(self, part: str) -> bool:
         """Tell a path from a name on the hub, which is `model` or `owner/model`."""

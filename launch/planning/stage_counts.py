@@ -258,6 +258,7 @@ def _count_evaluate(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count the replies to compare with."""
     split, data, check.unit = recipe.split, recipe.data, f"{recipe.split} replies"
     check.attempt(require_something_tested, recipe)
+    check.attempt(files.require_vad_head, recipe.vad_extractor)
     for file in [recipe.answers] if isinstance(recipe.answers, str) else recipe.answers or ():
         if files.writer(file) is None and not Path(file).is_file():
             check.errors.append(f"answers: {file}: no such file")

@@ -1,6 +1,8 @@
 """An evaluation's own extractor measures speech: what a file says stays, the report tells who measured and how well."""
 
+import contextlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from epo.evaluation.evaluating import choose_suites, compare
 from epo.evaluation.report import render_html
 from epo.evaluation.suite import Answers, Task
 from epo.evaluation.vad_file import VadCourse
-from launch.measured_courses import require_vad_head, with_measured_courses
+from launch.measured_courses import with_measured_courses
+from launch.planning.pipeline_files import StageFiles, Writer
 from launch.recipe import RecipeError
 
 
@@ -45,13 +48,24 @@ def test_courses_are_measured_where_a_file_says_nothing(folder, dialogues, examp
 
 
 def test_an_extractor_without_the_head_is_refused_before_anything_is_loaded(tmp_path, folder, make_extractor):
-    require_vad_head(folder)
-    require_vad_head(None)
+    files = StageFiles()
+    files.require_vad_head(folder)
+    files.require_vad_head(None)
     make_extractor().save_pretrained(tmp_path / "plain")
     with pytest.raises(
         RecipeError, match="vad_extractor: .*plain has no head for valence, arousal and dominance; name"
     ):
-        require_vad_head(str(tmp_path / "plain"))
+        files.require_vad_head(str(tmp_path / "plain"))
+
+
+@pytest.mark.parametrize(("vad_weight", "is_refused"), [(0.0, True), (0.5, False)])
+def test_so_is_one_that_a_stage_before_will_train_without_it(tmp_path, vad_weight, is_refused):
+    """Whatever lies in its folder from an earlier run."""
+    files = StageFiles()
+    recipe = SimpleNamespace(vad_weight=vad_weight)
+    files.add(Writer("extractor", "extractor.py", recipe), str(tmp_path / "plain"))
+    with pytest.raises(RecipeError, match="vad_weight above 0") if is_refused else contextlib.nullcontext():
+        files.require_vad_head(str(tmp_path / "plain"))
 
 
 def test_a_whole_model_carries_no_head(folder, tmp_path, make_llm, make_compressor, make_tokenizer):

@@ -1,6 +1,7 @@
 """What models, generation, configurations and processors of transformers do with what is ours, and we with theirs."""
 
 import contextlib
+import copy
 import json
 import logging
 import sys
@@ -268,3 +269,18 @@ def test_lora_keeps_the_weights_under_three_names(make_llm):
     names = {name.split("layers.0.self_attn.")[1] for name in llm.state_dict() if "layers.0.self_attn.q_proj" in name}
     assert names == {f"q_proj.{part}.weight" for part in ("base_layer", "lora_A.default", "lora_B.default")}
     assert isinstance(llm, type(AutoModelForCausalLM.from_config(llm.config)))  # in place: no wrapper around it
+
+
+@pytest.mark.seam("adapter_off")
+def test_a_layer_whose_adapters_are_disabled_is_its_base_layer():
+    from peft import LoraConfig, LoraModel
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    x = torch.randn(2, 4)
+    plain = model(x)
+    for is_dora in (False, True):
+        tuned = LoraModel(copy.deepcopy(model), LoraConfig(target_modules=["0"], use_dora=is_dora), "default")
+        tuned.model[0].lora_B["default"].weight.data.normal_()
+        assert not torch.allclose(tuned.model(x), plain)
+        tuned.model[0]._disable_adapters = True
+        assert tuned.model(x).equal(plain)

@@ -52,6 +52,29 @@ def run(tmp_path):
     )  # fmt: skip
 
 
+class Resting(TrainerCallback):
+    """Lets a part of the model leave training mode after the first step."""
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 1:
+            model.part.eval()
+
+
+@pytest.mark.seam("training_mode")
+def test_a_batch_enters_training_mode_where_some_module_left_it(run, monkeypatch):
+    """So it is left out where none did: of four batches here before the first and the third, and all are trained on."""
+    walks, seen = [], []
+    run.model.part = nn.Dropout()
+    monkeypatch.setattr(Line, "train", lambda model, mode=True: (walks.append(mode), nn.Module.train(model, mode))[1])
+    plain = run.loss_terms
+    run.loss_terms = lambda model, inputs: (seen.append((len(walks), model.part.training)), plain(model, inputs))[1]
+    run.add_callback(Resting())
+    run.train()
+    (first, *_), later = seen[0], seen[2][0]
+    assert seen == [(first, True), (first, True), (first + 1, True), (first + 1, True)]
+    assert later == first + 1 and "train" not in vars(run.model)
+
+
 @pytest.mark.seam("compute_loss")
 def test_each_batch_is_asked_for_its_loss_once(run):
     run.train()

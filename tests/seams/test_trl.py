@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from trl import TrlParser
-from trl.trainer.utils import add_fused_lm_head
+from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from compressor.text import IGNORE
 from epo.model.modeling import CONTEXT_KEYS
@@ -76,6 +76,15 @@ def test_the_reference_is_read_without_checkpoints(make_epo_trainer, batch):
     trainer.model.gradient_checkpointing_enable()
     trainer.compute_loss(trainer.model, batch)
     assert seen == [(True, True), (False, False)]
+
+
+@pytest.mark.seam("other_adapter")
+def test_another_adapter_is_active_for_as_long_as_it_is_used(make_epo_trainer):
+    policy = make_epo_trainer().model
+    policy.add_adapter("ref", policy.peft_config["default"])
+    with use_adapter(policy, "ref"):
+        assert policy.active_adapter == "ref"
+    assert policy.active_adapter == "default"
 
 
 @pytest.mark.seam("fused_head")
