@@ -201,9 +201,10 @@ def _clocks(stage: str) -> tuple[dict[str, Clock], dict[str, Clock]]:
 def _told(steps: dict[str, Clock], phases: dict[str, Clock], launched_s: float) -> dict[str, Any]:
     """Return seconds of a step by parts, of a save, and of each phase of the start; of the wall and of the CPU."""
     ends = [ended for ended, _ in steps["end of a step"].calls]
-    told: dict[str, Any] = {"steps": len(ends) - _WARM}
+    warm = min(_WARM, len(ends) - 1)  # a resumed run has few
+    told: dict[str, Any] = {"steps": len(ends) - warm}
     for kind, name in enumerate(("wall", "cpu")):
-        span = (ends[_WARM - 1], ends[-1])
+        span = (ends[warm - 1], ends[-1])
         parts = {part: sum(clock.spent(kind, *span)) for part, clock in steps.items()}
         parts["else"] = span[1][kind] - span[0][kind] - sum(parts.values())
         del parts["save"]

@@ -84,14 +84,15 @@ class ScheduleReader(CheckpointedTrainer):
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Take transformers' step, without its walk into training mode where every module is in the mode it left."""
         if not self._modes or any(module.training != mode for module, mode in self._modes):
-            loss = super().training_step(model, inputs, num_items_in_batch)
+            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
             self._modes = [(module, module.training) for module in model.modules()]
             return loss
-        model.train = lambda mode=True: model  # on this object alone, before the class's
+        vars(model)["train"] = lambda mode=True: model  # of this object, found before the class's
         try:
-            return super().training_step(model, inputs, num_items_in_batch)
+            loss = super().training_step(model, inputs, num_items_in_batch)
         finally:
-            del model.train
+            del vars(model)["train"]
+        return loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)

@@ -1,6 +1,5 @@
 """What every stage shares: its place among the ranks, how it starts and how it ends."""
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -35,7 +34,6 @@ def main(run: Callable[[], None], is_stage: bool = True) -> None:
     settle_console()
     seams.skip_unused_operator()
     end_with_launcher()
-    code: object = None
     try:
         if is_stage and DRY_RUN in sys.argv[1:]:
             from launch.doctor import dry_run
@@ -44,14 +42,17 @@ def main(run: Callable[[], None], is_stage: bool = True) -> None:
         else:
             run()
     except SystemExit as end:
-        code = end.code
+        _spare_teardown(end.code)
+        raise
     except Exception as error:
         ends.leave(ends.report(error, rank()))
-    # A rank forked from a server (launch.processes.shared_start) owes its launcher a return, and is never torn down.
-    if num_ranks() > 1 and multiprocessing.parent_process() is None:
-        ends.leave_ranks(code)
-    if code is not None:
-        raise SystemExit(code)
+    else:
+        _spare_teardown(None)
+
+
+def _spare_teardown(code: object) -> None:
+    if num_ranks() > 1:
+        ends.spare_teardown(code)
 
 
 def rank() -> int:

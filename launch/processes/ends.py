@@ -80,20 +80,23 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def leave_ranks(code: object) -> None:
-    """Leave a job of several ranks when all is done, with exit handlers, but without tearing torch down.
+def spare_teardown(code: object) -> None:
+    """Let this process leave with its exit handlers, but without tearing torch down: for a rank, when all is done.
 
     About once in some hundred runs the teardown of gloo's threads aborts the process ("terminate called without an
     active exception"), after `destroy_process_group` too: a finished job would end as a crashed one.
 
     Args:
-        code: as of `SystemExit`: a number, None for 0, or a text to print before leaving with 1.
+        code: of the `SystemExit` it ends by; None where it ends by itself.
     """
-    if code is not None and not isinstance(code, int):
-        print(code, file=sys.stderr)
-        code = CRASH
+    atexit.register(_leave_after_the_others, code)
+
+
+def _leave_after_the_others(code: object) -> None:
+    atexit.unregister(_leave_after_the_others)
     atexit._run_exitfuncs()
-    leave(code or 0)
+    has_failed_since = hasattr(sys, "last_type")  # in what came after the stage
+    leave(CRASH if has_failed_since or not isinstance(code, int | None) else code or 0)
 
 
 def is_user_error(error: BaseException) -> bool:
