@@ -23,6 +23,8 @@ from epo import ranks
 from epo.data.cache import ClipCache
 from epo.data.dialogue import read_dialogues
 from epo.data.replies import replies_of
+from epo.data.selection import TaughtClip
+from epo.model.extractor import EmotionExtractor
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.processing import EpoProcessor
 from epo.preferences.pair import pairs_of_split, read_pairs
@@ -32,6 +34,7 @@ from epo.training.lora import lora_config
 from epo.training.reference_cache import ReferenceCache
 from epo.training.sft import SftTrainer
 from epo.training.trainer import EpoTrainer
+from epo.training.vad import VadCollator, VadTrainer
 
 STEPS = 3
 
@@ -62,6 +65,7 @@ def check_and_train(rank: int, model: str, corpus: str, out: str) -> None:
     train_epo(model, corpus, out, accumulation=1)
     train_epo(model, corpus, out, accumulation=1, cache=f"{out}/reference")
     train_epo(model, corpus, out, accumulation=1, tokens_per_row=400)
+    train_vad(model, corpus, out, accumulation=1)
 
 
 def check_terms(rank: int) -> None:
@@ -161,6 +165,28 @@ def train_epo(
     trainer.train()
     kind = "packed" if tokens_per_row is not None else "epo" if cache is None else "cached"
     keep(trainer, Path(out) / f"{kind}-{dist.is_initialized()}")
+
+
+def train_vad(folder: str, corpus: str, out: str, accumulation: int) -> None:
+    """Train a head for valence, arousal and dominance; some batches of a rank hold fewer than two ratings."""
+    whole, build = load(folder)
+    config = whole.config.extractor_config
+    config.has_vad = True
+    torch.manual_seed(0)
+    model = EmotionExtractor(config)
+    turns = [reply.current for reply in replies_of(read_dialogues(f"{corpus}/dialogues.jsonl"), "last")]
+    clips = [
+        TaughtClip(turn.clip, turn.emotion, None if i % 3 == 0 else (i / 12, 1 - i / 12, (i % 5) / 5))
+        for i, turn in enumerate(turns) if turn.clip is not None
+    ]  # fmt: skip
+    args = TrainingArguments(**settings(out, accumulation))
+    trainer = VadTrainer(
+        model=model, args=args, train_dataset=ScheduledDataset(8, 4 * STEPS, seed=0),
+        data_collator=VadCollator(clips, build.processor.clips, ClipCache(None), modality_dropout=0.3),
+        optimizers=(torch.optim.SGD(model.parameters(), lr=args.learning_rate), None), vad_weight=0.7,
+    )  # fmt: skip
+    trainer.train()
+    keep(trainer, Path(out) / f"vad-{dist.is_initialized()}")
 
 
 def load(folder: str) -> tuple[EpoForConditionalGeneration, PromptBuilder]:

@@ -26,13 +26,14 @@ def saved_model(make_model, tmp_path):
 
 def test_two_ranks_equal_one_with_accumulation(saved_model, corpus, tmp_path):
     """Two ranks with two examples each against one rank with two times two; SFT of all weights, EPO, EPO with
-    the reference's scores kept in a folder, and EPO with the pairs of a rank in one row."""
+    the reference's scores kept in a folder, EPO with the pairs of a rank in one row, and an extractor's ratings."""
     import rank_bodies
 
     folders = (saved_model, str(corpus), str(tmp_path))
     mp.spawn(rank_bodies.start, (rank_bodies.check_and_train, str(tmp_path / "store"), 2, folders), 2)
     rank_bodies.train_sft(*folders, accumulation=2)
     rank_bodies.train_epo(*folders, accumulation=2)
+    rank_bodies.train_vad(*folders, accumulation=2)
     online, cached = (
         torch.tensor(json.loads((tmp_path / f"{kind}-True.json").read_text())) for kind in ("epo", "cached")
     )
@@ -44,7 +45,7 @@ def test_two_ranks_equal_one_with_accumulation(saved_model, corpus, tmp_path):
     weights, plain = (load_file(tmp_path / f"{kind}-True.safetensors") for kind in ("packed", "epo"))
     assert max((weights[name] - plain[name]).norm() / (plain[name].norm() + 1e-6) for name in plain) < 1e-5
     before = load_file(Path(saved_model) / "model.safetensors")
-    for stage in ("sft", "epo"):
+    for stage in ("sft", "epo", "vad"):
         curves = [torch.tensor(json.loads((tmp_path / f"{stage}-{r}.json").read_text())) for r in (True, False)]
         assert curves[0].shape == (rank_bodies.STEPS, 2)
         torch.testing.assert_close(curves[0], curves[1], atol=1e-4, rtol=1e-4, msg=lambda m, s=stage: f"{s}: {m}")
