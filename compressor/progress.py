@@ -27,6 +27,7 @@ class Progress:
         is_shown: bool = True,
         stream: TextIO | None = None,
         pause_s: float = 10.0,
+        is_brief_told: bool = True,
     ) -> None:
         """Start the clock.
 
@@ -38,10 +39,12 @@ class Progress:
             is_shown: False shows nothing.
             stream: where to; none is standard error.
             pause_s: shortest time between two lines.
+            is_brief_told: False writes no line of what is done before one is due.
         """
         self.done = done
         self._label, self._total, self._unit, self._pause_s = label, total, unit, pause_s
         self._stream = sys.stderr if stream is None else stream
+        self._is_brief_told = is_brief_told
         self._is_shown = is_shown and os.environ.get("RANK", "0") == "0"
         self._first, self._note = done, ""
         self._start_s = self._line_s = time.monotonic()
@@ -78,7 +81,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         elif self.done > 0:
-            self.write_line()
+            is_brief = self._line_s == self._start_s
+            self.write_line(only_if_due=is_brief and not self._is_brief_told)
 
     def _line(self, seconds: float) -> str:
         count = f"{self.done:,}" if self._total is None else f"{self.done:,}/{self._total:,}"

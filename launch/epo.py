@@ -133,7 +133,7 @@ def _train(
 
 def _validate(policy: PeftModel, pairs: list[PreferencePair], build: PromptBuilder, beta: float) -> dict[str, float]:
     """Score the validation pairs against the model without its LoRA."""
-    return reward_report(*adapter_logps(policy, pairs, build), pairs, beta)
+    return reward_report(*adapter_logps(policy, pairs, build, label="validation"), pairs, beta)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from compressor.progress import Progress
 from compressor.text import IGNORE
 from epo.data.replies import Reply
 from epo.model.family import bare, family_of
@@ -21,69 +22,90 @@ Logps = tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
-def pair_logps(model: Any, pairs: Sequence[PreferencePair], build: PromptBuilder, batch_size: int = 25) -> Logps:
-    """Return the log-probabilities of the replies of pairs under one model."""
+def pair_logps(
+    model: Any, pairs: Sequence[PreferencePair], build: PromptBuilder, batch_size: int = 25, label: str | None = None
+) -> Logps:
+    """Return the log-probabilities of the replies of pairs under one model.
+
+    Args:
+        model: of any model family.
+        pairs: whose replies.
+        build: makes their prompts.
+        batch_size: pairs at a time, of which those of one length stand together.
+        label: under which name progress is shown where it takes long; none shows none.
+    """
     model.eval()
-    return _joined([_logps(model, *batch) for batch in _batches(model, pairs, build, batch_size)])
+    found = torch.zeros(2, len(pairs))
+    for places, inputs, labels in _batches(model, pairs, build, batch_size, label):
+        found[:, places] = _logps(model, inputs, labels)
+    return found[0], found[1]
 
 
 @torch.no_grad()
 def adapter_logps(
-    policy: PeftModel, pairs: Sequence[PreferencePair], build: PromptBuilder, batch_size: int = 25
+    policy: PeftModel,
+    pairs: Sequence[PreferencePair],
+    build: PromptBuilder,
+    batch_size: int = 25,
+    label: str | None = None,
 ) -> tuple[Logps, Logps]:
     """Return the log-probabilities under a policy, and under the policy without its LoRA, its reference.
 
-    Clips and histories are run once for both.
+    Clips and histories are run once for both. Arguments are those of `pair_logps`.
     """
     policy.eval()
-    with_lora, without = [], []
+    with_lora, without = torch.zeros(2, 2, len(pairs))
     family, model = family_of(policy), bare(policy)
-    for inputs, labels in _batches(policy, pairs, build, batch_size):
+    for places, inputs, labels in _batches(policy, pairs, build, batch_size, label):
         shared = family.encode_once(model, inputs)
-        with_lora.append(_logps(policy, shared, labels))
+        with_lora[:, places] = _logps(policy, shared, labels)
         with policy.disable_adapter():
-            without.append(_logps(policy, shared, labels))
-    return _joined(with_lora), _joined(without)
+            without[:, places] = _logps(policy, shared, labels)
+    return (with_lora[0], with_lora[1]), (without[0], without[1])
 
 
 @torch.no_grad()
-def reply_nll(model: Any, replies: Sequence[Reply], build: PromptBuilder, batch_size: int = 25) -> Tensor:
-    """Return the negative log-likelihood of replies under a model, float32 (N,), in nats a token, label included."""
+def reply_nll(
+    model: Any, replies: Sequence[Reply], build: PromptBuilder, batch_size: int = 25, label: str | None = None
+) -> Tensor:
+    """Return the negative log-likelihood of replies under a model, float32 (N,), in nats a token, label included.
+
+    Arguments are those of `pair_logps`.
+    """
     model.eval()
-    found = []
+    found = torch.zeros(len(replies))
     pairs = [PreferencePair(reply, reply.text, reply.emotion) for reply in replies]  # the same reply on both sides
-    for inputs, labels in _batches(model, pairs, build, batch_size):
-        scores = model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1)
-        count = len(labels) // 2
-        found.append((-scores / (labels[:, 1:] != IGNORE).sum(dim=1))[:count].float().cpu())
-    return torch.cat(found) if found else torch.zeros(0)
+    for places, inputs, labels in _batches(model, pairs, build, batch_size, label):
+        count = (labels[: len(places), 1:] != IGNORE).sum(dim=1).cpu()
+        found[places] = -_logps(model, inputs, labels)[0] / count
+    return found
 
 
 def _batches(
-    model: Any, pairs: Sequence[PreferencePair], build: PromptBuilder, batch_size: int
-) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """Yield the model's inputs and the labels of the replies."""
+    model: Any, pairs: Sequence[PreferencePair], build: PromptBuilder, batch_size: int, label: str | None
+) -> Iterator[tuple[list[int], dict[str, Tensor], Tensor]]:
+    """Yield places of pairs, the longest first, the model's inputs and the labels of their replies."""
     collate = PairCollator(pairs, build)
     family, base = family_of(model), bare(model)
     family.prepare_scoring(base)
     if pairs and getattr(base, "shares_prompts", None) is None:
         tried = collate(collate.longest(2))
         family.share_prompts(base, {name: tensor.to(model.device) for name, tensor in tried.items()})
+    rows = collate.longest(len(pairs))
+    progress = Progress(label or "", len(pairs), "pairs", is_shown=label is not None, is_brief_told=False)
     for start in range(0, len(pairs), batch_size):
-        rows = [{"index": i} for i in range(start, min(start + batch_size, len(pairs)))]
-        batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
+        part = rows[start : start + batch_size]
+        batch = {name: tensor.to(model.device) for name, tensor in collate(part).items()}
         labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
-        yield batch, labels
+        yield [row["index"] for row in part], batch, labels
+        progress.advance(len(part))
+    progress.close()
 
 
 def _logps(model: Any, inputs: dict[str, Any], labels: Tensor) -> Tensor:
-    logps: Tensor = model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1).cpu().view(2, -1)
+    """Return float32 (2, B), of chosen and of rejected replies."""
+    logps: Tensor = model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1).float().cpu().view(2, -1)
     return logps
-
-
-def _joined(parts: list[Tensor]) -> Logps:
-    chosen, rejected = torch.cat(parts, dim=1) if parts else torch.zeros(2, 0)
-    return chosen, rejected
 
 
 def reward_margins(policy: Logps, reference: Logps) -> Tensor:

@@ -35,6 +35,18 @@ def test_a_short_task_is_one_line_and_an_empty_one_none():
     assert len(stream.getvalue().splitlines()) == 1 and stream.getvalue().startswith("reading clips: 50/50 clips, ")
 
 
+@pytest.mark.parametrize(("seconds", "lines"), [((1.0, 2.0, 3.0), 0), ((1.0, 11.0, 12.0), 2)])
+def test_a_brief_task_may_be_left_untold(monkeypatch, seconds, lines):
+    now_s = iter([0.0, *seconds])
+    monkeypatch.setattr("time.monotonic", lambda: next(now_s))
+    stream = io.StringIO()
+    progress = Progress("rewards", 2, "pairs", stream=stream, is_brief_told=False)
+    progress.advance()
+    progress.advance()
+    progress.close()
+    assert len(stream.getvalue().splitlines()) == lines
+
+
 def test_steps_of_an_earlier_run_do_not_count_as_speed(monkeypatch):
     now_s = iter([0.0, 20.0, 30.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now_s))

@@ -16,7 +16,10 @@ def score(task: Task, answers: Answers) -> Values:
     if contestant is None or not can_vary(contestant.variant, task.gold):
         return {}
     changed = contestant.variant(task.gold, task.seed)
-    values: list[Any] = gather_shares(reply_nll(contestant.model, share(changed), contestant.build).tolist())
+    label = f"{contestant.name}: gold replies"
+    values: list[Any] = gather_shares(
+        reply_nll(contestant.model, share(changed), contestant.build, label=label).tolist()
+    )
     return scored("gold_nll", values, task.dialogue_ids)
 
 

@@ -47,12 +47,13 @@ def _gathered_logps(
     from epo.evaluation.rewards import adapter_logps, pair_logps
 
     model: Any = contestant.model
-    mine, build = share(pairs), contestant.build
+    mine, build, label = share(pairs), contestant.build, f"{contestant.name}: rewards"
     if isinstance(model, PeftModel):
-        policy, base = adapter_logps(model, mine, build)
+        policy, base = adapter_logps(model, mine, build, label=label)
     else:
-        policy = pair_logps(model, mine, build)
-        base = policy if contestant.reference is model else pair_logps(contestant.reference, mine, build)
+        policy = pair_logps(model, mine, build, label=label)
+        is_itself = contestant.reference is model
+        base = policy if is_itself else pair_logps(contestant.reference, mine, build, label=label)
     policy_chosen, policy_rejected, base_chosen, base_rejected = torch.tensor(
         gather_shares(torch.stack([*policy, *base]).T.tolist())
     ).T
