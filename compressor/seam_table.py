@@ -51,6 +51,11 @@ SEAMS = {
         "trl.models.utils.disable_gradient_checkpointing(model, kwargs) is a context without checkpoints",
         "epo.training.trainer",
     ),
+    "no_second_model": Seam(
+        "trl",
+        "DPOTrainer makes the reference of a policy without a LoRA by create_model_from_path of its own module, and "
+        "does without where that gives None",
+    ),
     "fused_head": Seam(
         "trl",
         "add_fused_lm_head sets forward on the instance, and model(**batch, labels=..., fused_lm_head=True) gives "
