@@ -6,7 +6,7 @@ gone with that step.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from peft import PeftModel
 from transformers import Trainer
@@ -24,6 +24,19 @@ Tune = Literal["lora", "all"]
 
 class FullTuningError(ValueError):
     """All weights cannot train so: names what is in the way, and the remedy."""
+
+
+def known_tune(tune: str) -> Tune:
+    """Return what is to be trained.
+
+    Raises:
+        FullTuningError: it is none of `Tune`.
+    """
+    for known in get_args(Tune):
+        if tune == known:
+            found: Tune = known
+            return found
+    raise FullTuningError(f"tune is {tune!r}, want one of {', '.join(map(repr, get_args(Tune)))}")
 
 
 def require_full_tuning(model: Any, has_lora_config: bool, has_reference: bool) -> None:
@@ -85,4 +98,11 @@ def save_fully_tuned(trainer: Trainer, folder: str | Path, processor: Any) -> No
     save_whole(model.config, state, Path(folder), processor)
 
 
-__all__ = ["FullTuningError", "Tune", "prepare_for_full_tuning", "require_full_tuning", "save_fully_tuned"]
+__all__ = [
+    "FullTuningError",
+    "Tune",
+    "known_tune",
+    "prepare_for_full_tuning",
+    "require_full_tuning",
+    "save_fully_tuned",
+]

@@ -30,6 +30,7 @@ from epo.training.conditional import with_other_clips
 from epo.training.full_tuning import (
     FullTuningError,
     Tune,
+    known_tune,
     prepare_for_full_tuning,
     require_full_tuning,
     save_fully_tuned,
@@ -125,7 +126,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         if isinstance(data_collator, PairCollator):
             require_for_terms(data_collator.pairs, args)
             data_collator = self._training_collator(data_collator, args)
-        self._tune: Tune = tune
+        self._tune = known_tune(tune)
         if tune == "all":
             self._prepare_all(model, args, peft_config, reference_cache, kwargs.get("ref_model"))
         elif peft_config is None and not isinstance(model, PeftModel):

@@ -78,7 +78,9 @@ def test_rounds_of_all_weights_are_models_like_any_other(start, sft, tmp_path, c
 
 def test_what_the_reference_is_not_there_to_read_is_refused_before_anything_is_written(start, sft, tmp_path):
     kept = {"tune": "all", "reference_cache": str(tmp_path / "reference")}
-    with pytest.raises(ValueError, match="conditional_weight is 0.5, which lets .* but tune is 'all', .*, or tune: lo"):
+    with pytest.raises(
+        ValueError, match="conditional_weight is 0.5, which lets .* but tune is 'all', .*, or set tune: l"
+    ):
         start(epo, "out", model=sft, conditional_weight=0.5, **kept, **_TRAINING)
     with pytest.raises(RecipeError, match="quantize: with tune: all the language model's weights train, and those"):
         start(epo, "out", model=sft, quantize="8bit", **kept, **_TRAINING)

@@ -41,10 +41,10 @@ def make_trainer(make_model, pairs, clip_cache, tmp_path):
             "gradient_checkpointing": False, "disable_tqdm": True,
         }  # fmt: skip
         return EpoTrainer(
-            model, args=EpoArguments(**(settings | (changes or {}))), processing_class=processor, tune="all",
+            model, args=EpoArguments(**(settings | (changes or {}))), processing_class=processor,
             train_dataset=ScheduledDataset(len(pairs), 4 * STEPS, seed=0),
             data_collator=PairCollator(pairs, PromptBuilder(processor, clip_cache)),
-            reference_cache=None if cache is None else ReferenceCache(cache), **given,
+            reference_cache=None if cache is None else ReferenceCache(cache), **({"tune": "all"} | given),
         )  # fmt: skip
 
     return make
@@ -189,6 +189,7 @@ def test_a_reference_that_is_not_kept_whole_cannot_be_made_up_for(make_trainer, 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"tune": "full"}, "tune is 'full', want one of 'lora', 'all'"),
         ({"cache": None}, "nothing else says what the reference made of the pairs: give reference_cache"),
         ({"peft_config": "lora"}, "a LoRA is given too, which would do nothing: leave it out"),
         ({"model": "lora"}, "a LoRA is given too, which would do nothing: leave it out"),
