@@ -158,7 +158,7 @@ STAGES = (
     ),
     Stage(
         "epo_all", epo, lambda parts, before: {
-            "model": f"{before}/sft", "pairs": f"{parts}/pairs.jsonl", "tune": "all",
+            "model": f"{before}/sft", "pairs": f"{parts}/pairs.jsonl", "tune": "all", "learning_rate": 0.005,
         },
         True, _loss_of_epo, lambda folder, before, dtype: load_model(str(folder), dtype)[0], True,
     ),
