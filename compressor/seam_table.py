@@ -56,6 +56,11 @@ SEAMS = {
         "trl.trainer.utils.use_adapter(policy, name) makes another adapter the active one and takes it back",
         "epo.training.adapter_switch",
     ),
+    "no_second_model": Seam(
+        "trl",
+        "DPOTrainer makes the reference of a policy without a LoRA by create_model_from_path of its own module, and "
+        "does without where that gives None",
+    ),
     "fused_head": Seam(
         "trl",
         "add_fused_lm_head sets forward on the instance, and model(**batch, labels=..., fused_lm_head=True) gives "

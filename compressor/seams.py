@@ -105,6 +105,19 @@ def use_own_forward(model: "nn.Module") -> None:
     vars(model).pop("forward", None)
 
 
+@contextlib.contextmanager
+def no_second_model() -> Iterator[None]:
+    """Let TRL make no reference model while the block runs: of a policy without a LoRA it would load a second one."""
+    from trl.trainer import dpo_trainer
+
+    load = dpo_trainer.create_model_from_path
+    dpo_trainer.create_model_from_path = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        dpo_trainer.create_model_from_path = load
+
+
 def silence_renames() -> None:
     """Keep quiet about a new name that no one here can use yet.
 

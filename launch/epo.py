@@ -1,15 +1,20 @@
-"""Emotional Preference Optimization with LoRA; without it the model is the reference: `launch/epo.py --config FILE`."""
+"""Emotional Preference Optimization by a LoRA, without which the model is the reference, or of all weights.
 
-from dataclasses import dataclass, field
+`launch/epo.py --config FILE`
+"""
+
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, Literal
 
 from peft import PeftModel
 
 from launch import stage
+from compressor.fixed_settings import default_of
 from compressor.seams import load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
-from epo.evaluation.rewards import adapter_logps, reward_report
+from epo.evaluation.rewards import Logps, adapter_logps, pair_logps, reward_report
 from epo.model.family import load_of_family
 from epo.model.loading import continue_adapter
 from epo.model.quantized import has_rounded, quantized_line
@@ -17,10 +22,10 @@ from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
 from epo.prompts.thought import Think, require_thoughts
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
-from epo.training.lora import lora_config
+from epo.training.lora import lora_config, num_trainable
 from epo.training.reference_cache import ReferenceCache
 from epo.training.schedule import schedule_of
-from epo.training.term_needs import require_for_terms
+from epo.training.term_needs import require_for_terms, require_kept_reference
 from epo.training.trainer import EpoTrainer
 from launch.adapter_check import require_trained_on
 from launch.clip_check import read_clips_first
@@ -36,7 +41,7 @@ from launch.keys.recipe_pieces import (
     WeightsKeys,
 )
 from launch.precision_check import require_precision
-from launch.recipe import read_recipe
+from launch.recipe import RecipeError, read_recipe
 from launch.tracking import open_run
 from launch.training import check_words, fit, named, open_corpus, open_pairs, placed_texts, plan_batches, require_told
 
@@ -47,6 +52,9 @@ class EpoRecipe(DescribedDataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, 
 
     pairs: str = field(metadata={"help": "pairs.jsonl written by launch/preferences.py"})
     model: str = field(metadata={"help": "folder written by launch/sft.py; also the reference"})
+    tune: Literal["lora", "all"] = field(
+        default="lora", metadata={"help": "of the language model: a LoRA, or all weights"}
+    )
     adapter: str | None = field(
         default=None,
         metadata={
@@ -61,12 +69,40 @@ class EpoRecipe(DescribedDataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, 
         },
     )
 
+    def __post_init__(self) -> None:
+        """Refuse keys that would do nothing where all weights train, and to train them with the reference not kept.
+
+        Raises:
+            RecipeError: names the key and the remedy.
+        """
+        if self.tune != "all":
+            return
+        changed = [key for key in _OF_LORA if getattr(self, key) != _default(key)]
+        if changed:
+            remedy = "name that round's folder as model" if changed[0] == "adapter" else "leave it out"
+            raise RecipeError(
+                f"{changed[0]} would do nothing: tune: all trains the language model's own weights, without a LoRA; "
+                f"{remedy}, or set tune: lora"
+            )
+        if self.reference_cache is None:
+            raise RecipeError(
+                "reference_cache: with tune: all the reference scores the pairs before the first step, and is gone "
+                "with it; name a folder where its scores are kept"
+            )
+
+
+_OF_LORA = ("lora_variant", "lora_rank", "lora_alpha", "adapter")
+
+
+def _default(key: str) -> Any:
+    return next(default_of(field) for field in fields(EpoRecipe) if field.name == key)
+
 
 RECIPES = [EpoRecipe, EpoArguments]
 
 
 def run() -> None:
-    """Read pairs and model, train the LoRA, report rewards on the validation pairs, save the adapter."""
+    """Read pairs and model, train, report rewards on the validation pairs, save the adapter or the whole model."""
     recipe, args = read_recipe(RECIPES)
     require_precision(recipe, args)
     out = Path(args.output_dir)
@@ -74,6 +110,8 @@ def run() -> None:
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)}
     pairs = open_pairs(recipe.pairs, by_id)
     require_for_terms(pairs_to_learn(pairs, recipe.pairs, recipe.data), args, recipe.pairs)
+    if recipe.tune == "all":
+        require_kept_reference(args)
     if recipe.adapter is not None:
         require_trained_on(recipe.adapter, recipe.model, recipe.parts_root)
     require_same_descriptions(recipe.model, recipe.data, recipe.descriptions)
@@ -115,25 +153,58 @@ def _train(
             data_collator=PairCollator(train, build),
             processing_class=processor,
             callbacks=[tracked.callback()],
-            peft_config=lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0, recipe.lora_variant),
             reference_cache=None if recipe.reference_cache is None else ReferenceCache(recipe.reference_cache),
+            **_tuning(recipe, model, validation),
         )
         if recipe.adapter is not None:
             continue_adapter(trainer.model, recipe.adapter)
+        if stage.rank() == 0 and recipe.tune == "all":
+            print("trainable parameters: {:,} of {:,}".format(*num_trainable(trainer.model)))
         results = named("train", fit(trainer))
-        trainer.save_model(str(out))
+        _save(trainer, recipe, processor)
+        reference = trainer.reference_of_held_out()
         with whole_model(trainer):
             if stage.rank() == 0:
-                (out / "training_args.bin").unlink()  # a pickle; recipe.yaml says the same
-                policy = trainer.accelerator.unwrap_model(trainer.model)
-                results |= named("validation", _validate(policy, validation, build, args.beta))
+                results |= named("validation", _validate(trainer, validation, build, reference))
                 tracked.log_metrics(results)
                 folder.finish(results)
 
 
-def _validate(policy: PeftModel, pairs: list[PreferencePair], build: PromptBuilder, beta: float) -> dict[str, float]:
-    """Score the validation pairs against the model without its LoRA."""
-    return reward_report(*adapter_logps(policy, pairs, build, label="validation"), pairs, beta)
+def _tuning(recipe: EpoRecipe, model: Any, validation: list[PreferencePair]) -> dict[str, Any]:
+    """Return what a trainer is told of what trains: a LoRA, or all weights and what else their reference must score."""
+    if recipe.tune == "all":
+        return {"tune": "all", "held_out": validation}
+    variant = recipe.lora_variant
+    return {"peft_config": lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0, variant)}
+
+
+def _save(trainer: EpoTrainer, recipe: EpoRecipe, processor: Any) -> None:
+    """Write the adapter, or the whole model. All ranks take part."""
+    out = Path(trainer.args.output_dir)
+    if recipe.tune == "all":
+        trainer.save_tuned(out, processor)
+        return
+    trainer.save_model(str(out))
+    if stage.rank() == 0:
+        (out / "training_args.bin").unlink()  # a pickle; recipe.yaml says the same
+
+
+def _validate(
+    trainer: EpoTrainer, pairs: list[PreferencePair], build: PromptBuilder, reference: Logps
+) -> dict[str, float]:
+    """Score the validation pairs against the model without its LoRA, or against what was scored before the first step.
+
+    Args:
+        trainer: its model is whole.
+        pairs: of the validation split.
+        build: makes their prompts.
+        reference: of the pairs, where all weights trained.
+    """
+    policy, beta = trainer.accelerator.unwrap_model(trainer.model), trainer.args.beta
+    if isinstance(policy, PeftModel):
+        return reward_report(*adapter_logps(policy, pairs, build, label="validation"), pairs, beta)
+    with trainer.compute_loss_context_manager():  # in the precision that the reference was read in
+        return reward_report(pair_logps(policy, pairs, build, label="validation"), reference, pairs, beta)
 
 
 if __name__ == "__main__":

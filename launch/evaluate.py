@@ -65,7 +65,8 @@ class EvaluateRecipe(
     """Score what models reply to held-out dialogues, with the clip or memory changed too, or what lies in a file."""
 
     models: list[str] | None = field(
-        default=None, metadata={"help": "folders to test, each a model of launch/sft.py or an adapter of launch/epo.py"}
+        default=None,
+        metadata={"help": "folders to test, each a model or an adapter, of launch/sft.py or launch/epo.py"},
     )
     answers: list[str] | None = field(
         default=None,
@@ -77,7 +78,7 @@ class EvaluateRecipe(
     chat_system_prompt: str = field(default="", metadata={"help": "what chat models are told before the dialogue"})
     sft: str | None = field(default=None, metadata={"help": "folder written by launch/sft.py; the reference"})
     control: str | None = field(default=None, metadata={"help": "folder of SFT continued on the chosen replies"})
-    epo: str | None = field(default=None, metadata={"help": "adapter folder written by launch/epo.py"})
+    epo: str | None = field(default=None, metadata={"help": "folder written by launch/epo.py"})
     pairs: str | None = field(default=None, metadata={"help": "pairs.jsonl, for held-out rewards"})
     vad: str | None = field(default=None, metadata={"help": "vad.jsonl: valence and arousal measured in speech"})
     vad_extractor: str | None = field(

@@ -22,7 +22,7 @@ def require_precision(recipe: Any, args: Any) -> None:
     """Refuse precision and sharding in which training would be wrong, or was never tried.
 
     Args:
-        recipe: the stage's own keys; `dtype`, `quantize`, `input` and `lora_variant` where it has them.
+        recipe: the stage's own keys; `dtype`, `quantize`, `input`, `tune` and `lora_variant` where it has them.
         args: transformers' TrainingArguments. Both may be one object that holds all keys, as the preflight has it.
 
     Raises:
@@ -86,6 +86,11 @@ def _wrong_quantization(recipe: Any, args: Any) -> str | None:
         return None
     if kind == "text":
         return "quantize: with input: text all weights train, and those held in few bits cannot; leave quantize out"
+    if getattr(recipe, "tune", "lora") == "all":
+        return (
+            "quantize: with tune: all the language model's weights train, and those held in few bits cannot; leave "
+            "quantize out, or set tune: lora"
+        )
     if _is_zero3(args):
         return NO_ZERO3
     return None

@@ -83,7 +83,8 @@ def chosen(model: str | None, adapter: str | None) -> tuple[str, str | None]:
             raise RecipeError(f"--adapter {adapter}: is a whole model; name it as --model")
         return base_folder(adapter), adapter
     if all((QUICKSTART / name / "stage.json").is_file() for name in ("sft", "epo")):
-        return str(QUICKSTART / "sft"), str(QUICKSTART / "epo")
+        sft, epo = (str(QUICKSTART / name) for name in ("sft", "epo"))
+        return (sft, epo) if is_adapter(epo) else (epo, None)
     raise RecipeError(
         f"name a model: --model FOLDER, written by launch/sft.py or launch/epo.py; {QUICKSTART} has none finished "
         "(epo quickstart makes one)"

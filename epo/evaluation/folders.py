@@ -69,6 +69,11 @@ def is_adapter(folder: str) -> bool:
     return False
 
 
+def is_whole(folder: str) -> bool:
+    """Tell whether a folder holds a whole model and no adapter; not where neither is there."""
+    return (Path(folder) / "config.json").is_file() and not (Path(folder) / ADAPTER).is_file()
+
+
 def thinks_in_labels(folder: str) -> bool:
     """Tell whether the model of a folder names the user's emotion before it replies; not where none is there."""
     try:
@@ -78,7 +83,7 @@ def thinks_in_labels(folder: str) -> bool:
     return isinstance(config, dict) and config.get("think") == "label"
 
 
-__all__ = ["ADAPTER", "FolderError", "base_folder", "is_adapter", "row_names", "thinks_in_labels"]
+__all__ = ["ADAPTER", "FolderError", "base_folder", "is_adapter", "is_whole", "row_names", "thinks_in_labels"]
 
 
 def _name(place: Path, others: Sequence[Path], taken: Collection[str]) -> str:

@@ -111,6 +111,9 @@ class Family(Protocol):
     def lora_targets(self, model: nn.Module) -> list[str]:
         """Return the full names of the language model's linear layers: not those of encoders, nor the head."""
 
+    def language_model_weights(self, model: nn.Module) -> list[str]:
+        """Return the full names of all parameters of the language model, embeddings and head too: none of encoders."""
+
     def freeze_for_preference(self, model: nn.Module) -> None:
         """Let nothing be drawn at random in the two forwards that are compared: dropout, augmentation."""
 

@@ -146,7 +146,7 @@ def load_model(
     has_taken_lora_in = config.low_rank is None and config.dtype in ("float32", torch.float32)
     if has_taken_lora_in and (bf16 or dtype == "bfloat16"):
         raise PartError(
-            f"{folder}: was tuned in float32, and bfloat16 would round away what its LoRA learnt; set dtype: float32 "
+            f"{folder}: was tuned in float32, and bfloat16 would round away what it learnt; set dtype: float32 "
             "and bf16: false, or tune it with bf16: true"
         )
     model = load_weights(EpoForConditionalGeneration, folder, dtype, is_ours=True)

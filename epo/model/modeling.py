@@ -100,7 +100,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         shares_prompts: whether pairs are read with one prompt for both replies; two rows a pair are read until
             `epo.model.shared_prompt.prove_sharing` has shown that it changes nothing.
         tokens_per_row: of rows that hold several such pairs, set by `prove_packing`; None for one pair a row.
-        has_taken_lora_in: whether its weights hold what a LoRA learnt in float32, which rounding would lose.
+        has_taken_lora_in: whether its weights hold what was learnt in float32, which rounding would lose.
     """
 
     config_class = EpoConfig

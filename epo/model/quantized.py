@@ -197,7 +197,7 @@ def quantize_linears(model: nn.Module, names: Iterable[str], quantize: Quantizat
     where = part or type(model).__name__
     if getattr(model, "has_taken_lora_in", False):
         raise QuantizationError(
-            f"{where}: was tuned in float32, and {quantize} would round away what its LoRA learnt; leave quantize "
+            f"{where}: was tuned in float32, and {quantize} would round away what it learnt; leave quantize "
             f"out, or tune it with quantize: {quantize} too"
         )
     found = [name for name in names if isinstance(model.get_submodule(name), nn.Linear)]

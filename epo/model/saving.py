@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import save_torch_state_dict
 from transformers import PreTrainedConfig
 
@@ -15,4 +16,18 @@ def save_weights(config: PreTrainedConfig, state: dict[str, Any], folder: Path) 
     save_torch_state_dict(state, folder)
 
 
-__all__ = ["save_weights"]
+def save_whole(config: PreTrainedConfig, state: dict[str, Any], folder: Path, processor: Any) -> None:
+    """Write a whole model, as `epo.load_model` reads it; its config says bfloat16 where any of its weights is.
+
+    Args:
+        config: of the model; its dtype is set.
+        state: of the whole model.
+        folder: made where it is missing.
+        processor: the model's.
+    """
+    config.dtype = "bfloat16" if any(tensor.dtype == torch.bfloat16 for tensor in state.values()) else "float32"
+    save_weights(config, state, folder)
+    processor.save_pretrained(folder)
+
+
+__all__ = ["save_weights", "save_whole"]

@@ -14,6 +14,7 @@ from torch.nn import functional
 from compressor.language_model import logits_at
 from compressor.objectives import mean_over_examples, reply_nll, token_nll
 from epo.model.extractor import emotion_loss
+from epo.model.family import bare
 from epo.model.shared_prompt import recurrent_layers
 from epo.model.token_scores import score_rows
 
@@ -96,12 +97,12 @@ def pair_step(policy: Any, sizes: StepSizes, reads_other: bool = False, tokens_p
     """Return a loss of preferences, of policy and of the same model without its LoRA, as `EpoTrainer` reads them.
 
     Args:
-        policy: with its LoRA.
+        policy: with its LoRA; without one all weights train, and the reference was read before.
         sizes: of a micro-batch.
         reads_other: whether the chosen replies are read under another clip too.
         tokens_per_row: of rows that hold several pairs, None for one pair a row.
     """
-    model = policy.get_base_model()
+    model = bare(policy)
     shares = not recurrent_layers(model.config.text_config)
 
     def score(vectors: list[Tensor], replies: int) -> Tensor:
@@ -137,8 +138,10 @@ def pair_step(policy: Any, sizes: StepSizes, reads_other: bool = False, tokens_p
         with torch.no_grad():
             context, _ = _context(model, sizes)
         outputs = score(context, replies)
-        with torch.no_grad(), policy.disable_adapter():
-            base = score(context, replies)
+        base = torch.zeros_like(outputs)
+        if policy is not model:
+            with torch.no_grad(), policy.disable_adapter():
+                base = score(context, replies)
         loss = loss + (outputs - base).sum()
     return loss
 

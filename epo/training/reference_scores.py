@@ -40,21 +40,35 @@ class ReferenceScores:
         chosen, rejected = self._table[index.cpu()].to(index.device).unbind(dim=1)
         return chosen, rejected
 
-    def fill_once(self, score: Callable[[dict[str, Tensor]], Tensor], batch_size: int) -> None:
+    def of_all(self) -> tuple[Tensor, Tensor]:
+        """Return those of all pairs, float32 (N,) each, on the CPU."""
+        return self.of(torch.arange(len(self._collate.pairs)))
+
+    def fill_once(
+        self, score: Callable[[dict[str, Tensor]], Tensor], batch_size: int, moved_at: int | None = None
+    ) -> None:
         """Find or score all pairs, unless that is done. Every rank must call it; each scores its share.
 
         Args:
             score: takes a batch of B pairs to the log-probabilities of their replies, (2B,), chosen ones first.
             batch_size: pairs scored at a time.
+            moved_at: the step up to which training has moved the reference itself, so that what is not known cannot be
+                scored any more; None where the reference stands still.
 
         Raises:
-            ReferenceCacheError: a log-probability is not finite.
+            ReferenceCacheError: a log-probability is not finite, or not known and the reference is gone.
         """
         if self._table is not None:
             return
         keys = self._keys()
         known: Numbers = ranks.of_first(self._known)
         missing = [i for i in self._by_length() if keys[i] not in known]
+        if missing and moved_at is not None:
+            raise ReferenceCacheError(
+                f"reference_cache: {len(missing)} of {len(keys)} pairs are not known in {self._cache.folder}, and "
+                f"after {moved_at} steps the reference is not there any more to score them; give the folder that the "
+                "run began with, or let the same recipe score them anew, in another output_dir up to its first step"
+            )
         if missing and ranks.rank() == 0:
             print(f"reference: {len(keys) - len(missing)} of {len(keys)} pairs are known, {len(missing)} are scored")
         mine = self._score(missing, keys, score, batch_size)

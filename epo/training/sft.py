@@ -17,7 +17,7 @@ from epo.data.replies import Reply
 from epo.model.dropout import switch_dropout_off
 from epo.model.extractor import emotion_loss
 from epo.model.quantized import is_quantized, plain_state
-from epo.model.saving import save_weights
+from epo.model.saving import save_whole
 from epo.training.collate import PromptBuilder, SftCollator
 from epo.training.lora import finish_lora, lora_sizes, lora_variant, require_beside, transposed_layers
 from epo.training.schedule import schedule_of
@@ -119,9 +119,7 @@ class SftTrainer(ScheduledTrainer):
             transposed=transposed_layers(model),
             variant=lora_variant(model),
         )
-        model.config.dtype = "bfloat16" if any(t.dtype == torch.bfloat16 for t in state.values()) else "float32"
-        save_weights(model.config, state, Path(folder))
-        processor.save_pretrained(folder)
+        save_whole(model.config, state, Path(folder), processor)
 
     def loss_terms(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `loss`, `reply_nll` in nats a token, and `emotion_loss` where the extractor trains."""

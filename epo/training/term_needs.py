@@ -42,6 +42,26 @@ def require_for_terms(pairs: Sequence[PreferencePair], args: EpoArguments, place
         )
 
 
+def require_kept_reference(args: EpoArguments) -> None:
+    """Refuse terms that ask the reference for more than is kept of it, where it is not there while training goes on.
+
+    Kept is what it says of the replies of each pair; that is all that every other term and loss asks for.
+
+    Args:
+        args: say which terms there are.
+
+    Raises:
+        TermNeedError: in one line.
+    """
+    if needs_other(args):
+        asked = "conditional_weight" if args.conditional_weight != 0 else "extra_terms"
+        raise TermNeedError(
+            f"{asked} is {getattr(args, asked)}, which lets the reference read each gold reply under another clip at "
+            f"every step, but tune is 'all', and only its scores of the pairs are kept: leave {asked} out, or set "
+            "tune: lora"
+        )
+
+
 _HALF = {"both": "", "audio": "with audio ", "video": "with video "}
 
 

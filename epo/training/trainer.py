@@ -1,7 +1,9 @@
 """Emotional Preference Optimization: a thin subclass of TRL's DPOTrainer for batches with memories and clips."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from compressor.curriculum import ScheduledDataset
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
+from compressor.seams import no_second_model
 from epo import ranks
 from epo.data.cache import ClipCache
 from epo.model.family import bare, family_of, require_processor
@@ -24,6 +27,14 @@ from epo.training.adapter_switch import AdapterSwitch
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, labelled
 from epo.training.conditional import with_other_clips
+from epo.training.full_tuning import (
+    FullTuningError,
+    Tune,
+    known_tune,
+    prepare_for_full_tuning,
+    require_full_tuning,
+    save_fully_tuned,
+)
 from epo.training.likelihood_alarm import LikelihoodAlarm
 from epo.training.lora import lora_config
 from epo.training.objective import PairScores, needs_other, objective
@@ -35,11 +46,11 @@ from epo.training.reference_cache import ReferenceCache
 from epo.training.reference_keys import reference_digest
 from epo.training.reference_scores import ReferenceScores
 from epo.training.schedule import schedule_of
-from epo.training.term_needs import require_for_terms
+from epo.training.term_needs import require_for_terms, require_kept_reference
 
 
 class ReferenceDriftError(ValueError):
-    """Weights outside the LoRA would train; with the adapter off they are the reference, which must not move."""
+    """Weights beside those that `tune` names would train; the reference reads with them, and must not move."""
 
 
 class NotEpoError(ValueError):
@@ -49,11 +60,14 @@ class NotEpoError(ValueError):
 class EpoTrainer(ScheduleReader, DPOTrainer):
     """Sigmoid DPO loss plus weighted NLL of the gold reply; the policy without its LoRA is the reference.
 
+    Or, with `tune` "all", all weights of the language model train, and the reference is what the model as it was given
+    said of the pairs, scored before the first step (`epo.training.full_tuning`).
+
     What differs from TRL: rows are indices that the collator turns into prompts, memories and clips, so there is
     nothing to tokenise beforehand; they come in the order of a schedule, in exact global batches; the NLL is the mean
     over the tokens of the global batch, however it is spread; every prompt is read once a pair (`prompt_lengths`),
     every history and clip once for policy and reference together; there is no dropout of any kind; what is not finite
-    stops all ranks; anything trainable beside the LoRA is refused.
+    stops all ranks; anything else that is trainable is refused.
     """
 
     def __init__(
@@ -66,6 +80,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         data_collator: Any = None,
         peft_config: Any = None,
         reference_cache: ReferenceCache | None = None,
+        tune: Tune = "lora",
+        held_out: Sequence[PreferencePair] = (),
         **kwargs: Any,
     ) -> None:
         """Make a trainer.
@@ -80,13 +96,18 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             data_collator: a `PairCollator`; pairs bring their own.
             peft_config: of the LoRA; None for one of rank 16 on every linear layer of the language model.
             reference_cache: keeps the reference's log-probabilities of the pairs; None scores them at each step.
-            kwargs: of TRL's `DPOTrainer`: `callbacks`, `optimizers`, ...
+            tune: what trains of the language model; "all" wants a `reference_cache`.
+            held_out: further pairs that the reference scores into the cache before the first step, for
+                `reference_of_held_out`.
+            kwargs: of TRL's `DPOTrainer`: `callbacks`, `optimizers`, `ref_model`, ...
 
         Raises:
             NotEpoError: settings or data are of TRL's own kinds, or no number of steps is set.
             FamilyError: the model is of no family, or the processor, or the collator's, of another one.
             ReferenceDriftError: weights beside the LoRA would train.
             ReferenceCacheError: the reference's weights cannot be told from others.
+            FullTuningError: `tune` is "all", and there is a LoRA, a weight in few bits, or no reference that stays.
+            TermNeedError: pairs, batches or the kept reference lack what a term asks for.
         """
         if not isinstance(args, EpoArguments):
             raise NotEpoError(
@@ -105,36 +126,60 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         if isinstance(data_collator, PairCollator):
             require_for_terms(data_collator.pairs, args)
             data_collator = self._training_collator(data_collator, args)
-        if peft_config is None and not isinstance(model, PeftModel):
+        self._tune = known_tune(tune)
+        if tune == "all":
+            self._prepare_all(model, args, peft_config, reference_cache, kwargs.get("ref_model"))
+        elif peft_config is None and not isinstance(model, PeftModel):
             peft_config = lora_config(model, rank=16, alpha=32, dropout=0.0)
-        super().__init__(
-            model,
-            args=args,
-            train_dataset=schedule_rows(train_dataset, with_seeds=needs_other(args)),
-            processing_class=processing_class,
-            data_collator=data_collator,
-            peft_config=peft_config,
-            **kwargs,
-        )
+        with no_second_model() if tune == "all" else contextlib.nullcontext():
+            super().__init__(
+                model,
+                args=args,
+                train_dataset=schedule_rows(train_dataset, with_seeds=needs_other(args)),
+                processing_class=processing_class,
+                data_collator=data_collator,
+                peft_config=peft_config,
+                **kwargs,
+            )
         for model in filter(None, (self.model, self.ref_model)):
             self._family.prepare_scoring(bare(model))
         keep_trained_in_float32(self.model)
-        moving = [name for name, p in self.model.named_parameters() if p.requires_grad and ".lora_" not in name]
-        if self.ref_model is None and moving:
-            raise ReferenceDriftError(
-                f"{len(moving)} weights beside the LoRA are trainable ({moving[0]}, ...); with the adapter off they "
-                "are the reference and would move it. Train them in launch/sft.py, and only LoRA here"
-            )
+        self._require_still()
         self._family.freeze_for_preference(bare(self.model))
-        self._adapter = None if self.ref_model is not None else AdapterSwitch(self.accelerator.unwrap_model(self.model))
+        self._adapter = AdapterSwitch(self.model) if isinstance(self.model, PeftModel) else None
         self._groups, self._alarm = GroupNumbers(), LikelihoodAlarm()
         self._settle_sharing()
         self._reference: ReferenceScores | None = None
+        self._held_out: ReferenceScores | None = None
+        if held_out and reference_cache is None:
+            raise NotEpoError("held_out would do nothing: its reference scores lie in reference_cache; give one")
         if reference_cache is not None:
             precision = self.accelerator.mixed_precision
             reference = self.model if self.ref_model is None else self.ref_model
             digest = ranks.of_first(lambda: reference_digest(reference, precision))
             self._reference = ReferenceScores(reference_cache, digest, plain)
+            if held_out:
+                self._held_out = ReferenceScores(reference_cache, digest, PairCollator(held_out, plain.build))
+
+    @staticmethod
+    def _prepare_all(model: Any, args: EpoArguments, peft_config: Any, reference_cache: Any, ref_model: Any) -> None:
+        """Let all weights of the language model train, where the reference stays without them."""
+        require_full_tuning(model, peft_config is not None, reference_cache is not None or ref_model is not None)
+        if ref_model is None:
+            require_kept_reference(args)
+        prepare_for_full_tuning(model, in_float32=not args.bf16)
+
+    def _require_still(self) -> None:
+        """Refuse a policy that would move what the reference reads with."""
+        if self._tune == "all" or self.ref_model is not None:
+            return
+        moving = [name for name, p in self.model.named_parameters() if p.requires_grad and ".lora_" not in name]
+        if moving:
+            raise ReferenceDriftError(
+                f"{len(moving)} weights beside the LoRA are trainable ({moving[0]}, ...); with the adapter off they "
+                "are the reference and would move it. Train them in launch/sft.py, and only LoRA here, or give tune: "
+                "all for the whole language model"
+            )
 
     @staticmethod
     def _training_collator(plain: PairCollator, args: EpoArguments) -> TrainingPairCollator:
@@ -186,8 +231,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             num_items_in_batch: gold tokens of the whole step, None where this batch is all there is.
         """
         inputs, facts, other = split_batch(inputs)
-        if self._reference is not None:  # before the policy reads: its activations would lie beside
-            self._reference.fill_once(self._read_for_the_cache, self.args.per_device_train_batch_size)
+        self._keep_reference()  # before the policy reads: its activations would lie beside
         inputs = self._encode_context_once(inputs)
         scores, outputs = self._score_pairs(model, inputs, facts)
         chosen, rejected = inputs["completion_mask"].sum(dim=1).chunk(2)
@@ -220,19 +264,55 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         chosen, rejected = self._let_reference_read(inputs).chunk(2)
         return chosen, rejected
 
+    def _keep_reference(self) -> None:
+        """Find or score what the reference says of all pairs, unless that is done; every rank takes part."""
+        for scores in filter(None, (self._reference, self._held_out)):
+            scores.fill_once(self._read_for_the_cache, self.args.per_device_train_batch_size, self._moved_at())
+
+    def _moved_at(self) -> int | None:
+        """Return the step up to which training has moved the reference itself, None where it stands still."""
+        stands = self._tune == "lora" or self.ref_model is not None or self.state.global_step == 0
+        return None if stands else self.state.global_step
+
+    def reference_of_held_out(self) -> tuple[Tensor, Tensor]:
+        """Return the reference's log-probabilities of both replies of the held-out pairs, float32 (N,) each, in nats.
+
+        Every rank must call it.
+        """
+        self._keep_reference()
+        if self._held_out is None:
+            return torch.zeros(0), torch.zeros(0)
+        return self._held_out.of_all()
+
+    def save_tuned(self, folder: str | Path, processor: Any) -> None:
+        """Write the whole model of which all weights of the language model trained, as `epo.load_model` reads it.
+
+        What a LoRA learnt is written by `save_model`. Every rank must call it; the first one writes.
+
+        Raises:
+            FullTuningError: a LoRA trained.
+        """
+        if self._tune != "all":
+            raise FullTuningError("a LoRA trained, not the model's own weights: write it by save_model")
+        save_fully_tuned(self, folder, processor)
+
     def _read_for_the_cache(self, batch: dict[str, Tensor]) -> Tensor:
         return self._let_reference_read(self._encode_context_once(self._prepare_inputs(batch)))
 
     @torch.no_grad()
     def _let_reference_read(self, inputs: dict[str, Any]) -> Tensor:
         """Return the log-probabilities of a batch's replies under the reference, one a row."""
-        batch = labelled(inputs)
+        batch, moved_at = labelled(inputs), self._moved_at()
+        if moved_at is not None:
+            raise FullTuningError(f"the reference is gone: {moved_at} steps have moved the weights that it read with")
         with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            if self._adapter is not None:
+            if self.ref_model is not None:
+                base = self.ref_model(**batch)
+            elif self._adapter is not None:
                 with self._adapter.reference():
                     base = self.model(**batch)
-            else:
-                base = self.ref_model(**batch)
+            else:  # nothing has trained yet
+                base = self.model(**batch)
         logps: Tensor = base.log_probs.sum(dim=1)
         return logps
 

@@ -199,7 +199,9 @@ def _compare(found: Checkup, planned: PlannedStage) -> None:
         hints.append("set gradient_checkpointing: true")
     if getattr(planned.recipe, "dtype", None) == "float32" and planned.script != "evaluate.py":
         hints.append("set dtype: bfloat16 and bf16: true")
-    if getattr(planned.recipe, "quantize", None) == "none":
+    if getattr(planned.recipe, "tune", "lora") == "all":
+        hints.append("set tune: lora")
+    elif getattr(planned.recipe, "quantize", None) == "none":
         hints.append("set quantize: 4bit")
     if planned.start.zero_stage != 3 and planned.start.num_ranks > 1:
         hints.append("start by zero3.yaml")

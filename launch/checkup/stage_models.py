@@ -12,10 +12,12 @@ from compressor.kinds import compressor_class
 from compressor.precision import cast_weights, keep_trained_in_float32
 from epo.model.checkpoints import DTYPES
 from epo.model.extractor import EmotionExtractor
+from epo.model.family import bare
 from epo.model.linears import linears_below
 from epo.model.live_memory import skeleton
 from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.quantized import Quantization, quantize_linears, weight_sizes
+from epo.training.full_tuning import prepare_for_full_tuning
 from epo.training.lora import LoraVariant, lora_config, prepare_for_tuning
 from epo.training.planned_steps import (
     StepSizes,
@@ -103,7 +105,7 @@ def build_stage(script: str, recipe: Any, parts: Parts, precision: Precision) ->
     if script != "evaluate.py":
         stage.model.train()
         if getattr(recipe, "gradient_checkpointing", False):
-            _checkpoint(stage.model, getattr(recipe, "gradient_checkpointing_kwargs", None), script == "epo.py")
+            _checkpoint(stage.model, getattr(recipe, "gradient_checkpointing_kwargs", None))
     return stage
 
 
@@ -257,6 +259,9 @@ def _preferring(recipe: Any, parts: Parts) -> StageModel:
         from peft import get_peft_model
 
         model = _whole(recipe, parts)
+        if getattr(recipe, "tune", "lora") == "all":
+            prepare_for_full_tuning(model, in_float32=True)
+            return model
         config = lora_config(model, recipe.lora_rank, recipe.lora_alpha, 0.0, _variant(recipe))
         return get_peft_model(model, config)  # as TRL does
 
@@ -273,11 +278,11 @@ def _answering(recipe: Any, parts: Parts) -> StageModel:
     return StageModel(model, lambda sizes: answering_step(model, sizes))
 
 
-def _checkpoint(model: Any, kwargs: Any, by_trl: bool) -> None:
-    """Let a model recompute its activations, as transformers' trainer and TRL's do."""
+def _checkpoint(model: Any, kwargs: Any) -> None:
+    """Let a model recompute its activations, as transformers' trainer does, and TRL's of one with a LoRA around it."""
     settings = {"use_reentrant": False} | (kwargs or {})
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
-    if by_trl:
+    if bare(model) is not model:
         model.enable_input_require_grads()
 
 

@@ -244,6 +244,10 @@ def _count_preferences(check: StageCheck, recipe: Any, files: StageFiles) -> Non
 def _count_epo(check: StageCheck, recipe: Any, files: StageFiles) -> None:
     """Count pairs."""
     check.unit = "pairs"
+    if recipe.tune == "all":
+        from epo.training.term_needs import require_kept_reference
+
+        check.attempt(require_kept_reference, recipe)
     if open_dialogues(check, recipe.data, files) is None:
         return
     pairs = _pairs_to_learn(check, recipe, files)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from epo.evaluation.folders import base_folder, is_adapter, row_names
+from epo.evaluation.folders import base_folder, is_adapter, is_whole, row_names
 from epo.evaluation.kept_rows import Made
 from epo.evaluation.suite import Kind
 from epo.part_names import PartError, find_part
@@ -61,7 +61,9 @@ def systems_of(recipe: Any) -> list[System]:
         found.append(System("sft", recipe.sft, None, "base"))
     if recipe.control is not None:
         found.append(System("sft+chosen", recipe.control, None, "base"))
-    if recipe.epo is not None:
+    if recipe.epo is not None and is_whole(recipe.epo):
+        found.append(System("sft+epo", recipe.epo, None, "main"))
+    elif recipe.epo is not None:
         base = base_folder(recipe.epo) if recipe.sft is None else recipe.sft
         found.append(System("sft+epo", base, recipe.epo, "main"))
     named = [recipe.sft, recipe.control, recipe.epo]

@@ -226,6 +226,11 @@ def test_counts_are_those_of_the_stages(make_model):
     assert (sum(t for t, _ in counts), sum(t + f for t, f in counts)) == (trained, every)
     pairs = count_parameters(build_stage("epo.py", recipe, parts, Precision()))
     assert {name for name, (trains, _) in pairs.items() if trains} == {"LoRA"}
+    recipe = SimpleNamespace(tune="all", conditional_weight=0.0, tokens_per_row=None)
+    counts = count_parameters(build_stage("epo.py", recipe, parts, Precision()))
+    language_model = sum(p.numel() for p in make_model()[0].language_model.parameters())
+    assert counts["language model"] == (language_model, 0) and counts.keys() == pairs.keys() - {"LoRA"}
+    assert sum(trains for trains, _ in counts.values()) == language_model
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """The arithmetic of memory, worked by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -150,6 +152,22 @@ def test_another_clip_costs_another_reading_of_prompt_and_chosen_reply(make_mode
             pair_step(policy, StepSizes(rows=8, tokens=40, reply=8), reads_other).backward()
         peaks.append(held.peak)
     assert 1.3 < peaks[1] / peaks[0] < 2
+
+
+def test_all_weights_hold_gradients_and_no_reading_of_a_reference(make_model):
+    """Four bytes of gradient and eight of moments a weight of the language model, all of which trains."""
+    from epo.training.planned_steps import StepSizes
+    from launch.checkup.memory import estimate_training
+    from launch.checkup.stage_models import Parts, Precision
+
+    model = make_model()[0]
+    parts = Parts(model.config.text_config, model.config.extractor_config, model.config.compressor_config)
+    recipe = SimpleNamespace(tune="all", conditional_weight=0.0, tokens_per_row=None)
+    sizes = StepSizes(rows=2, tokens=40, reply=8, history=20, memories=4, mel_frames=100, video_frames=2)
+    found = estimate_training("epo.py", recipe, parts, Precision(), Sharding(), sizes, False)
+    trained, every = (sum(p.numel() for p in one.parameters()) for one in (model.language_model, model))
+    assert (found.held.gradients, found.held.optimizer, found.held.weights) == (4 * trained, 8 * trained, 4 * every)
+    assert found.lora == 0 and found.peak > 4 * every + 12 * trained
 
 
 def test_long_rows_cost_masks(make_model):

@@ -1,4 +1,4 @@
-"""The five training stages of the matrix of test_precision.py: their recipes, and a loss of what each of them made."""
+"""The training stages of the matrix of test_precision.py: their recipes, and a loss of what each of them made."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +46,7 @@ class Stage:
         script: the module of `launch/` that runs it.
         keys: of its recipe, given the folder of the parts and that of the stages before it.
         has_dtype: whether weights that stand still have a dtype to choose.
+        keeps_reference: whether what the reference says is kept in a folder; each way of sharding fills its own.
         loss: of a model on held-out rows, given the stage's folder, the folders of `keys`, and the corpus; in nats.
         load: the model from its folder, in the dtype that the stage before would have had it in.
     """
@@ -56,6 +57,7 @@ class Stage:
     has_dtype: bool
     loss: Callable[[Any, Path, Path, Path], torch.Tensor]
     load: Callable[[Path, Path, str], Any]
+    keeps_reference: bool = False
 
 
 def recipe(stage: Stage, precision: str, parts: Path, before: Path, corpus: Path, out: Path) -> dict[str, Any]:
@@ -67,7 +69,8 @@ def recipe(stage: Stage, precision: str, parts: Path, before: Path, corpus: Path
         "per_device_train_batch_size": 2,
     }  # fmt: skip
     dtype = {"dtype": precision} if stage.has_dtype else {}
-    return keys | dtype | stage.keys(parts, before)
+    kept = {"reference_cache": f"{out}-reference"} if stage.keeps_reference else {}
+    return keys | dtype | kept | stage.keys(parts, before)
 
 
 def _loss_of_extractor(model: Any, folder: Path, before: Path, corpus: Path) -> torch.Tensor:
@@ -152,6 +155,12 @@ STAGES = (
             "model": f"{before}/sft", "pairs": f"{parts}/pairs.jsonl",
         },
         True, _loss_of_epo, _load_adapter,
+    ),
+    Stage(
+        "epo_all", epo, lambda parts, before: {
+            "model": f"{before}/sft", "pairs": f"{parts}/pairs.jsonl", "tune": "all", "learning_rate": 0.005,
+        },
+        True, _loss_of_epo, lambda folder, before, dtype: load_model(str(folder), dtype)[0], True,
     ),
 )  # fmt: skip
 """In the order in which each finds what it needs in the folders of those before it."""

@@ -24,7 +24,7 @@ SHARDINGS = ("one process", "DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3")
 OFFLOADED = "ZeRO-3, offloaded"
 CELLS = {OFFLOADED: (("sft", "float32"), ("epo", "float32"))}
 """Where not all stages are run in both precisions."""
-STAGES = ("extractor", "text", "compressor", "sft", "epo")
+STAGES = ("extractor", "text", "compressor", "sft", "epo", "epo_all")
 
 # Largest relative gap to one process that counts as equal, and of a model read again to the one that trained.
 TOLERANCES = {
@@ -36,6 +36,7 @@ REFUSED = [
     ({"fp16": True}, {}),
     ({"dtype": "bfloat16"}, {}),
     ({"input": "text", "dtype": "bfloat16", "bf16": True}, {}),
+    ({"tune": "all", "quantize": "8bit"}, {}),
     ({"bf16_full_eval": True}, {}),
     ({"fsdp": "full_shard"}, {}),
     ({}, {"ACCELERATE_USE_FSDP": "true"}),

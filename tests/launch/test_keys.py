@@ -163,13 +163,14 @@ TABLE: dict[str, dict[str, Any]] = {
         "data": Changed("@edited", "batches"),
         "pairs": Changed("@swapped", "batches"),
         "model": Changed("@model2", "loss"),
+        "tune": Changed("all", "trainable", only_then={"lora_rank": None, "reference_cache": "@fresh_cache"}),
         "adapter": Elsewhere(
             "tests/launch/test_on_policy_rounds.py::test_two_rounds_end_alike_whether_interrupted_or_not"
         ),
         "lora_rank": Changed(2, "model"),
         "lora_alpha": Changed(8, "lora_scaling"),
         "dtype": Refused("bfloat16", "set bf16: true too"),
-        "quantize": Refused("8bit", "8bit would round away what its LoRA learnt"),
+        "quantize": Refused("8bit", "8bit would round away what it learnt"),
         "lora_variant": Changed("rslora", "lora_scaling"),
         "cache_dir": Changed("@fresh_cache", "cached"),
         "reference_cache": Changed("@fresh_cache", "reference"),
@@ -509,6 +510,24 @@ def test_a_key_without_an_effect_beside_others_is_refused(tmp_path, keys, messag
     for read in (read_recipe, recipe.declared):
         with pytest.raises(RecipeError, match=f"sft.yaml: {message}"):
             read(sft.RECIPES, [*argv, "--use_cpu"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"lora_rank": 4}, "lora_rank would do nothing: tune: all trains the language model's own weights, without a"),
+        ({"lora_variant": "dora"}, "lora_variant would do nothing: tune: all .*; leave it out, or set tune: lora"),
+        ({"adapter": "x"}, "adapter would do nothing: tune: all .*; name that round's folder as model, or set tune"),
+        ({}, "reference_cache: with tune: all the reference scores the pairs before the first step, .*; name a folder"),
+    ],
+)
+def test_what_does_not_go_with_all_weights_is_refused(tmp_path, keys, message):
+    needed = {"output_dir": str(tmp_path), "data": "d", "pairs": "p", "model": "m", "bf16": False, "tune": "all"}
+    path = tmp_path / "epo.yaml"
+    path.write_text(yaml.safe_dump(needed | keys))
+    for read in (read_recipe, recipe.declared):
+        with pytest.raises(RecipeError, match=f"epo.yaml: {message}"):
+            read(epo.RECIPES, ["--config", str(path), "--use_cpu"])
 
 
 def test_a_lora_that_does_not_train_is_refused(start):

@@ -15,6 +15,7 @@ from launch.recipe import RecipeError
 ROOT = Path(__file__).parents[2]
 _TRAINING = {"global_batch_size": 4, "per_device_train_batch_size": 4, "max_steps": 2}
 _MODEL = {"input": "audio_visual", "model": "runs/model"}
+_ALL = {"tune": "all", "reference_cache": "runs/reference"}
 
 
 @pytest.fixture
@@ -180,6 +181,9 @@ def test_pairs_and_dialogues_on_disk_are_counted(project):
         ("sft", {"model": "runs"}, r"model: runs: holds no model \(no config.json\)"),
         ("compressor", {"backbone": "parts/none.json"}, "backbone: parts/none.json: no such file"),
         ("epo", {"model": "./gone"}, "model: ./gone: no such folder"),
+        ("epo", {"tune": "all"}, "reference_cache: with tune: all the reference scores the pairs before the first"),
+        ("epo", {**_ALL, "quantize": "8bit"}, "quantize: with tune: all the language model's weights train, and those"),
+        ("epo", {**_ALL, "conditional_weight": 0.5}, "conditional_weight is 0.5, which lets the reference read each"),
         ("evaluate", {"control": "runs/later/sft"}, "control: runs/later/sft: no such folder"),
         ("preferences", {"source": "policy"}, "source policy wants policy_model, a folder written by"),
         ("preferences", {"llm_model": "m"}, "key llm_model belongs to source llm; this recipe's source is retrieve"),

@@ -8,7 +8,7 @@ from peft import PeftModel
 
 from compressor.curriculum import ScheduledDataset
 from epo.evaluation.generate import generate_replies
-from epo.evaluation.rewards import adapter_logps, reward_report
+from epo.evaluation.rewards import adapter_logps, pair_logps, reward_report
 from epo.model.family import FAMILIES, FamilyError, family_of, load_of_family, require_processor
 from epo.model.loading import load_model
 from epo.model.omni.reply_scores import language_model
@@ -17,6 +17,7 @@ from epo.part_names import PartError
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
+from epo.training.reference_cache import ReferenceCache
 from epo.training.trainer import EpoTrainer
 
 BETA, ALPHA = 0.3, 0.7
@@ -24,7 +25,7 @@ BETA, ALPHA = 0.3, 0.7
 
 @pytest.fixture
 def make_omni_trainer(make_thinker, omni_build, pairs, tmp_path):
-    def make(thinker=None, **changes):
+    def make(thinker=None, given=None, **changes):
         settings = {
             "max_steps": 10, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1,
             "save_strategy": "no", "report_to": "none", "use_cpu": True, "beta": BETA, "alpha": ALPHA,
@@ -34,7 +35,8 @@ def make_omni_trainer(make_thinker, omni_build, pairs, tmp_path):
         return EpoTrainer(
             thinker, args=EpoArguments(output_dir=str(tmp_path), **(settings | changes)),
             train_dataset=ScheduledDataset(len(pairs), 40, seed=0), data_collator=PairCollator(pairs, omni_build),
-            processing_class=omni_build.processor, peft_config=lora_config(thinker, 4, 8, 0.0),
+            processing_class=omni_build.processor,
+            **({"peft_config": lora_config(thinker, 4, 8, 0.0)} if given is None else given),
         )  # fmt: skip
 
     return make
@@ -67,6 +69,22 @@ def test_ten_steps_lower_the_loss_and_the_adapter_is_kept(make_omni_trainer, mak
     prompts = [omni_build(pair.reply) for pair in pairs[:3]]
     replies = [generate_replies(m, omni_build.processor, prompts, max_new_tokens=8) for m in (trainer.model, loaded)]
     assert replies[0] == replies[1] and any(replies[0])
+
+
+def test_all_weights_of_the_text_model_train_and_are_written(make_omni_trainer, pairs, omni_build, tmp_path):
+    given = {"tune": "all", "reference_cache": ReferenceCache(tmp_path / "reference")}
+    trainer = make_omni_trainer(given=given, max_steps=2)
+    names = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
+    inside = f"{language_model(trainer.model)[0]}."
+    assert all(name.startswith((inside, "lm_head.")) for name in names) and f"{inside}embed_tokens.weight" in names
+    assert sum(1 for name, _ in trainer.model.named_parameters() if name.startswith(inside)) <= len(names)
+    trainer.train()
+    margins = [log["rewards/margins"] for log in trainer.state.log_history if "rewards/margins" in log]
+    assert margins[0] == pytest.approx(0.0, abs=1e-5) and abs(margins[1]) > 0.01
+    trainer.save_tuned(tmp_path / "epo", omni_build.processor)
+    model, processor = load_of_family(str(tmp_path / "epo"))
+    again = pair_logps(model, pairs, PromptBuilder(processor, omni_build.cache))
+    torch.testing.assert_close(again, pair_logps(trainer.model, pairs, omni_build), atol=1e-5, rtol=1e-5)
 
 
 def tower(thinker, name):

@@ -37,7 +37,7 @@ def make_epo_trainer(model_and_processor, build, pairs, tmp_path):
     from epo.training.lora import lora_config
     from epo.training.trainer import EpoTrainer
 
-    def make(kind=EpoTrainer, **changes):
+    def make(kind=EpoTrainer, given=None, **changes):
         settings = {
             "max_steps": 1, "per_device_train_batch_size": 4, "save_strategy": "no", "report_to": "none",
             "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True, "beta": 0.3,
@@ -47,7 +47,8 @@ def make_epo_trainer(model_and_processor, build, pairs, tmp_path):
         return kind(
             model=model, args=EpoArguments(output_dir=str(tmp_path), **(settings | changes)),
             train_dataset=ScheduledDataset(len(pairs), 64, seed=0), data_collator=PairCollator(pairs, build),
-            processing_class=build.processor, peft_config=lora_config(model, 4, 8, 0.0),
+            processing_class=build.processor,
+            **({"peft_config": lora_config(model, 4, 8, 0.0)} if given is None else given),
         )  # fmt: skip
 
     return make

@@ -1,15 +1,18 @@
 """What TRL's trainer, fused head and parser do with what is ours."""
 
+import contextlib
 from dataclasses import dataclass
 
 import pytest
 import torch
 from trl import TrlParser
+from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from compressor.text import IGNORE
 from epo.model.modeling import CONTEXT_KEYS
 from epo.training.collate import PairCollator
+from epo.training.reference_cache import ReferenceCache
 from epo.training.trainer import EpoTrainer
 
 NUM_PAIRS = 4
@@ -64,6 +67,16 @@ def test_numbers_of_a_step_are_averaged_in_the_log(make_epo_trainer, batch):
     logs = {}
     trainer.log(logs)
     assert logs["logps/chosen"] == sum(kept["logps/chosen"]) / 2 and not trainer._metrics["train"]
+
+
+@pytest.mark.seam("no_second_model")
+def test_no_second_model_is_loaded_for_a_policy_without_a_lora(make_epo_trainer, tmp_path, monkeypatch):
+    loads = []
+    monkeypatch.setattr(dpo_trainer, "create_model_from_path", lambda *asked, **_: loads.append(asked))
+    given = {"tune": "all", "reference_cache": ReferenceCache(tmp_path / "reference")}
+    assert make_epo_trainer(given=given).ref_model is None and loads == []
+    monkeypatch.setattr("epo.training.trainer.no_second_model", contextlib.nullcontext)
+    assert make_epo_trainer(given=given).ref_model is None and len(loads) == 1
 
 
 @pytest.mark.seam("no_checkpointing")

@@ -13,6 +13,7 @@ from epo.model.quantized import quantize_linears
 from epo.training.arguments import EpoArguments
 from epo.training.collate import ClipCollator, PairCollator, PromptBuilder, SftCollator
 from epo.training.lora import lora_config, prepare_for_tuning
+from epo.training.reference_cache import ReferenceCache
 from epo.training.sft import ExtractorTrainer, SftTrainer
 from epo.training.trainer import EpoTrainer
 from launch.training import fit, last_checkpoint
@@ -61,10 +62,14 @@ def make_trainer(make_model, make_extractor, reader, dialogues, examples, pairs,
                 emotion_weight=0.5, learning_rates={"compressor": 1e-3},
             )  # fmt: skip
         own = {"alpha": 0.5, "conditional_weight": 0.5, "bf16": False, "gradient_checkpointing": False}
+        given = {"peft_config": lora_config(model, 4, 8, 0.0)}
+        if stage == "epo of all weights":
+            own["conditional_weight"] = 0.0
+            given = {"tune": "all", "reference_cache": ReferenceCache(folder / "reference")}
         return EpoTrainer(
             model=model, args=EpoArguments(**settings(folder), **own),
             train_dataset=ScheduledDataset(len(pairs), 4 * STEPS, seed=0), data_collator=PairCollator(pairs, build),
-            processing_class=processor, peft_config=lora_config(model, 4, 8, 0.0),
+            processing_class=processor, **given,
         )  # fmt: skip
 
     return make
@@ -75,7 +80,7 @@ def curve(trainer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["extractor", "sft", "sft in few bits", "epo"])
+@pytest.mark.parametrize("stage", ["extractor", "sft", "sft in few bits", "epo", "epo of all weights"])
 def test_resumed_equals_uninterrupted(make_trainer, tmp_path, stage):
     whole = make_trainer(stage, tmp_path / "whole")
     fit(whole)

@@ -44,6 +44,10 @@ class ComposedFamily:
         """Return the linear layers of the language model."""
         return linears_below(model, "language_model.")
 
+    def language_model_weights(self, model: nn.Module) -> list[str]:
+        """Return all that lies below `language_model`, its head too."""
+        return [name for name, _ in model.named_parameters() if name.startswith("language_model.")]
+
     def freeze_for_preference(self, model: nn.Module) -> None:
         """Switch dropout off; frozen parts of extractor and compressor leave training mode by themselves."""
         switch_dropout_off(model)

@@ -54,6 +54,11 @@ class OmniFamily:
         """Return the linear layers of the text model."""
         return linears_below(model, f"{language_model(model)[0]}.")
 
+    def language_model_weights(self, model: nn.Module) -> list[str]:
+        """Return those of the text model and of the head beside it."""
+        inside = (f"{language_model(model)[0]}.", "lm_head.")
+        return [name for name, _ in model.named_parameters() if name.startswith(inside)]
+
     def freeze_for_preference(self, model: nn.Module) -> None:
         """Switch dropout off, that of the towers too; there is nothing else at random in it."""
         switch_dropout_off(model)
