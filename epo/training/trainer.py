@@ -14,6 +14,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from compressor.curriculum import ScheduledDataset
+from compressor.fully_sharded import gather_rest
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
 from epo import ranks
@@ -25,7 +26,7 @@ from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, labelled
 from epo.training.conditional import with_other_clips
 from epo.training.likelihood_alarm import LikelihoodAlarm
-from epo.training.lora import lora_config
+from epo.training.lora import language_model_layers, lora_config
 from epo.training.objective import PairScores, needs_other, objective
 from epo.training.other_clips import ClipDraw
 from epo.training.pair_facts import PairFacts, TrainingPairCollator, split_batch
@@ -159,6 +160,10 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         if reason is not None and self.accelerator.is_main_process:
             print(f"{said}: {reason}")
 
+    def layers_to_gather(self) -> list[torch.nn.Module]:
+        """Return the language model's layers."""
+        return language_model_layers(self.model)
+
     def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: Any, dataset_name: str) -> Dataset:
         """Leave rows as they are: the collator reads the dialogues."""
         return dataset
@@ -288,6 +293,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         """Encode clips and histories once for policy and reference: what is frozen gives both the same."""
         if self.ref_model is not None:
             return inputs
+        if self.is_fsdp_enabled:
+            gather_rest(self.model)
         with self.compute_loss_context_manager():
             return self._family.encode_once(self._bare_model(), inputs)
 

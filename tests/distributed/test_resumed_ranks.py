@@ -1,4 +1,4 @@
-"""Two ranks stop and go on, plain and under ZeRO-2 and ZeRO-3; a plain checkpoint goes on in one process."""
+"""Two ranks stop and go on, plain, under ZeRO-2 and ZeRO-3 and under FSDP2; a plain checkpoint goes on in one process."""
 
 import json
 import os
@@ -66,6 +66,23 @@ def test_sharded_ranks_go_on_from_the_newest_whole_checkpoint(tmp_path, undistur
     shutil.rmtree(tmp_path / "run/checkpoint-6")
     refused = alone(tmp_path / "run", tmp_path / "third.json")
     assert "checkpoint-4: was written by 2 ranks with sharding zero-" in refused["refusal"]
+
+
+def test_ranks_under_fsdp2_go_on_without_a_pickle(tmp_path, undisturbed):
+    """The newest checkpoint lost a rank's rows of the weights; one process cannot take another up as its own."""
+    launch("fsdp2-cpu.yaml", tmp_path / "run", tmp_path / "first.json", 4)
+    newest = tmp_path / "run/checkpoint-4"
+    manifest = json.loads((newest / "manifest.json").read_text())
+    assert (manifest["ranks"], manifest["sharding"]) == (2, "fsdp2")
+    assert {"weights_0.safetensors", "optimizer_1.safetensors"} <= manifest["files"].keys()
+    assert {path.suffix for path in newest.iterdir()} == {".json", ".safetensors"}
+    (newest / "weights_1.safetensors").unlink()
+    second = launch("fsdp2-cpu.yaml", tmp_path / "run", tmp_path / "second.json")
+    assert "weights_1.safetensors is missing; it is kept as damaged-checkpoint-4" in second["said"]
+    assert f"resuming from {tmp_path}/run/checkpoint-2\n" in second["said"]
+    assert second["step"] == 6 and gap(second, undisturbed) < 1e-6
+    refused = alone(tmp_path / "run", tmp_path / "third.json")
+    assert "checkpoint-6: was written by 2 ranks with sharding fsdp2, and this run has 1 with none" in refused["refusal"]
 
 
 def test_a_plain_checkpoint_of_two_ranks_goes_on_in_one_process(tmp_path, undisturbed):
