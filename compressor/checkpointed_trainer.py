@@ -103,6 +103,7 @@ class CheckpointedTrainer(Trainer):
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
     ) -> Any:
         """Train, and wait for the checkpoint that was written last."""
+
         def spread(accelerator: Any, model: nn.Module) -> nn.Module:
             return shard(accelerator, model, self.layers_to_gather())
 

@@ -1,9 +1,9 @@
 """FSDP2: weights, gradients and optimizer states spread over the ranks by torch's `fully_shard`.
 
-Each layer that is named is gathered when it is called, for its forward and again for its backward pass. All the rest is
-one part, gathered when the model is called and kept until its backward pass is done: so modules in it may read weights
-of modules below them without calling them. As under DistributedDataParallel, `bf16` means autocast: weights are gathered
-as they are held, and gradients reduced in float32.
+Each layer that is named is gathered when it is called, for its forward and again for its backward pass. All the rest
+is one part, gathered when the model is called and kept until its backward pass is done: so modules in it may read
+weights of modules below them without calling them. As under DistributedDataParallel, `bf16` means autocast: weights
+are gathered as they are held, and gradients reduced in float32.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""FSDP2's part of a checkpoint: each rank writes its rows of weights and optimizer states, any number of ranks reads them.
+"""FSDP2's part of a checkpoint: each rank writes its rows of weights and states, any number of ranks reads them.
 
     checkpoint-N/weights_RANK.safetensors
     checkpoint-N/optimizer_RANK.safetensors

@@ -127,9 +127,7 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     raise StateError(f"a state holds a {type(value).__name__}, want tensors and plain data")
 
 
-def _unpack(
-    value: Any, tensor: Callable[[str], Tensor], spread: Callable[[str, int], Tensor] | None
-) -> Any:
+def _unpack(value: Any, tensor: Callable[[str], Tensor], spread: Callable[[str, int], Tensor] | None) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()

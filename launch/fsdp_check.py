@@ -1,4 +1,4 @@
-"""Which FSDP settings of the accelerate configuration would do nothing here or were never tried, told before loading."""
+"""Which FSDP settings of the accelerate configuration do nothing here or were never tried, told before loading."""
 
 import os
 

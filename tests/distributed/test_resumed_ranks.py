@@ -1,4 +1,4 @@
-"""Two ranks stop and go on, plain, under ZeRO-2 and ZeRO-3 and under FSDP2; a plain checkpoint goes on in one process."""
+"""Two ranks stop and go on, plain, under ZeRO-2, ZeRO-3 and FSDP2; a plain checkpoint goes on in one process."""
 
 import json
 import os
@@ -82,7 +82,9 @@ def test_ranks_under_fsdp2_go_on_without_a_pickle(tmp_path, undisturbed):
     assert f"resuming from {tmp_path}/run/checkpoint-2\n" in second["said"]
     assert second["step"] == 6 and gap(second, undisturbed) < 1e-6
     refused = alone(tmp_path / "run", tmp_path / "third.json")
-    assert "checkpoint-6: was written by 2 ranks with sharding fsdp2, and this run has 1 with none" in refused["refusal"]
+    assert (
+        "checkpoint-6: was written by 2 ranks with sharding fsdp2, and this run has 1 with none" in refused["refusal"]
+    )
 
 
 def test_a_plain_checkpoint_of_two_ranks_goes_on_in_one_process(tmp_path, undisturbed):

@@ -15,7 +15,11 @@ from compressor.seams import sharded_by, use_fsdp
 @pytest.fixture
 def accelerator(monkeypatch):
     """As `accelerate launch` has it for FSDP2 on CPUs, but for the other ranks."""
-    for name, value in {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}.items():
+    for name, value in {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+    }.items():
         monkeypatch.setenv(name, value)
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState(cpu=True).distributed_type = DistributedType.MULTI_CPU
