@@ -109,10 +109,11 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         name = str(len(tensors))
         if hasattr(value, "to_local"):
-            if not (len(value.placements) == 1 and value.placements[0].is_shard(0)):
-                raise StateError(f"a tensor is spread as {value.placements}, want its rows over all ranks")
-            tensors[name] = value.detach().to_local().to("cpu", copy=True).contiguous()
-            return {"rows": [name, value.size(0)]}
+            spread: Any = value
+            if not (len(spread.placements) == 1 and spread.placements[0].is_shard(0)):
+                raise StateError(f"a tensor is spread as {spread.placements}, want its rows over all ranks")
+            tensors[name] = spread.detach().to_local().to("cpu", copy=True).contiguous()
+            return {"rows": [name, spread.size(0)]}
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()  # safetensors refuses shared storage
         return {"tensor": name}
     if value is None or type(value) in (bool, int, float, str):

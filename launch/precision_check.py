@@ -21,7 +21,7 @@ NO_FSDP = (
 
 NO_SECOND_READING = (
     "conditional_weight: its second reading of a pair ends ZeRO-3's backward pass; start the stage by "
-    "launch/accelerate/zero2.yaml, or leave the key out"
+    "launch/accelerate/zero2.yaml or fsdp2.yaml, or leave the key out"
 )
 
 

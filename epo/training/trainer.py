@@ -150,7 +150,9 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
     def _settle_sharing(self) -> None:
         """Read two pairs in each way, and go on with more rows, two a pair at most, where fewer give something else."""
         model, tokens = self._bare_model(), self.args.tokens_per_row
-        batch, *_ = split_batch(self._prepare_inputs(self.data_collator(self.data_collator.longest(2))))
+        batch, *_ = split_batch(self.data_collator(self.data_collator.longest(2)))
+        here = next(model.parameters()).device  # to be sharded it is not yet on the rank's own
+        batch = {key: value.to(here) if isinstance(value, Tensor) else value for key, value in batch.items()}
         model.eval()
         batch = self._family.encode_once(model, batch)
         reason = self._family.share_prompts(model, batch)

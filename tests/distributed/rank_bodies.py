@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import checkpoint_rank
 import pytest
 import torch
 import torch.distributed as dist
@@ -64,9 +65,28 @@ def check_and_train(rank: int, model: str, corpus: str, out: str) -> None:
     train_epo(model, corpus, out, accumulation=1)
     train_epo(model, corpus, out, accumulation=1, cache=f"{out}/reference")
     train_epo(model, corpus, out, accumulation=1, tokens_per_row=400)
+    enter_fsdp()
+    train_epo(model, corpus, out, accumulation=1, cache=f"{out}/reference2", tokens_per_row=400, kind="sharded")
+
+
+def enter_fsdp() -> None:
+    """Let the next trainer of this process find what accelerate's launcher says for FSDP2."""
     os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}
     AcceleratorState._reset_state()
-    train_epo(model, corpus, out, accumulation=1, cache=f"{out}/reference2", tokens_per_row=400, kind="sharded")
+
+
+def stop_and_go_on_sharded(rank: int, folder: str) -> None:
+    """Train under FSDP2 undisturbed, and again with a stop after which the newest checkpoint loses a file."""
+    for run, stop in (("undisturbed", 0), ("stopped", 4), ("stopped", 0)):
+        enter_fsdp()
+        checkpoint_rank.main(f"{folder}/{run}", f"{folder}/{run}-{stop}.json", stop)
+        dist.barrier()
+        if rank == 0 and stop:
+            newest = Path(folder) / run / f"checkpoint-{stop}"
+            names = sorted(path.name for path in newest.iterdir())
+            (Path(folder) / "found.json").write_text(json.dumps([names, (newest / "manifest.json").read_text()]))
+            (newest / "weights_1.safetensors").unlink()
+        dist.barrier()
 
 
 def check_terms(rank: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import checkpoint_rank
 import pytest
+import torch.multiprocessing as mp
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -70,18 +71,20 @@ def test_sharded_ranks_go_on_from_the_newest_whole_checkpoint(tmp_path, undistur
 
 def test_ranks_under_fsdp2_go_on_without_a_pickle(tmp_path, undisturbed):
     """The newest checkpoint lost a rank's rows of the weights; one process cannot take another up as its own."""
-    launch("fsdp2-cpu.yaml", tmp_path / "run", tmp_path / "first.json", 4)
-    newest = tmp_path / "run/checkpoint-4"
-    manifest = json.loads((newest / "manifest.json").read_text())
+    import rank_bodies
+
+    mp.spawn(rank_bodies.start, (rank_bodies.stop_and_go_on_sharded, str(tmp_path / "store"), 2, (str(tmp_path),)), 2)
+    names, manifest = json.loads((tmp_path / "found.json").read_text())
+    manifest = json.loads(manifest)
     assert (manifest["ranks"], manifest["sharding"]) == (2, "fsdp2")
-    assert {"weights_0.safetensors", "optimizer_1.safetensors"} <= manifest["files"].keys()
-    assert {path.suffix for path in newest.iterdir()} == {".json", ".safetensors"}
-    (newest / "weights_1.safetensors").unlink()
-    second = launch("fsdp2-cpu.yaml", tmp_path / "run", tmp_path / "second.json")
-    assert "weights_1.safetensors is missing; it is kept as damaged-checkpoint-4" in second["said"]
-    assert f"resuming from {tmp_path}/run/checkpoint-2\n" in second["said"]
-    assert second["step"] == 6 and gap(second, undisturbed) < 1e-6
-    refused = alone(tmp_path / "run", tmp_path / "third.json")
+    assert {"weights_0.safetensors", "weights_1.safetensors", "optimizer_1.safetensors"} <= manifest["files"].keys()
+    assert {Path(name).suffix for name in names} == {".json", ".safetensors"}
+    whole, gone_on = (json.loads((tmp_path / f"{run}-0.json").read_text()) for run in ("undisturbed", "stopped"))
+    assert "weights_1.safetensors is missing; it is kept as damaged-checkpoint-4" in gone_on["said"]
+    assert f"resuming from {tmp_path}/stopped/checkpoint-2\n" in gone_on["said"]
+    assert gone_on["step"] == 6 and gone_on["weights"] == whole["weights"]  # to the bit
+    assert gap(whole, undisturbed) < 1e-6
+    refused = alone(tmp_path / "stopped", tmp_path / "third.json")
     assert (
         "checkpoint-6: was written by 2 ranks with sharding fsdp2, and this run has 1 with none" in refused["refusal"]
     )
