@@ -1,19 +1,24 @@
 """A transformers Trainer that writes checkpoints which are whole or none, with few pickles, and saves at a signal."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import Trainer, TrainerCallback
 
 from compressor.checkpoint_commit import CheckpointError, Commit, facts_of, keep_newest, written_aside
 from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
-from compressor.seams import keep_own_optimizer, put_off_compiling
+from compressor.fully_sharded import full_state, shard
+from compressor.seams import is_under_fsdp, keep_own_optimizer, put_off_compiling, sharded_by, use_fsdp
+from compressor.sharded_checkpoints import read_optimizer, read_weights, write_rows
 from compressor.stopping import StopOnSignal
 from compressor.training_states import StateError, kept_state, random_states, read_state, set_random_states, write_state
 
 _OPTIMIZER, _SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
+_ANY_RANKS = ("none", "fsdp2")
+"""Ways of sharding whose checkpoints any number of ranks can go on from."""
 
 
 class RaisedByAllError(RuntimeError):
@@ -37,8 +42,8 @@ class CheckpointedTrainer(Trainer):
     a thread's matter, and training goes on. With one rank the thread also writes the optimizer, from a copy. `train`
     returns, and the next save begins, once the checkpoint counts; a callback's `on_save` may come before it does.
 
-    Without DeepSpeed and FSDP, which have formats of their own, a checkpoint can be gone on from on any number of
-    ranks: each held all of it.
+    Without DeepSpeed, which has formats of its own, a checkpoint can be gone on from on any number of ranks: each held
+    all of it, or under FSDP2 its rows of each tensor (`compressor.sharded_checkpoints`).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -54,18 +59,28 @@ class CheckpointedTrainer(Trainer):
             keep_own_optimizer(self)
             put_off_compiling()
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator, for FSDP2 on CPUs too."""
+        super().create_accelerator_and_postprocess()
+        if is_under_fsdp():
+            use_fsdp(self)
+
+    def layers_to_gather(self) -> Sequence[nn.Module]:
+        """Return what FSDP2 is to gather layer by layer; all else is gathered as one, as here everything is."""
+        return ()
+
     def checkpoint_facts(self) -> dict[str, Any]:
         """Return what a checkpoint's manifest says about how it is spread: ranks, and what they hold each a part of."""
         return {
             "ranks": self.args.world_size,
-            "sharding": "fsdp" if self.is_fsdp_enabled else zero_stage(self),
+            "sharding": "fsdp2" if self.is_fsdp_enabled else zero_stage(self),
             "is_weights_only": bool(self.args.save_only_model),
         }
 
     def require_resumable(self, checkpoint: Path) -> None:
         """Refuse a checkpoint that is spread otherwise than this run.
 
-        Without sharding every rank holds everything, so any number of ranks can go on.
+        Only under DeepSpeed must the number of ranks be the same.
 
         Raises:
             CheckpointError: says how it is spread, and the remedy.
@@ -74,10 +89,10 @@ class CheckpointedTrainer(Trainer):
         if not was:  # of an older version: the stage's folder knows its ranks
             return
         is_other = was["sharding"] != now["sharding"]
-        if is_other or (now["sharding"] != "none" and was["ranks"] != now["ranks"]):
+        if is_other or (now["sharding"] not in _ANY_RANKS and was["ranks"] != now["ranks"]):
             raise CheckpointError(
                 f"{checkpoint}: was written by {was['ranks']} ranks with sharding {was['sharding']}, and this run has "
-                f"{now['ranks']} with {now['sharding']}; only checkpoints without sharding can change their number of "
+                f"{now['ranks']} with {now['sharding']}; only checkpoints without DeepSpeed can change their number of "
                 "ranks: go on as it was, or give --fresh to start anew"
             )
 
@@ -88,8 +103,13 @@ class CheckpointedTrainer(Trainer):
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
     ) -> Any:
         """Train, and wait for the checkpoint that was written last."""
+
+        def spread(accelerator: Any, model: nn.Module) -> nn.Module:
+            return shard(accelerator, model, self.layers_to_gather())
+
         try:
-            result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+            with sharded_by(spread) if self.is_fsdp_enabled else contextlib.nullcontext():
+                result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except BaseException as error:
             # Otherwise other ranks may be anywhere; what they have on their disks is not known.
             if self.args.world_size == 1 or isinstance(error, RaisedByAllError):
@@ -123,10 +143,22 @@ class CheckpointedTrainer(Trainer):
             self._commit = None
         keep_newest(Path(self.args.output_dir), self.args.save_total_limit)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write weights as transformers does, under FSDP2 gathered on rank 0; checkpoints hold each rank's own rows."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+        elif self._aside is None or self.args.save_only_model:
+            self._save(output_dir, state_dict=full_state(self.model, is_adapter=hasattr(self.model, "get_base_model")))
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """Write plain optimizers without pickle; DeepSpeed and FSDP have formats of their own."""
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+        """Write plain optimizers without pickle; DeepSpeed has formats of its own."""
+        if self.is_deepspeed_enabled:
             super()._save_optimizer_and_scheduler(output_dir)
+            return
+        if self.is_fsdp_enabled:
+            write_rows(Path(output_dir), self.model, self.optimizer)
+            if self.args.should_save:
+                write_state(Path(output_dir) / _SCHEDULER, self.lr_scheduler.state_dict())
             return
         if not self.args.should_save:
             return
@@ -140,9 +172,19 @@ class CheckpointedTrainer(Trainer):
         except StateError:  # of a library: torch's format, which is read with weights_only
             super()._save_optimizer_and_scheduler(output_dir)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled:
+            read_weights(Path(resume_from_checkpoint), self.model)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or not (Path(checkpoint) / _SCHEDULER).is_file():
             super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        if self.is_fsdp_enabled:
+            read_optimizer(Path(checkpoint), self.model, self.optimizer)
+            self.lr_scheduler.load_state_dict(read_state(Path(checkpoint) / _SCHEDULER))
             return
         self.optimizer.load_state_dict(read_state(Path(checkpoint) / _OPTIMIZER))
         self.lr_scheduler.load_state_dict(read_state(Path(checkpoint) / _SCHEDULER))

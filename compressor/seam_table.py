@@ -214,8 +214,29 @@ SEAMS = {
         "Trainer.training_step enters training mode by model.train() and by nothing else",
         "compressor.scheduled_trainer",
     ),
+    "sharded_checkpoint": Seam(
+        "transformers",
+        "Trainer.save_model(output_dir, _internal_call) writes a checkpoint's weights, and "
+        "Trainer._load_from_checkpoint(resume_from_checkpoint, model) reads them",
+        "compressor.checkpointed_trainer",
+    ),
+    "accelerator_made": Seam(
+        "transformers",
+        "Trainer.create_accelerator_and_postprocess() makes self.accelerator and self.is_fsdp_enabled",
+        "compressor.checkpointed_trainer",
+    ),
+    "sync_each_batch": Seam(
+        "transformers",
+        "Trainer reduces gradients after each micro-batch where accelerator.gradient_state.plugin_kwargs says "
+        "sync_each_batch",
+    ),
     "training_args_bin": Seam("transformers", "Trainer.save_model writes training_args.bin", "launch.epo"),
     "deepspeed_config": Seam("transformers", "unset_hf_deepspeed_config() lets models load whole under ZeRO-3"),
+    "generating_under_fsdp": Seam(
+        "transformers",
+        "generate() waits for other ranks at each token where a model's _is_fsdp_managed_module is true, as torch sets "
+        "it, and not where it is false",
+    ),
     "checkpointing_name": Seam(
         "transformers", "gradient_checkpointing is known, and where it has a newer name it is an alias of that"
     ),
@@ -234,6 +255,15 @@ SEAMS = {
     "use_deepspeed": Seam("accelerate", "accelerate launch says ACCELERATE_USE_DEEPSPEED=true to its ranks"),
     "state_dict": Seam(
         "accelerate", "Accelerator.get_state_dict gives the whole ZeRO-3 model to rank 0, None to the others"
+    ),
+    "fsdp_on_cpus": Seam(
+        "accelerate",
+        "an AcceleratorState forgets its FSDP plugin on CPUs, and is one of FSDP2 once plugin and type are set",
+    ),
+    "fsdp2_prepare": Seam(
+        "accelerate",
+        "Accelerator.prepare(model, optimizer) under FSDP2 has the model sharded by accelerator.fsdp2_prepare_model("
+        "accelerator, model), and gives the optimizer the new parameters of the same names",
     ),
     "offloaded_optimizer": Seam(
         "accelerate",

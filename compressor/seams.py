@@ -11,8 +11,10 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from compressor.fully_sharded import full_state, gathered
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -250,16 +252,72 @@ def gather_together(model: "nn.Module") -> None:
             pending.extend(children)
 
 
+def is_under_fsdp() -> bool:
+    """Tell whether `accelerate launch` started this process for FSDP."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
+
+
+def use_fsdp(trainer: "Trainer") -> None:
+    """Let a trainer that was launched for FSDP2 know of it on CPUs too, and reduce gradients at each micro-batch.
+
+    accelerate makes FSDP's settings on CPUs as well, and then forgets them: DistributedDataParallel would train. And
+    gradients that are reduced at the end of a step alone would lie whole on each rank until then.
+    """
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
+    state = trainer.accelerator.state
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        state.fsdp_plugin = FullyShardedDataParallelPlugin()
+        state.distributed_type = DistributedType.FSDP
+        trainer.is_fsdp_enabled = True
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.gradient_state.plugin_kwargs["sync_each_batch"] = True
+
+
+@contextlib.contextmanager
+def sharded_by(shard: Callable[[Any, "nn.Module"], "nn.Module"]) -> Iterator[None]:
+    """Let a model that accelerate prepares for FSDP2 while the block runs be sharded by a function of ours.
+
+    accelerate would tell the parts of our models by class names alone, and compute losses in bfloat16.
+
+    Args:
+        shard: given the accelerator and the model, spreads it in place and returns it.
+    """
+    from accelerate import accelerator
+
+    theirs = accelerator.fsdp2_prepare_model
+    accelerator.fsdp2_prepare_model = shard
+    try:
+        yield
+    finally:
+        accelerator.fsdp2_prepare_model = theirs
+
+
 def gathered_state(trainer: "Trainer") -> dict[str, Any]:
-    """Return the full state dict on rank 0, gathered where ZeRO-3 spread it, and anything elsewhere.
+    """Return the full state dict on rank 0, gathered where ZeRO-3 or FSDP2 spread it, and anything elsewhere.
 
     Every rank must call it.
     """
+    if trainer.is_fsdp_enabled:
+        return full_state(trainer.model)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if state is None:  # ZeRO-3 gives it to rank 0 alone
         return {}
     # ZeRO-3 also hands out pieces of one large buffer, which safetensors would take for tied weights.
     return {name: tensor if _owns_storage(tensor) else tensor.clone() for name, tensor in state.items()}
+
+
+@contextlib.contextmanager
+def _generating_alone(model: "nn.Module") -> Iterator[None]:
+    """Keep `generate` from waiting for the other ranks at each token, as it does where it knows of FSDP."""
+    marked = [module for module in model.modules() if vars(module).get("_is_fsdp_managed_module", False)]
+    for module in marked:
+        module._is_fsdp_managed_module = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in marked:
+            module._is_fsdp_managed_module = True  # type: ignore[assignment]
 
 
 def _owns_storage(tensor: "Tensor") -> bool:
@@ -268,7 +326,11 @@ def _owns_storage(tensor: "Tensor") -> bool:
 
 @contextlib.contextmanager
 def whole_model(trainer: "Trainer") -> Iterator[None]:
-    """Let one rank alone use the trained model, gathered where ZeRO-3 spread it. Every rank must enter."""
+    """Let one rank alone use the trained model, gathered where it is spread. Every rank must enter."""
+    if trainer.is_fsdp_enabled:
+        with gathered(trainer.model), _generating_alone(trainer.model):
+            yield
+        return
     from trl.models.utils import unwrap_model_for_generation
 
     offload = getattr(getattr(trainer.model_wrapped, "optimizer", None), "parameter_offload", None)

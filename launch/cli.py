@@ -44,7 +44,8 @@ _RUN_HELP = """usage: epo run STAGE --config RECIPE [--accelerate FILE] [--KEY V
 
 Starts `accelerate launch [--config_file FILE] launch/STAGE.py --config RECIPE ...`; preferences needs no accelerate.
 STAGE: {stages}
-FILE: launch/accelerate/cpu.yaml, zero2-cpu.yaml, zero2.yaml, zero3.yaml or your own; without it accelerate's default.
+FILE: launch/accelerate/cpu.yaml, zero2-cpu.yaml, zero2.yaml, zero3.yaml, fsdp2.yaml or your own; without it
+accelerate's default.
 epo run STAGE --help shows the keys of its recipe."""
 
 _BY_ACCELERATE = ("extractor", "compressor", "sft", "epo", "evaluate")

@@ -3,8 +3,10 @@
 import os
 from typing import Any
 
+from compressor.seams import is_under_fsdp
 from epo.extras import require_extra
 from launch.deepspeed_check import wrong_deepspeed
+from launch.fsdp_check import wrong_fsdp
 from launch.recipe import RecipeError
 
 NO_ZERO3 = (
@@ -12,9 +14,14 @@ NO_ZERO3 = (
     "launch/accelerate/zero2.yaml, or leave quantize out"
 )
 
+NO_FSDP = (
+    "quantize: what is held in few bits cannot be sharded by FSDP; start the stage by launch/accelerate/zero2.yaml, or "
+    "leave quantize out"
+)
+
 NO_SECOND_READING = (
     "conditional_weight: its second reading of a pair ends ZeRO-3's backward pass; start the stage by "
-    "launch/accelerate/zero2.yaml, or leave the key out"
+    "launch/accelerate/zero2.yaml or fsdp2.yaml, or leave the key out"
 )
 
 
@@ -93,7 +100,7 @@ def _wrong_quantization(recipe: Any, args: Any) -> str | None:
         )
     if _is_zero3(args):
         return NO_ZERO3
-    return None
+    return NO_FSDP if is_under_fsdp() else None
 
 
 def _is_zero3(args: Any) -> bool:
@@ -104,10 +111,10 @@ def _wrong_sharding(args: Any) -> str | None:
     if getattr(args, "conditional_weight", 0) > 0 and _is_zero3(args):
         return NO_SECOND_READING
     remedy = "start the stage by accelerate launch --config_file launch/accelerate/zero3.yaml"
-    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+    if args.fsdp:
         return (
-            "fsdp: never tried with these models, and on CPUs accelerate leaves it out without a word; to shard "
-            f"weights {remedy}"
+            "fsdp: the launcher must know of it too; leave the key out and start the stage by accelerate launch "
+            "--config_file launch/accelerate/fsdp2.yaml"
         )
     if args.deepspeed:
         return f"deepspeed: the launcher must know of it too; leave the key out and {remedy} (or zero2.yaml)"
@@ -115,5 +122,7 @@ def _wrong_sharding(args: Any) -> str | None:
         return f"parallelism_config: only data parallelism and DeepSpeed are known here; leave it out, or {remedy}"
     if os.environ.get("ACCELERATE_USE_MEGATRON_LM", "false") == "true":
         return f"megatron_lm: it knows none of these models; to shard weights {remedy}"
+    if is_under_fsdp():
+        return wrong_fsdp()
     plugin = getattr(args, "deepspeed_plugin", None)
     return None if plugin is None else wrong_deepspeed(plugin.deepspeed_config)

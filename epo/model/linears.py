@@ -1,5 +1,6 @@
 """Which matrices of a model LoRA adapts: the linear layers of its language model."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -33,3 +34,21 @@ def linears_below(model: nn.Module, prefix: str) -> list[str]:
     if not found:
         raise LoraTargetError(f"{type(model).__name__} has no linear layer under {prefix!r} that LoRA could adapt")
     return found
+
+
+def layers_around(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
+    """Return the layers that modules lie in: the outermost ones that a list of layers numbers, in order.
+
+    Args:
+        model: the whole.
+        names: full names of modules in it, such as "model.layers.0.mlp.up_proj"; those outside of any list are passed
+            over.
+    """
+    layers = {}
+    for name in names:
+        parts = name.split(".")
+        numbers = [place for place, part in enumerate(parts[:-1]) if part.isdecimal()]
+        if numbers:
+            layer = ".".join(parts[: numbers[0] + 1])
+            layers[layer] = model.get_submodule(layer)
+    return list(layers.values())

@@ -7,7 +7,8 @@ A stage's memory on one device is
 Weights, gradients and AdamW's state follow from the parameters and from how they are spread (Rajbhandari et al. 2020,
 arXiv 1910.02054, section 3): a weight that trains in float32 takes 4 bytes, its gradient 4 and its two moments 8; under
 DeepSpeed there is a float32 copy of it besides, whatever it is computed in, and stage 1 spreads copy and moments over
-the ranks, stage 2 the gradients too, stage 3 the weights too. Activations come from `epo.model.live_memory`.
+the ranks, stage 2 the gradients too, stage 3 the weights too. FSDP2 spreads all of them without such a copy, and during
+a step gathers whatever lies outside of the language model's layers. Activations come from `epo.model.live_memory`.
 
 Left out, as they are the same for any model: Python, torch and CUDA themselves, the allocator's slack (some percent),
 and the buffers of NCCL and gloo.
@@ -29,11 +30,13 @@ class Sharding:
         num_ranks: processes, one a device.
         zero_stage: of DeepSpeed, 0 to 3; None without DeepSpeed.
         is_cuda: whether buffers take memory as soon as they are made; on a CPU only what is written does.
+        is_fsdp: whether FSDP2 spreads weights, gradients and moments.
     """
 
     num_ranks: int = 1
     zero_stage: int | None = None
     is_cuda: bool = False
+    is_fsdp: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Parameters:
         trained_bytes: of one that trains: 4, and 2 where DeepSpeed holds the model in bfloat16.
         frozen_bytes: of one that does not: 4 or 2.
         beside: bytes of models beside the one that trains, which are never spread: a frozen language model.
+        rest: bytes of weights outside of the language model's layers, and of the gradients of those that train.
     """
 
     trained: int
@@ -53,6 +57,7 @@ class Parameters:
     trained_bytes: int = _FLOAT32
     frozen_bytes: int = _FLOAT32
     beside: int = 0
+    rest: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Held:
         weights: what is computed with.
         gradients: of a whole backward pass.
         optimizer: AdamW's two moments, and the float32 copy that DeepSpeed keeps.
-        buffers: what gradients pass through on their way to other ranks.
+        buffers: what gradients pass through on their way to other ranks, and what FSDP2 gathers for a whole step.
     """
 
     weights: int
@@ -82,6 +87,10 @@ def held_in_training(parameters: Parameters, sharding: Sharding) -> Held:
     trained, ranks, stage = parameters.trained, sharding.num_ranks, sharding.zero_stage
     weights = trained * parameters.trained_bytes + parameters.frozen * parameters.frozen_bytes
     gradients = trained * parameters.trained_bytes
+    if sharding.is_fsdp:
+        share = -(-trained // ranks)
+        spread = -(-weights // ranks) + parameters.beside
+        return Held(spread, share * parameters.trained_bytes, _MOMENTS * share, parameters.rest)
     if stage is None or stage == 0:
         copies = gradients if ranks > 1 else 0  # DistributedDataParallel reduces copies of them, in buckets
         return Held(weights + parameters.beside, gradients, _MOMENTS * trained, copies)

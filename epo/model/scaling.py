@@ -54,7 +54,8 @@ def bytes_sent(parameters: Parameters, sharding: Sharding, accumulation: int = 1
 
     Without DeepSpeed gradients are all-reduced once. Stage 1 reduce-scatters them once and gathers the new weights;
     stage 2 reduce-scatters them after each micro-batch; stage 3 also gathers all weights, trained or not, for each
-    forward and each backward pass, and none after the step.
+    forward and each backward pass, and none after the step. FSDP2 is taken for stage 3, though it gathers what lies
+    outside of layers only once a micro-batch.
 
     Args:
         parameters: of the model.
@@ -64,7 +65,9 @@ def bytes_sent(parameters: Parameters, sharding: Sharding, accumulation: int = 1
     ranks, stage = sharding.num_ranks, sharding.zero_stage
     gradients = parameters.trained * parameters.trained_bytes
     weights = gradients + parameters.frozen * parameters.frozen_bytes
-    if stage is None or stage == 0:
+    if sharding.is_fsdp:
+        messages = accumulation * (2 * weights + gradients)
+    elif stage is None or stage == 0:
         messages = 2 * gradients
     elif stage == 1:
         messages = gradients + gradients  # the trained weights have as many bytes as their gradients

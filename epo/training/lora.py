@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import Conv1D
 
 from epo.model.family import bare, family_of
-from epo.model.linears import LoraTargetError
+from epo.model.linears import LoraTargetError, layers_around
 from epo.model.quantized import require_still, weight_sizes
 
 LoraVariant = Literal["plain", "rslora", "dora"]
@@ -31,6 +31,16 @@ def language_model_linears(model: nn.Module) -> list[str]:
         LoraTargetError: there is none.
     """
     return family_of(model).lora_targets(bare(model))
+
+
+def language_model_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of the language model, each of which is gathered by itself where the model is sharded.
+
+    Raises:
+        FamilyError: the model is of no family.
+        LoraTargetError: there is none.
+    """
+    return layers_around(bare(model), language_model_linears(model))
 
 
 def left_out(model: nn.Module) -> list[str]:

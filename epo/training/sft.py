@@ -16,10 +16,18 @@ from epo.data.cache import ClipCache
 from epo.data.replies import Reply
 from epo.model.dropout import switch_dropout_off
 from epo.model.extractor import emotion_loss
+from epo.model.linears import layers_around, linears_below
 from epo.model.quantized import is_quantized, plain_state
 from epo.model.saving import save_whole
 from epo.training.collate import PromptBuilder, SftCollator
-from epo.training.lora import finish_lora, lora_sizes, lora_variant, require_beside, transposed_layers
+from epo.training.lora import (
+    finish_lora,
+    language_model_layers,
+    lora_sizes,
+    lora_variant,
+    require_beside,
+    transposed_layers,
+)
 from epo.training.schedule import schedule_of
 
 
@@ -36,6 +44,10 @@ class ExtractorTrainer(ScheduledTrainer):
 
 class TextTrainer(ScheduledTrainer):
     """Language modelling of whole dialogues, the reply weighing most."""
+
+    def layers_to_gather(self) -> list[nn.Module]:
+        """Return the language model's layers."""
+        return layers_around(self.model, linears_below(self.model, ""))
 
     def loss_terms(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `loss`, the weighted mean, and `reply_nll`, that of the reply alone, in nats a token."""
@@ -100,6 +112,10 @@ class SftTrainer(ScheduledTrainer):
                     f"a learning rate is set for {part!r}, of which nothing trains; add it to trainable, or leave its "
                     "rate out"
                 )
+
+    def layers_to_gather(self) -> list[nn.Module]:
+        """Return the language model's layers."""
+        return language_model_layers(self.model)
 
     def save_tuned(self, folder: str | Path, processor: Any) -> None:
         """Write the tuned model, its LoRA part of it, and its processor, as `epo.load_model` reads them.

@@ -15,6 +15,7 @@ from trl import DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
 from compressor.curriculum import ScheduledDataset
+from compressor.fully_sharded import gather_rest
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
 from compressor.seams import no_second_model
@@ -36,7 +37,7 @@ from epo.training.full_tuning import (
     save_fully_tuned,
 )
 from epo.training.likelihood_alarm import LikelihoodAlarm
-from epo.training.lora import lora_config
+from epo.training.lora import language_model_layers, lora_config
 from epo.training.objective import PairScores, needs_other, objective
 from epo.training.other_clips import ClipDraw
 from epo.training.pair_facts import PairFacts, TrainingPairCollator, split_batch
@@ -195,7 +196,9 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
     def _settle_sharing(self) -> None:
         """Read two pairs in each way, and go on with more rows, two a pair at most, where fewer give something else."""
         model, tokens = self._bare_model(), self.args.tokens_per_row
-        batch, *_ = split_batch(self._prepare_inputs(self.data_collator(self.data_collator.longest(2))))
+        batch, *_ = split_batch(self.data_collator(self.data_collator.longest(2)))
+        here = next(model.parameters()).device  # to be sharded it is not yet on the rank's own
+        batch = {key: value.to(here) if isinstance(value, Tensor) else value for key, value in batch.items()}
         model.eval()
         batch = self._family.encode_once(model, batch)
         reason = self._family.share_prompts(model, batch)
@@ -204,6 +207,10 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             reason, said = self._family.pack_rows(model, batch, tokens), "tokens_per_row does nothing"
         if reason is not None and self.accelerator.is_main_process:
             print(f"{said}: {reason}")
+
+    def layers_to_gather(self) -> list[torch.nn.Module]:
+        """Return the language model's layers."""
+        return language_model_layers(self.model)
 
     def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: Any, dataset_name: str) -> Dataset:
         """Leave rows as they are: the collator reads the dialogues."""
@@ -367,6 +374,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         """Encode clips and histories once for policy and reference: what is frozen gives both the same."""
         if self.ref_model is not None:
             return inputs
+        if self.is_fsdp_enabled:
+            gather_rest(self.model)
         with self.compute_loss_context_manager():
             return self._family.encode_once(self._bare_model(), inputs)
 

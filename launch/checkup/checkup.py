@@ -30,7 +30,7 @@ from launch.checkup.surroundings import (
 )
 from launch.folder.space import bytes_to_write, size_text
 from launch.planning.stage_counts import part_keys
-from launch.precision_check import NO_ZERO3
+from launch.precision_check import NO_FSDP, NO_ZERO3
 from launch.tracking import tracking_uri
 
 _TRAINED = ("extractor.py", "compressor.py", "sft.py", "epo.py")
@@ -145,8 +145,8 @@ def _weigh(
     recipe, script, start = planned.recipe, planned.script, planned.start
     bf16 = getattr(recipe, "bf16", False)
     is_bf16 = script == "epo.py" if bf16 is None else bool(bf16)
-    if start.zero_stage == 3 and getattr(recipe, "quantize", "none") != "none":
-        found.problems.append(NO_ZERO3)
+    if (start.zero_stage == 3 or start.is_fsdp) and getattr(recipe, "quantize", "none") != "none":
+        found.problems.append(NO_FSDP if start.is_fsdp else NO_ZERO3)
     precision = Precision(getattr(recipe, "dtype", "float32"), is_bf16, start.zero_stage is not None)
     try:
         stage = build_stage(script, recipe, parts, precision)
@@ -183,7 +183,7 @@ def _estimate(planned: PlannedStage, parts: Parts, precision: Precision, found: 
     if planned.script == "evaluate.py":
         tested = sum(part.key in ("sft", "control", "models") for part in found.parts)
         return estimate_answering(recipe, parts, precision, found.lengths.longest, min(max(tested, 1), 3))
-    sharding = Sharding(start.num_ranks, start.zero_stage, found.device.is_cuda)
+    sharding = Sharding(start.num_ranks, start.zero_stage, found.device.is_cuda, start.is_fsdp)
     micro = recipe.per_device_train_batch_size * start.num_ranks
     accumulates = recipe.global_batch_size > micro
     return estimate_training(planned.script, recipe, parts, precision, sharding, found.lengths.longest, accumulates)
@@ -203,7 +203,7 @@ def _compare(found: Checkup, planned: PlannedStage) -> None:
         hints.append("set tune: lora")
     elif getattr(planned.recipe, "quantize", None) == "none":
         hints.append("set quantize: 4bit")
-    if planned.start.zero_stage != 3 and planned.start.num_ranks > 1:
+    if planned.start.zero_stage != 3 and not planned.start.is_fsdp and planned.start.num_ranks > 1:
         hints.append("start by zero3.yaml")
     text = f"memory: about {size_text(wanted)} are wanted and {size_text(there)} there"
     if not planned.start.wants_cpu and not found.device.is_cuda:
@@ -333,9 +333,9 @@ def _on_paper(found: Checkup, planned: PlannedStage, tokens: int) -> str:
     """Say what devices would send and how long it would take, on machines that nobody has measured."""
     trained, frozen = (sum(pair[place] for pair in found.parameters.values()) for place in (0, 1))
     recipe, start, machine = planned.recipe, planned.start, Machine()
-    parameters = Parameters(trained, frozen, 2, 2)
+    parameters = Parameters(trained, frozen, 4 if start.is_fsdp else 2, 2)
     accumulation = max(1, recipe.global_batch_size // (recipe.per_device_train_batch_size * start.num_ranks))
-    sharding = Sharding(start.num_ranks, start.zero_stage, is_cuda=True)
+    sharding = Sharding(start.num_ranks, start.zero_stage, is_cuda=True, is_fsdp=start.is_fsdp)
     again = bool(getattr(recipe, "gradient_checkpointing", False))
     seconds = step_time(parameters, sharding, tokens, machine, accumulation, again).total
     sent = bytes_sent(parameters, sharding, accumulation)

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
+from epo.model.linears import layers_around, linears_below
 from epo.model.live_memory import WorkingSet, take_part, without_storage, working_set
 from epo.model.memory_estimate import Held, Parameters, Sharding, grown, held_in_training, peak_memory
+from epo.training.lora import language_model_layers
 from epo.training.planned_steps import StepSizes
 from launch.checkup.stage_models import Parts, Precision, StageModel, build_stage, cut, depths, stack_period
 
@@ -87,13 +90,23 @@ def weigh(stage: StageModel) -> Parameters:
     frozen = [p for p in stage.model.parameters() if not p.requires_grad and p.is_floating_point()]
     beside = [p for p in stage.model.parameters() if not p.is_floating_point()]
     beside += [] if stage.beside is None else stage.beside.parameters()
+    in_layers = {id(p) for layer in _layers(stage) for p in layer.parameters()}
+    rest = [p for p in stage.model.parameters() if id(p) not in in_layers and p.is_floating_point()]
     return Parameters(
         trained=sum(p.numel() for p in trained),
         frozen=sum(p.numel() for p in frozen),
         trained_bytes=trained[0].element_size() if trained else 4,
         frozen_bytes=max((p.element_size() for p in frozen), default=4),
         beside=sum(p.numel() * p.element_size() for p in beside),
+        rest=sum(p.numel() * p.element_size() * (2 if p.requires_grad else 1) for p in rest),
     )
+
+
+def _layers(stage: StageModel) -> list[nn.Module]:
+    """Return what FSDP2 gathers layer by layer; in other models than those with a language model in them nothing."""
+    if stage.alone is None:
+        return language_model_layers(stage.model)
+    return layers_around(stage.model, linears_below(stage.model, "")) if stage.alone == "language model" else []
 
 
 def logits_bytes(script: str, parts: Parts, sizes: StepSizes) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compressor.seams import is_under_fsdp
 from launch.keys.recipe_file import RecipeError, read_mapping
 from launch.keys.shipped import find_shipped
 from launch.planning.pipeline_files import StageFiles
@@ -27,6 +28,7 @@ class Start:
         zero_stage: of DeepSpeed; None without it.
         wants_cpu: whether its settings say `use_cpu`.
         settings: file of accelerate's settings; None where there is none.
+        is_fsdp: whether torch's FSDP2 spreads the model.
     """
 
     num_ranks: int = 1
@@ -34,6 +36,7 @@ class Start:
     zero_stage: int | None = None
     wants_cpu: bool = True
     settings: str | None = None
+    is_fsdp: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ def read_start(settings: str | None, num_processes: int | None) -> Start:
     if said.get("distributed_type") == "DEEPSPEED":
         zero = int((said.get("deepspeed_config") or {}).get("zero_stage", 2))
     here = -(-count // max(int(said.get("num_machines", 1)), 1))
-    return Start(count, here, zero, bool(said.get("use_cpu", False)), settings)
+    is_fsdp = said.get("distributed_type") == "FSDP"
+    return Start(count, here, zero, bool(said.get("use_cpu", False)), settings, is_fsdp)
 
 
 def start_of_this_job() -> Start | None:
@@ -128,7 +132,7 @@ def start_of_this_job() -> Start | None:
     import torch
 
     wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true" or not torch.cuda.is_available()
-    return Start(count, here, zero, wants_cpu, "as launched")
+    return Start(count, here, zero, wants_cpu, "as launched", is_under_fsdp())
 
 
 def _plan(stages: Sequence[Stage], start: Start | None) -> list[PlannedStage]:

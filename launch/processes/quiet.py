@@ -11,6 +11,8 @@ from compressor import seams
 _WARNINGS = (
     # Of torch about functions of its own that DeepSpeed and accelerate call, at the first step.
     (FutureWarning, r"`torch\.distributed\.\w+` is deprecated"),
+    # Of FSDP2 about what a model returns, which nothing here changes in place.
+    (UserWarning, r"FSDP2-wrapped module \(\w+\) returned a view tensor"),
     # Of torch about how transformers' WavLM calls its attention.
     (UserWarning, r"Support for mismatched key_padding_mask and attn_mask is deprecated"),
 )

@@ -199,6 +199,8 @@ def test_a_file_of_accelerate_says_how_a_stage_starts():
     )
     assert read_start("launch/accelerate/zero3.yaml", 4) == Start(4, 4, 3, False, "launch/accelerate/zero3.yaml")
     assert read_start("launch/accelerate/cpu.yaml", None).zero_stage is None
+    fsdp = read_start("launch/accelerate/fsdp2.yaml", 4)
+    assert fsdp.is_fsdp and fsdp.zero_stage is None and fsdp.num_ranks == 4
     with pytest.raises(RecipeError, match="no such recipe"):
         read_start("nowhere.yaml", None)
 
@@ -293,7 +295,7 @@ def test_a_compressor_whose_back_propagation_is_cut_holds_less(make_model):
     assert activations(256) < whole and activations(1024) == whole
 
 
-def test_few_bits_and_zero3_are_a_problem():
+def test_few_bits_and_zero3_are_a_problem(monkeypatch):
     from launch.precision_check import require_precision
 
     args = SimpleNamespace(
@@ -309,6 +311,10 @@ def test_few_bits_and_zero3_are_a_problem():
     recipe.quantize = "8bit"
     args.deepspeed_plugin = DeepSpeedPlugin(zero_stage=2)
     require_precision(recipe, args)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(RecipeError, match="quantize: .* cannot be sharded by FSDP; .* or leave quantize out"):
+        require_precision(recipe, args)
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
     recipe.input = "text"
     recipe.dtype = "float32"
     with pytest.raises(RecipeError, match="quantize: with input: text all weights train"):

@@ -1,5 +1,6 @@
 """The arithmetic of memory, worked by hand."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +42,12 @@ def test_data_parallel_ranks_reduce_copies_of_the_gradients():
 )
 def test_zero_spreads_state_then_gradients_then_weights(stage, held):
     assert held_in_training(TEN, Sharding(num_ranks=4, zero_stage=stage)) == held
+
+
+def test_fsdp2_spreads_all_and_gathers_the_rest_for_a_step():
+    """(40 + 200) / 4 and what lies beside; 3 gradients; 3 times two moments; the 50 bytes outside of layers."""
+    parameters = dataclasses.replace(TEN, rest=50)
+    assert held_in_training(parameters, Sharding(num_ranks=4, is_fsdp=True)) == Held(67, 12, 24, 50)
 
 
 def test_bfloat16_under_deepspeed_keeps_a_float32_copy():

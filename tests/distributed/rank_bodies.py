@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import checkpoint_rank
 import pytest
 import torch
 import torch.distributed as dist
+from accelerate.state import AcceleratorState
 from peft import LoraConfig
 from safetensors.torch import save_file
 from transformers import Trainer, TrainingArguments
@@ -19,6 +21,7 @@ from transformers import Trainer, TrainingArguments
 from compressor import checkpoint_commit
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import LossTerms, NonFiniteError, require_finite
+from compressor.seams import gathered_state
 from epo import ranks
 from epo.data.cache import ClipCache
 from epo.data.dialogue import read_dialogues
@@ -66,6 +69,28 @@ def check_and_train(rank: int, model: str, corpus: str, out: str) -> None:
     train_epo(model, corpus, out, accumulation=1, cache=f"{out}/reference")
     train_epo(model, corpus, out, accumulation=1, tokens_per_row=400)
     train_vad(model, corpus, out, accumulation=1)
+    enter_fsdp()
+    train_epo(model, corpus, out, accumulation=1, cache=f"{out}/reference2", tokens_per_row=400, kind="sharded")
+
+
+def enter_fsdp() -> None:
+    """Let the next trainer of this process find what accelerate's launcher says for FSDP2."""
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}
+    AcceleratorState._reset_state()
+
+
+def stop_and_go_on_sharded(rank: int, folder: str) -> None:
+    """Train under FSDP2 undisturbed, and again with a stop after which the newest checkpoint loses a file."""
+    for run, stop in (("undisturbed", 0), ("stopped", 4), ("stopped", 0)):
+        enter_fsdp()
+        checkpoint_rank.main(f"{folder}/{run}", f"{folder}/{run}-{stop}.json", stop)
+        dist.barrier()
+        if rank == 0 and stop:
+            newest = Path(folder) / run / f"checkpoint-{stop}"
+            names = sorted(path.name for path in newest.iterdir())
+            (Path(folder) / "found.json").write_text(json.dumps([names, (newest / "manifest.json").read_text()]))
+            (newest / "weights_1.safetensors").unlink()
+        dist.barrier()
 
 
 def check_terms(rank: int) -> None:
@@ -147,7 +172,13 @@ def train_sft(folder: str, corpus: str, out: str, accumulation: int) -> None:
 
 
 def train_epo(
-    folder: str, corpus: str, out: str, accumulation: int, cache: str | None = None, tokens_per_row: int | None = None
+    folder: str,
+    corpus: str,
+    out: str,
+    accumulation: int,
+    cache: str | None = None,
+    tokens_per_row: int | None = None,
+    kind: str | None = None,
 ) -> None:
     """Train a LoRA on pairs; their reference scores may be kept in a folder, or several pairs lie in a row."""
     model, build = load(folder)
@@ -163,7 +194,8 @@ def train_epo(
         reference_cache=None if cache is None else ReferenceCache(cache),
     )  # fmt: skip
     trainer.train()
-    kind = "packed" if tokens_per_row is not None else "epo" if cache is None else "cached"
+    if kind is None:
+        kind = "packed" if tokens_per_row is not None else "epo" if cache is None else "cached"
     keep(trainer, Path(out) / f"{kind}-{dist.is_initialized()}")
 
 
@@ -196,8 +228,8 @@ def load(folder: str) -> tuple[EpoForConditionalGeneration, PromptBuilder]:
 
 def keep(trainer: Trainer, path: Path) -> None:
     """Write losses, gradient norms and weights of rank 0."""
+    state = gathered_state(trainer)
     if trainer.is_world_process_zero():
         logs = [[log["loss"], log["grad_norm"]] for log in trainer.state.log_history if "loss" in log]
         path.with_suffix(".json").write_text(json.dumps(logs))
-        state = trainer.accelerator.unwrap_model(trainer.model).state_dict()
         save_file({name: t.clone().contiguous() for name, t in state.items()}, path.with_suffix(".safetensors"))

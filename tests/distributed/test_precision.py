@@ -20,7 +20,7 @@ from launch.recipe import RecipeError
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "precision.md"
-SHARDINGS = ("one process", "DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3")
+SHARDINGS = ("one process", "DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3", "FSDP2")
 OFFLOADED = "ZeRO-3, offloaded"
 CELLS = {OFFLOADED: (("sft", "float32"), ("epo", "float32"))}
 """Where not all stages are run in both precisions."""
@@ -149,6 +149,8 @@ def _launcher(sharding, folder):
     """The launcher's part of a command; ZeRO-3 shards weights however small they are."""
     if sharding == "one process":
         return []
+    if sharding == "FSDP2":
+        return _launched(ROOT / "launch/accelerate/fsdp2-cpu.yaml")
     config = yaml.safe_load((ROOT / "launch/accelerate/cpu.yaml").read_text())
     if sharding != "DDP":
         zero = {"stage": int(sharding.removeprefix("ZeRO-")[0])}
@@ -167,7 +169,11 @@ def _launcher(sharding, folder):
         config["deepspeed_config"] = {"deepspeed_config_file": str(settings), "zero3_init_flag": False}
     path = folder / f"{sharding}.yaml"
     path.write_text(yaml.safe_dump(config))
-    return ["-m", "accelerate.commands.launch", "--config_file", str(path), "--main_process_port", "0"]
+    return _launched(path)
+
+
+def _launched(settings):
+    return ["-m", "accelerate.commands.launch", "--config_file", str(settings), "--main_process_port", "0"]
 
 
 @pytest.mark.slow

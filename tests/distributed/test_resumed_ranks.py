@@ -1,4 +1,4 @@
-"""Two ranks stop and go on, plain and under ZeRO-2 and ZeRO-3; a plain checkpoint goes on in one process."""
+"""Two ranks stop and go on, plain, under ZeRO-2, ZeRO-3 and FSDP2; a plain checkpoint goes on in one process."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import checkpoint_rank
 import pytest
+import torch.multiprocessing as mp
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -66,6 +67,27 @@ def test_sharded_ranks_go_on_from_the_newest_whole_checkpoint(tmp_path, undistur
     shutil.rmtree(tmp_path / "run/checkpoint-6")
     refused = alone(tmp_path / "run", tmp_path / "third.json")
     assert "checkpoint-4: was written by 2 ranks with sharding zero-" in refused["refusal"]
+
+
+def test_ranks_under_fsdp2_go_on_without_a_pickle(tmp_path, undisturbed):
+    """The newest checkpoint lost a rank's rows of the weights; one process cannot take another up as its own."""
+    import rank_bodies
+
+    mp.spawn(rank_bodies.start, (rank_bodies.stop_and_go_on_sharded, str(tmp_path / "store"), 2, (str(tmp_path),)), 2)
+    names, manifest = json.loads((tmp_path / "found.json").read_text())
+    manifest = json.loads(manifest)
+    assert (manifest["ranks"], manifest["sharding"]) == (2, "fsdp2")
+    assert {"weights_0.safetensors", "weights_1.safetensors", "optimizer_1.safetensors"} <= manifest["files"].keys()
+    assert {Path(name).suffix for name in names} == {".json", ".safetensors"}
+    whole, gone_on = (json.loads((tmp_path / f"{run}-0.json").read_text()) for run in ("undisturbed", "stopped"))
+    assert "weights_1.safetensors is missing; it is kept as damaged-checkpoint-4" in gone_on["said"]
+    assert f"resuming from {tmp_path}/stopped/checkpoint-2\n" in gone_on["said"]
+    assert gone_on["step"] == 6 and gone_on["weights"] == whole["weights"]  # to the bit
+    assert gap(whole, undisturbed) < 1e-6
+    refused = alone(tmp_path / "stopped", tmp_path / "third.json")
+    assert (
+        "checkpoint-6: was written by 2 ranks with sharding fsdp2, and this run has 1 with none" in refused["refusal"]
+    )
 
 
 def test_a_plain_checkpoint_of_two_ranks_goes_on_in_one_process(tmp_path, undisturbed):

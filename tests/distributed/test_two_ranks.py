@@ -26,7 +26,8 @@ def saved_model(make_model, tmp_path):
 
 def test_two_ranks_equal_one_with_accumulation(saved_model, corpus, tmp_path):
     """Two ranks with two examples each against one rank with two times two; SFT of all weights, EPO, EPO with
-    the reference's scores kept in a folder, EPO with the pairs of a rank in one row, and an extractor's ratings."""
+    the reference's scores kept in a folder, EPO with the pairs of a rank in one row, both of these under FSDP2, and an
+    extractor's ratings."""
     import rank_bodies
 
     folders = (saved_model, str(corpus), str(tmp_path))
@@ -42,8 +43,12 @@ def test_two_ranks_equal_one_with_accumulation(saved_model, corpus, tmp_path):
     assert len(list((tmp_path / "reference").glob("*/*.safetensors"))) == 2  # each rank scored its share
     packed = torch.tensor(json.loads((tmp_path / "packed-True.json").read_text()))
     torch.testing.assert_close(packed, online, atol=1e-5, rtol=1e-5)
-    weights, plain = (load_file(tmp_path / f"{kind}-True.safetensors") for kind in ("packed", "epo"))
-    assert max((weights[name] - plain[name]).norm() / (plain[name].norm() + 1e-6) for name in plain) < 1e-5
+    sharded = torch.tensor(json.loads((tmp_path / "sharded-True.json").read_text()))
+    torch.testing.assert_close(sharded, online, atol=1e-5, rtol=1e-5)
+    plain = load_file(tmp_path / "epo-True.safetensors")
+    for kind in ("packed", "sharded"):
+        weights = load_file(tmp_path / f"{kind}-True.safetensors")
+        assert max((weights[name] - plain[name]).norm() / (plain[name].norm() + 1e-6) for name in plain) < 1e-5
     before = load_file(Path(saved_model) / "model.safetensors")
     for stage in ("sft", "epo", "vad"):
         curves = [torch.tensor(json.loads((tmp_path / f"{stage}-{r}.json").read_text())) for r in (True, False)]

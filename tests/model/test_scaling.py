@@ -30,6 +30,11 @@ def test_bytes_sent_a_step(parameters, stage, accumulation, messages):
     assert bytes_sent(parameters, Sharding(1, stage), accumulation) == 0
 
 
+def test_fsdp2_gathers_as_zero3_does():
+    """2 x (400 + 2000) of weights, those that train in float32, and 400 of gradients, of which 3/4."""
+    assert bytes_sent(Parameters(100, 1000, 4, 2), Sharding(4, is_fsdp=True)) == 5200 * 3 // 4
+
+
 @pytest.mark.parametrize(
     ("stage", "weights", "gradients", "optimizer"),
     [(1, 2000, 2000, 3000), (2, 2000, 500, 3000), (3, 500, 500, 3000)],

@@ -1,6 +1,8 @@
 """What transformers' Trainer does around the methods we override, and leaves behind in a folder."""
 
+import contextlib
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -187,6 +189,55 @@ def test_states_are_saved_and_loaded_by_four_methods(run, tmp_path):
     run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     kinds = ["_load_optimizer_and_scheduler", "_load_rng_state", "_save_optimizer_and_scheduler", "_save_rng_state"]
     assert sorted({what for what, folder in asked if folder == "checkpoint-2"}) == kinds
+
+
+@pytest.mark.seam("sharded_checkpoint")
+def test_weights_are_saved_and_loaded_by_two_methods(run, tmp_path, monkeypatch):
+    asked = []
+
+    def save(self, output_dir, _internal_call):
+        Path(output_dir).mkdir()
+        asked.append(output_dir[-12:])
+
+    monkeypatch.setattr(Trainer, "save_model", save)
+    run._load_from_checkpoint = lambda folder: asked.append(f"from {folder[-12:]}")
+    run.train()
+    run.args.max_steps = 3
+    run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert asked[:2] == ["checkpoint-2", "from checkpoint-2"]
+
+
+@pytest.mark.seam("accelerator_made")
+def test_the_accelerator_is_made_by_one_method(run):
+    before = run.accelerator
+    run.create_accelerator_and_postprocess()
+    assert run.accelerator is not before and run.is_fsdp_enabled is False
+
+
+@pytest.mark.seam("sync_each_batch")
+def test_gradients_are_reduced_after_each_micro_batch_where_the_accelerator_says_so(run, monkeypatch):
+    entered = []
+    monkeypatch.setattr(
+        run.accelerator, "no_sync", lambda model: entered.append(model) or contextlib.nullcontext(), raising=True
+    )
+    run.train()
+    assert len(entered) == 2  # the first of two micro-batches of each step
+    monkeypatch.setitem(run.accelerator.gradient_state.plugin_kwargs, "sync_each_batch", True)
+    run.train()
+    assert len(entered) == 2
+
+
+@pytest.mark.seam("generating_under_fsdp")
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_generate_waits_for_other_ranks_where_a_model_is_marked(model_and_processor, monkeypatch, is_marked):
+    llm, asked = model_and_processor[0].language_model, []
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor, op=None: asked.append(tensor))
+    llm._is_fsdp_managed_module = is_marked
+    llm.generate(torch.tensor([[5, 6]]), max_new_tokens=2, min_new_tokens=2, do_sample=False)
+    assert bool(asked) is is_marked
 
 
 @pytest.mark.seam("training_args_bin")
