@@ -9,6 +9,7 @@ from transformers import Trainer, TrainerCallback
 
 from compressor.checkpoint_commit import CheckpointError, Commit, facts_of, keep_newest, written_aside
 from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
+from compressor.resharding import RESHARDED, load_resharded_states
 from compressor.seams import keep_own_optimizer, put_off_compiling
 from compressor.stopping import StopOnSignal
 from compressor.training_states import StateError, kept_state, random_states, read_state, set_random_states, write_state
@@ -37,8 +38,8 @@ class CheckpointedTrainer(Trainer):
     a thread's matter, and training goes on. With one rank the thread also writes the optimizer, from a copy. `train`
     returns, and the next save begins, once the checkpoint counts; a callback's `on_save` may come before it does.
 
-    Without DeepSpeed and FSDP, which have formats of their own, a checkpoint can be gone on from on any number of
-    ranks: each held all of it.
+    A checkpoint can be gone on from on any number of ranks: without sharding each held all of it, and what DeepSpeed's
+    ZeRO spread is spread anew by `compressor.resharding`, also in another of its stages. FSDP has a format of its own.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -51,6 +52,7 @@ class CheckpointedTrainer(Trainer):
         self.add_callback(_FinishSave(self._finish_save))
         if self.is_deepspeed_enabled:
             read_deepspeed_states_safely()
+            load_resharded_states()
             keep_own_optimizer(self)
             put_off_compiling()
 
@@ -63,9 +65,9 @@ class CheckpointedTrainer(Trainer):
         }
 
     def require_resumable(self, checkpoint: Path) -> None:
-        """Refuse a checkpoint that is spread otherwise than this run.
+        """Refuse a checkpoint that cannot be spread as this run is.
 
-        Without sharding every rank holds everything, so any number of ranks can go on.
+        Without sharding every rank holds everything, and the stages of ZeRO hold the same in other parts.
 
         Raises:
             CheckpointError: says how it is spread, and the remedy.
@@ -73,12 +75,14 @@ class CheckpointedTrainer(Trainer):
         was, now = facts_of(checkpoint), self.checkpoint_facts()
         if not was:  # of an older version: the stage's folder knows its ranks
             return
-        is_other = was["sharding"] != now["sharding"]
-        if is_other or (now["sharding"] != "none" and was["ranks"] != now["ranks"]):
+        kinds = {was["sharding"], now["sharding"]}
+        if len(kinds) == 1 and (was["ranks"] == now["ranks"] or kinds == {"none"}):
+            return
+        if not kinds <= RESHARDED:
             raise CheckpointError(
                 f"{checkpoint}: was written by {was['ranks']} ranks with sharding {was['sharding']}, and this run has "
-                f"{now['ranks']} with {now['sharding']}; only checkpoints without sharding can change their number of "
-                "ranks: go on as it was, or give --fresh to start anew"
+                f"{now['ranks']} with {now['sharding']}; ranks and stages of ZeRO may change, but not between ZeRO and "
+                "none: go on as it was, or give --fresh to start anew"
             )
 
     def _get_output_dir(self, trial: Any) -> str:

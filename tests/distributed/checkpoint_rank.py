@@ -31,6 +31,10 @@ class LineTrainer(ScheduledTrainer):
         return {"loss": loss, "half": loss / 2}
 
 
+def make_network():
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4))
+
+
 class StopAt(TrainerCallback):
     def __init__(self, step, number):
         self._step, self._number = step, number
@@ -59,7 +63,7 @@ def main(output, result, stop=0, number=0):
     )  # fmt: skip
     torch.manual_seed(0)
     trainer = LineTrainer(
-        model=nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4)), args=args,
+        model=make_network(), args=args,
         train_dataset=ScheduledDataset(5, STEPS * BATCH, seed=0), data_collator=collate,
     )  # fmt: skip
     if stop:

@@ -1,4 +1,4 @@
-"""Two ranks stop and go on, plain and under ZeRO-2 and ZeRO-3; a plain checkpoint goes on in one process."""
+"""Two ranks stop and go on, plain and under ZeRO; one rank, and three, go on from what they wrote."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import checkpoint_rank
 import pytest
+import resharded_rank
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -17,15 +18,25 @@ pytestmark = pytest.mark.slow
 
 def launch(config, *arguments):
     """Run two ranks as users start a stage, and return what rank 0 wrote down."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", ROOT / "launch/accelerate" / config]
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    script = Path(__file__).with_name("checkpoint_rank.py")
-    done = subprocess.run(
-        [str(word) for word in (*command, script, *arguments)], capture_output=True, text=True, timeout=300,
-        env=os.environ | environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
+    start([config], "checkpoint_rank.py", *arguments)
     return json.loads(Path(arguments[1]).read_text())
+
+
+def start(launcher, script, *arguments):
+    """Run ranks by accelerate, whose configuration's name and further words are given."""
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        ROOT / "launch/accelerate" / launcher[0],
+    ]
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    words = (*command, *launcher[1:], Path(__file__).with_name(script), *arguments)
+    done = subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, timeout=300, env=os.environ | environment
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def alone(*arguments):
@@ -52,7 +63,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.parametrize("config", ["zero2-cpu.yaml", "zero3-cpu.yaml"])
 def test_sharded_ranks_go_on_from_the_newest_whole_checkpoint(tmp_path, undisturbed, config):
-    """The newest one lost a rank's part of the optimizer; its number of ranks cannot change."""
+    """The newest one lost a rank's part of the optimizer; it cannot be gone on from without sharding."""
     launch(config, tmp_path / "run", tmp_path / "first.json", 4)
     newest = tmp_path / "run/checkpoint-4"
     manifest = json.loads((newest / "manifest.json").read_text())
@@ -75,3 +86,43 @@ def test_a_plain_checkpoint_of_two_ranks_goes_on_in_one_process(tmp_path, undist
     second = alone(tmp_path / "run", tmp_path / "second.json")
     assert f"resuming from {tmp_path}/run/checkpoint-5\n" in second["said"]
     assert second["step"] == 6 and gap(second, undisturbed) < 1e-6
+
+
+SHARDINGS = {
+    "ZeRO-1": {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "1"},
+    "ZeRO-2": {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
+    "ZeRO-3": {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
+    "offloaded": {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}
+    | {f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE": "cpu" for what in ("OPTIMIZER", "PARAM")},
+}
+ON_DEVICE = {f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE": "none" for what in ("OPTIMIZER", "PARAM")}
+PATHS = [
+    ("ZeRO-2", "ZeRO-2", "ZeRO-2"), ("ZeRO-3", "ZeRO-3", "ZeRO-3"), ("ZeRO-1", "ZeRO-3", "ZeRO-1"),
+    ("offloaded", "offloaded", "ZeRO-2"),
+]  # fmt: skip
+"""How a run is sharded on two ranks, then on one, then on three."""
+
+
+def test_what_zero_spread_goes_on_on_other_ranks_and_in_other_stages(tmp_path, monkeypatch):
+    """Two ranks stop after step 2, one goes on to 4 and three to 6; each launch does so for all paths."""
+    monkeypatch.setattr(checkpoint_rank, "BATCH", 6)
+    monkeypatch.setattr(checkpoint_rank, "make_network", resharded_rank.Network)
+    wanted = alone(tmp_path / "alone", tmp_path / "alone.json")
+    folders = [tmp_path / "-".join(path) for path in PATHS]
+    for turn, ranks in enumerate((2, 1, 3)):
+        runs = [
+            [
+                [str(folder), f"{folder}-{turn}.json", *([2 * turn + 2] if turn < 2 else [])],
+                ON_DEVICE | SHARDINGS[path[turn]], turn == 0,
+            ]
+            for folder, path in zip(folders, PATHS, strict=True)
+        ]  # fmt: skip
+        launcher = ["zero3-cpu.yaml", "--num_processes", ranks, "--main_process_port", "0"]
+        start(launcher, "resharded_rank.py", json.dumps(runs))
+        for folder, path in zip(folders, PATHS, strict=True):
+            found = json.loads(Path(f"{folder}-{turn}.json").read_text())
+            assert (found["refusal"], found["step"]) == ("", 2 * turn + 2), path
+            assert turn == 0 or f"resuming from {folder}/checkpoint-{2 * turn}\n" in found["said"]
+    for folder, path in zip(folders, PATHS, strict=True):
+        found = json.loads(Path(f"{folder}-2.json").read_text())
+        assert gap(found, wanted) < 1e-6, path
