@@ -81,8 +81,8 @@ class CheckpointedTrainer(Trainer):
         if not kinds <= RESHARDED:
             raise CheckpointError(
                 f"{checkpoint}: was written by {was['ranks']} ranks with sharding {was['sharding']}, and this run has "
-                f"{now['ranks']} with {now['sharding']}; ranks and stages of ZeRO may change, but not between ZeRO and "
-                "none: go on as it was, or give --fresh to start anew"
+                f"{now['ranks']} with {now['sharding']}; ZeRO's stage may change, and ranks with it, but not "
+                "from ZeRO to none or back: go on as it was, or give --fresh to start anew"
             )
 
     def _get_output_dir(self, trial: Any) -> str:

@@ -33,7 +33,7 @@ class Network(nn.Module):
 
 
 def main(runs):
-    checkpoint_rank.BATCH = 6
+    checkpoint_rank.BATCH, checkpoint_rank.PER_DEVICE = 6, 2 if stage.num_ranks() == 1 else 1
     for arguments, environment, is_new in runs:
         AcceleratorState._reset_state()  # each run is a process of its own elsewhere
         os.environ.update(environment)

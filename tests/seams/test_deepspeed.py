@@ -98,8 +98,7 @@ def test_one_rank_alone_generates_with_all_weights(ranks):
 
 
 @pytest.mark.seam("zero_files")
-def test_the_files_of_a_checkpoint_say_what_lies_where(ranks, zero3_folder, monkeypatch):
-    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+def test_the_files_of_a_checkpoint_say_what_lies_where(ranks, zero3_folder):
     admit_deepspeeds_classes()
     saved = SavedShards(zero3_folder / "saved", 2)
     name = "backbone.layers.0.mixer.conv1d.weight"

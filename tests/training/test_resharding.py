@@ -1,5 +1,6 @@
 """A checkpoint of two ranks, written by hand, goes into engines of other ranks and stages, or is refused."""
 
+import json
 import os
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from compressor.checkpoint_commit import CheckpointError
+from compressor.checkpointed_trainer import CheckpointedTrainer
 from compressor.resharding import load_resharded
 
 SHAPES = [{"a": (5,), "b": (2, 2)}, {"c": (1,)}]
@@ -179,3 +181,32 @@ def test_a_missing_rank_is_named(checkpoint):
         CheckpointError, match=r"zero_pp_rank_2_mp_rank_00_optim_states.pt is missing, a rank's part; del"
     ):
         load_resharded(engine(), checkpoint(), 3)
+
+
+SPREADS = [
+    # ranks and sharding that wrote it, those of the run, whether it goes on
+    (2, "none", 3, "none", True),
+    (2, "zero-2", 2, "zero-2", True),
+    (2, "zero-2", 3, "zero-2", True),
+    (2, "zero-1", 1, "zero-3", True),
+    (2, "zero-2", 2, "none", False),
+    (1, "none", 1, "zero-3", False),
+    (2, "zero-0", 2, "zero-0", True),
+    (2, "zero-0", 2, "zero-2", False),
+    (2, "fsdp", 2, "fsdp", True),
+    (2, "fsdp", 4, "fsdp", False),
+]
+
+
+@pytest.mark.parametrize(("ranks", "sharding", "ranks_now", "sharding_now", "goes_on"), SPREADS)
+def test_between_which_spreads_a_checkpoint_goes_on(tmp_path, ranks, sharding, ranks_now, sharding_now, goes_on):
+    files = {"trainer_state.json": {"bytes": 0, "sha256": ""}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"ranks": ranks, "sharding": sharding, "files": files}))
+    run = SimpleNamespace(checkpoint_facts=lambda: {"ranks": ranks_now, "sharding": sharding_now})
+    if goes_on:
+        CheckpointedTrainer.require_resumable(run, tmp_path)
+        return
+    words = f"by {ranks} ranks with sharding {sharding}, and this run has {ranks_now} with {sharding_now}; ZeRO's stage"
+    with pytest.raises(CheckpointError, match=words) as caught:
+        CheckpointedTrainer.require_resumable(run, tmp_path)
+    assert str(caught.value).endswith("give --fresh to start anew")
