@@ -1,6 +1,7 @@
 """DeepSpeed's checkpoints: what they spread over the ranks, and reading them without executing what they name."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.checkpoint_commit import CheckpointError
@@ -29,7 +30,7 @@ def read_deepspeed_states_safely() -> None:
     theirs = TorchCheckpointEngine.load
 
     def load(self: Any, path: str, map_location: Any = None) -> Any:
-        refuse_foreign_code(path)
+        _refuse_foreign_code(path)
         return theirs(self, path, map_location)
 
     TorchCheckpointEngine.load = load
@@ -45,12 +46,21 @@ def admit_deepspeeds_classes() -> None:
     torch.serialization.add_safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address])
 
 
-def refuse_foreign_code(path: str) -> None:
-    """Refuse a file of DeepSpeed's that names more than tensors, plain data and the classes admitted above.
+def read_mapped(path: Path) -> dict[str, Any]:
+    """Return what a file of DeepSpeed's holds, executing nothing; its tensors are read where they are used.
 
     Raises:
-        CheckpointError: names the file, what it names, and the remedy.
+        CheckpointError: it names more than tensors, plain data and what `admit_deepspeeds_classes` names.
     """
+    import torch
+
+    _refuse_foreign_code(str(path))
+    found: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    return found
+
+
+def _refuse_foreign_code(path: str) -> None:
+    """Refuse a file that names code, with the file, what it names, and the remedy."""
     import torch
 
     foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)

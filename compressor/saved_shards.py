@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from compressor.checkpoint_commit import CheckpointError
-from compressor.deepspeed_states import refuse_foreign_code
+from compressor.deepspeed_states import read_mapped
 from compressor.shards import Buffer, Held, spread, whole_buffer
 
 ANEW = "go on as it was, or give --fresh to start anew"
@@ -147,6 +146,4 @@ def _mapped(folder: Path, pattern: str) -> dict[str, Any]:
             f"{folder}: {pattern.removeprefix('*')} is missing, a rank's part; delete this checkpoint to go on from "
             "the one before it, or give --fresh to start anew"
         )
-    refuse_foreign_code(str(path))
-    found: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    return found
+    return read_mapped(path)
