@@ -112,7 +112,7 @@ class Commit:
                 shutil.rmtree(folder.parent, ignore_errors=True)
             except OSError as refused:
                 error = refused
-        _raise_first(_all(error))
+        raise_on_all(error)
 
     def _work(self) -> None:
         try:
@@ -167,6 +167,11 @@ def keep_newest(output_dir: Path, limit: int | None) -> None:
         doomed.parent.mkdir(exist_ok=True)
         (output_dir / name).rename(doomed)
     shutil.rmtree(output_dir / _ASIDE, ignore_errors=True)
+
+
+def raise_on_all(error: BaseException | None) -> None:
+    """Raise on every rank what any one of them could not do; the first of them where there are several."""
+    _raise_first(_all(error))
 
 
 def _by_step(output_dir: Path) -> list[str]:

@@ -11,14 +11,13 @@ from transformers import Trainer, TrainerCallback
 from compressor.checkpoint_commit import CheckpointError, Commit, facts_of, keep_newest, written_aside
 from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
 from compressor.fully_sharded import full_state, shard
+from compressor.resharding import RESHARDED, load_resharded_states
 from compressor.seams import is_under_fsdp, keep_own_optimizer, put_off_compiling, sharded_by, use_fsdp
 from compressor.sharded_checkpoints import read_optimizer, read_weights, write_rows
 from compressor.stopping import StopOnSignal
 from compressor.training_states import StateError, kept_state, random_states, read_state, set_random_states, write_state
 
 _OPTIMIZER, _SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
-_ANY_RANKS = ("none", "fsdp2")
-"""Ways of sharding whose checkpoints any number of ranks can go on from."""
 
 
 class RaisedByAllError(RuntimeError):
@@ -42,8 +41,9 @@ class CheckpointedTrainer(Trainer):
     a thread's matter, and training goes on. With one rank the thread also writes the optimizer, from a copy. `train`
     returns, and the next save begins, once the checkpoint counts; a callback's `on_save` may come before it does.
 
-    Without DeepSpeed, which has formats of its own, a checkpoint can be gone on from on any number of ranks: each held
-    all of it, or under FSDP2 its rows of each tensor (`compressor.sharded_checkpoints`).
+    A checkpoint can be gone on from on any number of ranks: without sharding each held all of it, under FSDP2 its rows
+    of each tensor (`compressor.sharded_checkpoints`), and what DeepSpeed's ZeRO spread is spread anew by
+    `compressor.resharding`, also in another of its stages.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -56,6 +56,7 @@ class CheckpointedTrainer(Trainer):
         self.add_callback(_FinishSave(self._finish_save))
         if self.is_deepspeed_enabled:
             read_deepspeed_states_safely()
+            load_resharded_states()
             keep_own_optimizer(self)
             put_off_compiling()
 
@@ -78,9 +79,10 @@ class CheckpointedTrainer(Trainer):
         }
 
     def require_resumable(self, checkpoint: Path) -> None:
-        """Refuse a checkpoint that is spread otherwise than this run.
+        """Refuse a checkpoint that cannot be spread as this run is.
 
-        Only under DeepSpeed must the number of ranks be the same.
+        Without sharding every rank holds everything, under FSDP2 its rows of each tensor, and the stages of ZeRO hold
+        the same in other parts: ranks may be more or fewer. Each kind of these reads its own.
 
         Raises:
             CheckpointError: says how it is spread, and the remedy.
@@ -88,12 +90,12 @@ class CheckpointedTrainer(Trainer):
         was, now = facts_of(checkpoint), self.checkpoint_facts()
         if not was:  # of an older version: the stage's folder knows its ranks
             return
-        is_other = was["sharding"] != now["sharding"]
-        if is_other or (now["sharding"] not in _ANY_RANKS and was["ranks"] != now["ranks"]):
+        kinds = {was["sharding"], now["sharding"]}
+        if len(kinds) > 1 and not kinds <= RESHARDED:
             raise CheckpointError(
                 f"{checkpoint}: was written by {was['ranks']} ranks with sharding {was['sharding']}, and this run has "
-                f"{now['ranks']} with {now['sharding']}; only checkpoints without DeepSpeed can change their number of "
-                "ranks: go on as it was, or give --fresh to start anew"
+                f"{now['ranks']} with {now['sharding']}; the number of ranks may change, and ZeRO's stage, but not one "
+                "of ZeRO, FSDP2 and none to another: go on as it was, or give --fresh to start anew"
             )
 
     def _get_output_dir(self, trial: Any) -> str:

@@ -49,7 +49,7 @@ def fit(trainer: ScheduleReader) -> dict[str, float]:
     """Train, from the newest checkpoint in the output folder that is whole, and return final metrics.
 
     Raises:
-        CheckpointError: it is spread over other ranks than these.
+        CheckpointError: it is spread so that these ranks cannot go on from it.
         SystemExit: a signal ended training, on all ranks together.
     """
     gather_together(trainer.model)

@@ -194,7 +194,7 @@ def test_one_file_talks_to_chat_templates_and_none_to_a_tokenizers_padding():
 
 
 def test_nothing_unsafe():
-    """No pickles, no code from a checkpoint, no shell."""
+    """No pickles, no code from a checkpoint, no shell; but DeepSpeed's files, which are pickles, read as plain data."""
     unsafe = [
         f"{name} imports {target}"
         for name in TREES
@@ -202,7 +202,9 @@ def test_nothing_unsafe():
         if target.split(".")[0] in ("pickle", "cPickle", "dill", "joblib", "shelve")
     ]
     calls = ((name, node) for name in TREES for node in ast.walk(TREES[name]) if isinstance(node, ast.Call))
-    assert unsafe + [f"{name}: {ast.unparse(call)}" for name, call in calls if is_unsafe(call)] == []
+    assert unsafe + [f"{name}: {ast.unparse(call)}" for name, call in calls if is_unsafe(call)] == [
+        "compressor.deepspeed_states: torch.load(path, map_location='cpu', mmap=True, weights_only=True)"
+    ]
 
 
 def is_unsafe(call):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from datasets import Dataset
 from transformers import TrainingArguments
 
 from compressor.curriculum import ScheduledDataset
@@ -20,4 +21,11 @@ def schedule_of(replies: Sequence[Reply], args: TrainingArguments) -> ScheduledD
     return ScheduledDataset(len(replies), args.max_steps * batch, args.seed, lengths, batch)
 
 
-__all__ = ["schedule_of"]
+def schedule_rows(schedule: ScheduledDataset, with_seeds: bool = False) -> Dataset:
+    """Return a schedule as TRL wants it: one row a position, with its seed where something is drawn by it."""
+    rows = [schedule[position] for position in range(len(schedule))]
+    keys = ("index", "seed") if with_seeds else ("index",)
+    return Dataset.from_dict({key: [row[key] for row in rows] for key in keys})
+
+
+__all__ = ["schedule_of", "schedule_rows"]

@@ -46,7 +46,7 @@ from epo.training.pair_numbers import pair_sums
 from epo.training.reference_cache import ReferenceCache
 from epo.training.reference_keys import reference_digest
 from epo.training.reference_scores import ReferenceScores
-from epo.training.schedule import schedule_of
+from epo.training.schedule import schedule_of, schedule_rows
 from epo.training.term_needs import require_for_terms, require_kept_reference
 
 
@@ -390,13 +390,6 @@ def _require_pairs(train_dataset: Any, args: EpoArguments) -> None:
         raise NotEpoError(f"train_dataset {what}; want pairs, such as epo.read_pairs returns")
     if args.max_steps <= 0:
         raise NotEpoError("max_steps is not set; it says how long to train: every global batch is exact, no pass ends")
-
-
-def schedule_rows(schedule: ScheduledDataset, with_seeds: bool = False) -> Dataset:
-    """Return a schedule as TRL wants it: one row a position, with its seed where something is drawn by it."""
-    rows = [schedule[position] for position in range(len(schedule))]
-    keys = ("index", "seed") if with_seeds else ("index",)
-    return Dataset.from_dict({key: [row[key] for row in rows] for key in keys})
 
 
 def _num_gold_tokens(batch: dict[str, Any]) -> Tensor:

@@ -18,7 +18,7 @@ from launch.folder.digests import RECORDS, file_digest
 from launch.folder.folder_lock import hold
 from launch.folder.identity import Identity, changes, identify, layout_changes
 from launch.folder.provenance import begin_attempt, end_attempt
-from launch.folder.stage_progress import is_held_whole_by_each_rank, progress_of
+from launch.folder.stage_progress import can_change_ranks, progress_of
 from launch.keys.roles import own_roles
 from launch.processes.ends import explain
 from launch.processes.job_record import note
@@ -216,7 +216,7 @@ def _refusal(path: Path, reasons: Sequence[str]) -> str:
 
 def _require_same_layout(path: Path, identity: Identity) -> None:
     old = Identity(**_read(path / _IDENTITY))
-    if is_held_whole_by_each_rank(path):
+    if can_change_ranks(path):
         same = {key: old.layout[key] for key in _SPREAD if key in old.layout}
         identity = dataclasses.replace(identity, layout=identity.layout | same)
     reasons = layout_changes(old, identity)

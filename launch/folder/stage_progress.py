@@ -46,9 +46,9 @@ def newest_step(folder: Path) -> int:
     return max((int(name.group(1)) for name in names if name), default=0)
 
 
-def is_held_whole_by_each_rank(folder: Path) -> bool:
+def can_change_ranks(folder: Path) -> bool:
     """Tell whether any number of ranks can go on from a folder's newest checkpoint, as its manifest says."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         manifest = (folder / f"checkpoint-{newest_step(folder)}" / "manifest.json").read_text(encoding="utf-8")
-        return bool(json.loads(manifest).get("sharding") == "none")
+        return json.loads(manifest).get("sharding") in ("none", "zero-1", "zero-2", "zero-3")
     return False

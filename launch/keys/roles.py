@@ -14,7 +14,7 @@ file: names a file of data; its content matters, not its name.
 part: names a trained part (a folder, a config file, or a hub name); its content matters, not its name.
 corpus: names a folder to import from; what lies in it matters, not its name.
 layout: how a batch is spread over ranks and memory. The result is the same up to rounding, so a finished stage stays
-    finished; but a checkpoint is resumed only in the layout that wrote it.
+    finished; but a checkpoint is resumed only in the layout that wrote it, ranks and micro-batches aside.
 cosmetic: where results go, what is shown and how fast: changes nothing that is learnt.
 """
 

@@ -22,13 +22,17 @@ from compressor.scheduled_trainer import ScheduledTrainer
 from compressor.seams import gathered_state, skip_unused_operator
 from launch.training import fit
 
-BATCH, STEPS = 4, int(os.environ.get("STEPS", "6"))  # more for benchmarks/kills.py
+BATCH, PER_DEVICE, STEPS = 4, 1, int(os.environ.get("STEPS", "6"))  # more for benchmarks/kills.py
 
 
 class LineTrainer(ScheduledTrainer):
     def loss_terms(self, model, inputs):
         loss = (model(inputs["x"]) - inputs["y"]).square().mean()
         return {"loss": loss, "half": loss / 2}
+
+
+def make_network():
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4))
 
 
 class StopAt(TrainerCallback):
@@ -53,13 +57,14 @@ def main(output, result, stop=0, number=0):
     skip_unused_operator()
     backend = "gloo" if stage.num_ranks() > 1 else None
     args = TrainingArguments(
-        output_dir=output, max_steps=STEPS, per_device_train_batch_size=1, learning_rate=0.05, use_cpu=True,
-        gradient_accumulation_steps=BATCH // stage.num_ranks(), lr_scheduler_type="cosine", ddp_backend=backend,
+        output_dir=output, max_steps=STEPS, per_device_train_batch_size=PER_DEVICE, learning_rate=0.05, use_cpu=True,
+        gradient_accumulation_steps=BATCH // PER_DEVICE // stage.num_ranks(), lr_scheduler_type="cosine",
+        ddp_backend=backend,
         save_steps=2, save_total_limit=2, report_to="none", disable_tqdm=True, remove_unused_columns=False,
     )  # fmt: skip
     torch.manual_seed(0)
     trainer = LineTrainer(
-        model=nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4)), args=args,
+        model=make_network(), args=args,
         train_dataset=ScheduledDataset(5, STEPS * BATCH, seed=0), data_collator=collate,
     )  # fmt: skip
     if stop:

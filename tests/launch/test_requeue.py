@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch import launcher
-from launch.folder.stage_progress import Progress, is_held_whole_by_each_rank, progress_of
+from launch.folder.stage_progress import Progress, can_change_ranks, progress_of
 from launch.processes import ends
 from launch.processes.job_record import JOB_RECORD, note, read_notes
 from launch.recipe import RecipeError
@@ -74,11 +74,16 @@ def test_progress_is_a_checkpoint_a_finished_stage_or_kept_answers(tmp_path):
 
 
 def test_only_a_manifest_says_that_ranks_may_change(tmp_path):
-    assert not is_held_whole_by_each_rank(tmp_path)
-    for step, text in ((3, '{"sharding": "none"}'), (20, '{"sharding": "zero-2"}'), (100, "[]")):
+    assert not can_change_ranks(tmp_path)
+    for step, text in (
+        (3, '{"sharding": "none"}'),
+        (4, '{"sharding": "zero-2"}'),
+        (20, '{"sharding": "fsdp"}'),
+        (100, "[]"),
+    ):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "manifest.json").write_text(text)
-        assert is_held_whole_by_each_rank(tmp_path) == (step == 3)
+        assert can_change_ranks(tmp_path) == (step < 5)
 
 
 def test_notes_of_an_attempt_come_back(tmp_path, monkeypatch):

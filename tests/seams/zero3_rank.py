@@ -64,10 +64,19 @@ def main(folder):
     found["size_trained"] = sizes(model)
     hook = trainer.model_wrapped.optimizer.parameter_offload.fwd_pre_hook
     found["hook_is_set"] = hook.id in hook.hooks_dict_ref()
+    engine = trainer.model_wrapped
+    engine.save_checkpoint(str(folder / "saved"))
+    found["shapes"] = [
+        {name: list(shape) for name, shape in group.items()} for group in engine._get_zero_param_shapes()
+    ]
+    found["lengths"] = [flat.numel() for flat in engine.optimizer.fp32_partitioned_groups_flat]
+    found["groups"] = list(engine.optimizer.sub_group_to_group_id.items())
+    found["counts"] = [engine.global_steps, engine.global_samples, engine.skipped_steps]
     found["raw_state_is_none"] = trainer.accelerator.get_state_dict(trainer.model_wrapped) is None
     state = gathered_state(trainer)
     found["state"] = {name: list(tensor.shape) for name, tensor in state.items()}
     weight = state.get("backbone.layers.0.mixer.conv1d.weight", before)
+    found["weight"] = weight.tolist()
     found["mixer_moved"] = not weight.equal(before)
     with whole_model(trainer):
         found["hook_is_left"] = hook.id in hook.hooks_dict_ref()

@@ -19,8 +19,9 @@ from epo.training.collate import PairCollator, PromptBuilder
 from epo.training.lora import lora_config
 from epo.training.objective import TERMS, Term, implicit_reward
 from epo.training.preference_losses import LOSSES
+from epo.training.schedule import schedule_rows
 from epo.training.terms.preference import preference_loss
-from epo.training.trainer import EpoTrainer, NotEpoError, ReferenceDriftError, schedule_rows
+from epo.training.trainer import EpoTrainer, NotEpoError, ReferenceDriftError
 
 BETA, ALPHA = 0.3, 0.7
 
