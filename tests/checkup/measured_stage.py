@@ -18,6 +18,7 @@ KINDS = {
     "text": {"hidden": 320, "layers": 6, "vocab": 3000},
     "whole": {"hidden": 320, "layers": 5, "vocab": 3000},
     "pairs": {"hidden": 448, "layers": 6, "vocab": 3000},
+    "pairs_all": {"hidden": 320, "layers": 6, "vocab": 3000},
     "compressor": {"hidden": 256, "layers": 4, "vocab": 3000},
 }
 
@@ -95,6 +96,7 @@ def flags(kind: str, folder: Path) -> tuple[str, list[str]]:
         said |= {"single_turns": 0.0, "short": 0.0, "medium": 0.0}
         return "compressor", [word for key, value in said.items() for word in (f"--{key}", str(value))]
     said |= {"model": folder / "sft", "pairs": folder.parent / "pairs.jsonl"}
+    said |= {"tune": "all", "reference_cache": folder / "reference"} if kind == "pairs_all" else {}
     return "epo", [word for key, value in said.items() for word in (f"--{key}", str(value))]
 
 
