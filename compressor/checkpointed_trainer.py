@@ -18,6 +18,8 @@ from compressor.stopping import StopOnSignal
 from compressor.training_states import StateError, kept_state, random_states, read_state, set_random_states, write_state
 
 _OPTIMIZER, _SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
+_ANY_RANKS = {"none", "fsdp2"}
+"""Ways of sharding whose checkpoints any number of ranks reads as they are."""
 
 
 class RaisedByAllError(RuntimeError):
@@ -91,11 +93,13 @@ class CheckpointedTrainer(Trainer):
         if not was:  # of an older version: the stage's folder knows its ranks
             return
         kinds = {was["sharding"], now["sharding"]}
-        if len(kinds) > 1 and not kinds <= RESHARDED:
+        if len(kinds) == 1 and (was["ranks"] == now["ranks"] or kinds <= _ANY_RANKS):
+            return
+        if not kinds <= RESHARDED:
             raise CheckpointError(
                 f"{checkpoint}: was written by {was['ranks']} ranks with sharding {was['sharding']}, and this run has "
-                f"{now['ranks']} with {now['sharding']}; the number of ranks may change, and ZeRO's stage, but not one "
-                "of ZeRO, FSDP2 and none to another: go on as it was, or give --fresh to start anew"
+                f"{now['ranks']} with {now['sharding']}; ZeRO's stage may change, and ranks with it, but not "
+                "one of ZeRO, FSDP2 and none to another: go on as it was, or give --fresh to start anew"
             )
 
     def _get_output_dir(self, trial: Any) -> str:

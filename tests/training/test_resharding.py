@@ -193,8 +193,10 @@ SPREADS = [
     (1, "none", 1, "zero-3", False),
     (2, "zero-0", 2, "zero-0", True),
     (2, "zero-0", 2, "zero-2", False),
-    (2, "fsdp", 2, "fsdp", True),
-    (2, "fsdp", 4, "fsdp", False),
+    (2, "zero-0", 3, "zero-0", False),
+    (2, "fsdp2", 2, "fsdp2", True),
+    (2, "fsdp2", 4, "fsdp2", True),
+    (2, "fsdp2", 2, "zero-3", False),
 ]
 
 
