@@ -20,6 +20,8 @@ _WARNINGS = (
 # By logger: the beginnings of the lines that are not shown.
 _LINES = {
     "DeepSpeed": "Setting accelerator to CPU",  # as the CPU configs of launch/accelerate ask
+    # transformers leaves accumulation to DeepSpeed, whose number is the recipe's.
+    "accelerate.accelerator": r"(\[RANK \d+\] )?Gradient accumulation steps mismatch",
     "torch.distributed.run": r"\s*\*+\s*Setting OMP_NUM_THREADS",  # to one thread a rank, which docs/training.md wants
     "mlflow.store.db.utils": "(Creating initial MLflow|Updating) database tables",
     # How a rank ended is said by the rank, and in one line by launch/launcher.py.

@@ -22,13 +22,21 @@ logging.getLogger("DeepSpeed").warning("Setting accelerator to CPU. If you have 
 logging.getLogger("DeepSpeed").warning("overflow")
 logging.getLogger("torch.distributed.run").warning("\\n*****\\nSetting OMP_NUM_THREADS environment variable")
 logging.getLogger("torch.distributed.run").warning("master_addr is only used for static rdzv_backend")
+logging.getLogger("accelerate.accelerator").warning("[RANK 0] Gradient accumulation steps mismatch: ...")
 logging.getLogger("mlflow.store.db.utils").info("Creating initial MLflow database tables...")
 logging.getLogger("mlflow.store.db.utils").info("retrying")
 warnings.warn("`torch.distributed.all_gather_into_tensor` is deprecated.", FutureWarning)
 warnings.warn("`is_gradient_checkpointing` is deprecated", FutureWarning)
 warnings.warn("`warmup_ratio` is deprecated", FutureWarning)
 """
-HIDDEN = ("Setting accelerator", "OMP_NUM_THREADS", "database tables", "all_gather", "is_gradient_checkpointing")
+HIDDEN = (
+    "Setting accelerator",
+    "mismatch",
+    "OMP_NUM_THREADS",
+    "database tables",
+    "all_gather",
+    "is_gradient_checkpointing",
+)
 SHOWN = ("overflow", "master_addr", "retrying", "warmup_ratio")
 
 
