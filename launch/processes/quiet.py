@@ -13,6 +13,8 @@ _WARNINGS = (
     (FutureWarning, r"`torch\.distributed\.\w+` is deprecated"),
     # Of FSDP2 about what a model returns, which nothing here changes in place.
     (UserWarning, r"FSDP2-wrapped module \(\w+\) returned a view tensor"),
+    # Of accelerate about its usual port, which another job on this machine has: it takes a free one.
+    (UserWarning, r"Port `\d+` is already in use"),
     # Of torch about how transformers' WavLM calls its attention.
     (UserWarning, r"Support for mismatched key_padding_mask and attn_mask is deprecated"),
 )

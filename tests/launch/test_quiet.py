@@ -26,6 +26,7 @@ logging.getLogger("accelerate.accelerator").warning("[RANK 0] Gradient accumulat
 logging.getLogger("mlflow.store.db.utils").info("Creating initial MLflow database tables...")
 logging.getLogger("mlflow.store.db.utils").info("retrying")
 warnings.warn("`torch.distributed.all_gather_into_tensor` is deprecated.", FutureWarning)
+warnings.warn("Port `29500` is already in use. Accelerate will attempt to launch in a standalone-like mode")
 warnings.warn("`is_gradient_checkpointing` is deprecated", FutureWarning)
 warnings.warn("`warmup_ratio` is deprecated", FutureWarning)
 """
@@ -35,6 +36,7 @@ HIDDEN = (
     "OMP_NUM_THREADS",
     "database tables",
     "all_gather",
+    "29500",
     "is_gradient_checkpointing",
 )
 SHOWN = ("overflow", "master_addr", "retrying", "warmup_ratio")
