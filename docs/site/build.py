@@ -83,7 +83,7 @@ def copy_pages(root: Path, pages: Path, paths: list[str]) -> None:
         target = pages / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(link_mentions(text, "" if path.startswith("docs/") else "docs/"), encoding="utf-8")
-    for path in (root / "LICENSE", *root.glob("docs/*.svg"), root / "docs/site/site.css"):
+    for path in (root / "LICENSE", *root.glob("docs/*.svg"), *root.glob("docs/*.png"), root / "docs/site/site.css"):
         target = pages / (path.name if path.parent.name == "site" else path.relative_to(root))
         shutil.copyfile(path, target)
 
