@@ -300,6 +300,8 @@ def gathered_state(trainer: "Trainer") -> dict[str, Any]:
     """
     if trainer.is_fsdp_enabled:
         return full_state(trainer.model)
+    if _is_untouched(trainer):
+        return dict(trainer.model.state_dict())
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if state is None:  # ZeRO-3 gives it to rank 0 alone
         return {}
@@ -320,6 +322,11 @@ def _generating_alone(model: "nn.Module") -> Iterator[None]:
             module._is_fsdp_managed_module = True  # type: ignore[assignment]
 
 
+def _is_untouched(trainer: "Trainer") -> bool:
+    """Tell whether DeepSpeed was to spread a trainer's model, and nothing was trained."""
+    return trainer.is_deepspeed_enabled and trainer.model_wrapped is trainer.model
+
+
 def _owns_storage(tensor: "Tensor") -> bool:
     return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
@@ -330,6 +337,9 @@ def whole_model(trainer: "Trainer") -> Iterator[None]:
     if trainer.is_fsdp_enabled:
         with gathered(trainer.model), _generating_alone(trainer.model):
             yield
+        return
+    if _is_untouched(trainer):
+        yield
         return
     from trl.models.utils import unwrap_model_for_generation
 

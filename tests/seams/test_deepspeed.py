@@ -68,6 +68,11 @@ def test_an_optimizer_whose_states_are_offloaded_stays(ranks):
     assert [rank["optimizer"] for rank in ranks] == ["AdamW", "AdamW"]
 
 
+def test_what_was_not_trained_is_whole_on_each_rank(ranks):
+    for rank in ranks:
+        assert rank["size_untrained"] == rank["size_loaded"] and rank["untrained"] == ranks[0]["state"]
+
+
 @pytest.mark.seam("deepspeed_config")
 def test_a_model_is_loaded_whole_and_sharded_by_the_trainer(ranks):
     for rank in ranks:

@@ -52,6 +52,9 @@ def main(folder):
     mixer.in_proj.register_forward_pre_hook(note_size)
     row = {"input_ids": list(range(5, 13)), "labels": list(range(5, 13))}
     trainer = Trainer(model=model, args=args, train_dataset=[row] * 2)
+    with whole_model(trainer):  # nothing is trained yet, as of a compressor that learns nothing
+        found["size_untrained"] = sizes(model)
+    found["untrained"] = {name: list(tensor.shape) for name, tensor in gathered_state(trainer).items()}
     keep_own_optimizer(trainer)
     put_off_compiling()
     trainer.train()
