@@ -96,7 +96,7 @@ def test_every_stage_is_counted_by_the_same_rule(talks, tmp_path):
     sft = count("sft.py", pairs=None, input="text", min_fact_recall=None, **training)
     compressor = count("compressor.py", backbone="x", **training)
     built = count("preferences.py", **vars(preferences))
-    epo = count("epo.py", pairs=pairs, model="hub", adapter=None, **training)
+    epo = count("epo.py", pairs=pairs, model="hub", adapter=None, tune="lora", **training)
     parts = {"sft": "hub", "epo": None, "control": None, "models": None, "answers": None}
     parts |= {"bert_score_model": None, "suites": None, "emotion_judge": "words", "judge_embeddings": None}
     parts |= {"judge_data": [], "judge_cache": None, "cascade": None, "cascade_extractor": None, "chat_models": None}
