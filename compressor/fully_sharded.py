@@ -67,21 +67,30 @@ def full_state(model: "nn.Module", is_adapter: bool = False) -> dict[str, "Tenso
 
     Args:
         model: sharded.
-        is_adapter: leave out all that does not train and is in no LoRA.
+        is_adapter: as of `spread_tensors`.
     """
     import torch.distributed as dist
 
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     found: dict[int, Tensor] = {}
     state = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if is_adapter and name not in trained and ".lora_" not in name:
-            continue
+    for name, tensor in spread_tensors(model, is_adapter):
         if id(tensor) not in found:  # tied weights stay tied
             whole = tensor.detach().full_tensor() if hasattr(tensor, "full_tensor") else tensor.detach()
             found[id(tensor)] = whole.to("cpu", copy=True) if dist.get_rank() == 0 else whole.new_empty(0)
         state[name] = found[id(tensor)]
     return state if dist.get_rank() == 0 else {}
+
+
+def spread_tensors(model: "nn.Module", is_adapter: bool) -> Iterator[tuple[str, Any]]:
+    """Yield names and tensors of a model's state, as this rank holds them.
+
+    Args:
+        model: sharded.
+        is_adapter: leave out all that does not train and is in no LoRA: it is where the stage began.
+    """
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if not is_adapter or tensor.requires_grad or ".lora_" in name:
+            yield name, tensor
 
 
 def _parts(model: "nn.Module") -> list[Any]:
@@ -96,4 +105,4 @@ def _reshard_after_forward(parts: Iterable[Any], value: bool) -> None:
         part.set_reshard_after_forward(value, recurse=False)
 
 
-__all__ = ["full_state", "gather_rest", "gathered", "shard"]
+__all__ = ["full_state", "gather_rest", "gathered", "shard", "spread_tensors"]

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from compressor.fully_sharded import spread_tensors
 from compressor.training_states import read_spread_state, write_state
 
 
@@ -30,12 +31,10 @@ def write_rows(folder: Path, model: nn.Module, optimizer: Any) -> None:
         StateError: the optimizer spreads its states otherwise than by rows, or keeps what is no plain data.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    is_adapter = hasattr(model, "get_base_model")
     weights: dict[str, Tensor] = {}
     written: set[int] = set()
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        is_left_out = is_adapter and not tensor.requires_grad and ".lora_" not in name
-        if not is_left_out and id(tensor) not in written:  # tied weights once
+    for name, tensor in spread_tensors(model, is_adapter=hasattr(model, "get_base_model")):
+        if id(tensor) not in written:  # tied weights once
             written.add(id(tensor))
             weights[name] = tensor
     write_state(folder / f"weights_{dist.get_rank()}.safetensors", weights)
