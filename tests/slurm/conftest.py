@@ -79,7 +79,7 @@ class Cluster:
             fields = self.job(job_id)
             if until(fields):
                 return fields
-            time.sleep(0.5)
+            time.sleep(0.1)
         raise AssertionError(f"job {job_id} after {timeout_s} s: {self.job(job_id)}")
 
     def lose(self, node):
