@@ -80,8 +80,8 @@ class CompressorTrainer(ScheduledTrainer):
         logits, labels = self._score(inputs, "reply", memory.vectors, memory.mask)
         terms = {"next_reply": reply_nll(logits, labels)}
         if self._weights.reconstruction > 0:
-            k = self.accelerator.unwrap_model(model).config.num_memory_tokens
-            turn = turn_memory(memory.vectors, inputs["target_turn"], k)
+            # self.model is never wrapped; accelerate's unwrap_model looks through the installed packages at each call.
+            turn = turn_memory(memory.vectors, inputs["target_turn"], self.model.config.num_memory_tokens)
             terms["reconstruction"] = reply_nll(*self._score(inputs, "turn", *turn))
         if self._weights.distillation > 0:
             span = labelled_span(inputs["text_labels"])

@@ -195,7 +195,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
 
     def _settle_sharing(self) -> None:
         """Read two pairs in each way, and go on with more rows, two a pair at most, where fewer give something else."""
-        model, tokens = self._bare_model(), self.args.tokens_per_row
+        model, tokens = bare(self.model), self.args.tokens_per_row
         batch, *_ = split_batch(self.data_collator(self.data_collator.longest(2)))
         here = next(model.parameters()).device  # to be sharded it is not yet on the rank's own
         batch = {key: value.to(here) if isinstance(value, Tensor) else value for key, value in batch.items()}
@@ -377,10 +377,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         if self.is_fsdp_enabled:
             gather_rest(self.model)
         with self.compute_loss_context_manager():
-            return self._family.encode_once(self._bare_model(), inputs)
-
-    def _bare_model(self) -> Any:
-        return bare(self.accelerator.unwrap_model(self.model))
+            return self._family.encode_once(bare(self.model), inputs)
 
 
 def _require_pairs(train_dataset: Any, args: EpoArguments) -> None:
