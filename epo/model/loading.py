@@ -173,7 +173,7 @@ def load_adapter(model: EpoForConditionalGeneration, folder: str) -> PeftModel:
         reason = str(error).strip().splitlines()[0]
         raise PartError(f"{folder}: does not fit the model, which it was not trained on ({reason})") from error
     with safe_open(file, "pt") as saved:
-        strange = sorted(set(saved.keys()) ^ set(get_peft_model_state_dict(policy)))
+        strange = sorted(set(saved.keys()) ^ set(get_peft_model_state_dict(policy, save_embedding_layers=False)))
     if strange:
         raise PartError(
             f"{folder}: {len(strange)} weights are missing or left over ({strange[0]}, ...); train it anew with "
@@ -206,7 +206,7 @@ def continue_adapter(policy: PeftModel, folder: str) -> None:
                 f"its {key}"
             )
     weights = load_file(file)
-    fresh = get_peft_model_state_dict(policy)
+    fresh = get_peft_model_state_dict(policy, save_embedding_layers=False)
     strange = sorted(weights.keys() ^ fresh.keys())
     strange += [name for name in weights.keys() & fresh.keys() if weights[name].shape != fresh[name].shape]
     if strange:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -333,7 +334,8 @@ def test_policy_source_with_a_real_model(tmp_path, corpus, make_model, capsys):
 
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, data, stub):
-    stub.misbehave = lambda number: time.sleep(0.05)
+    is_killed = threading.Event()
+    stub.misbehave = lambda number: None if number <= 6 or is_killed.wait(60) else None  # the seventh answer waits
     keys = {
         "data": str(data), "source": "llm", "llm_base_url": stub.url, "llm_model": "m", "splits": ["train"],
         "max_similarity": 0.99, "llm_concurrency": 1, "min_emotion_shift": -1.0,  # the stub writes GRR for any emotion
@@ -350,6 +352,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, data, stub):
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    is_killed.set()
     done = cache.read_bytes().count(b"\n")
     assert 4 <= done < 20 and not (tmp_path / "killed" / "pairs.jsonl").exists()
     asked = len(stub.requests)
