@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from launch.tracking import tracking_uri
 
 ROOT = Path(__file__).parents[2]
-# Far more steps than a fast machine makes (7 a second and more) while a test looks for a checkpoint and disturbs the job.
+# Far more than a fast machine makes (7 a second and more) while a test looks for a checkpoint and disturbs the job.
 STEPS = 60
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
