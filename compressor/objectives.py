@@ -50,9 +50,14 @@ def token_nll(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
 
 def mean_over_examples(nll_BP: Tensor, labels_BT: Tensor, weights_BT: Tensor | None = None) -> Tensor:
     """Average `token_nll` inside each example, then over examples; arguments as of `reply_nll`."""
+    return mean_inside_examples(nll_BP, labels_BT, weights_BT).mean()
+
+
+def mean_inside_examples(nll_BP: Tensor, labels_BT: Tensor, weights_BT: Tensor | None = None) -> Tensor:
+    """Average `token_nll` inside each example, float32 (B,); arguments as of `reply_nll`."""
     learnt_BP = (labels_BT[:, 1:] != IGNORE).float()
     weight_BP = learnt_BP if weights_BT is None else weights_BT[:, 1:] * learnt_BP
-    return ((nll_BP * weight_BP).sum(dim=1) / weight_BP.sum(dim=1).clamp(min=1e-8)).mean()
+    return (nll_BP * weight_BP).sum(dim=1) / weight_BP.sum(dim=1).clamp(min=1e-8)
 
 
 def labelled_span(labels_BT: Tensor) -> slice:

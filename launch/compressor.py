@@ -10,7 +10,7 @@ from launch import stage
 from compressor.chat import chat_format
 from compressor.curriculum import Curriculum
 from compressor.data import CompressionCollator
-from compressor.evaluation import memory_report
+from compressor.evaluation import describe_memory, memory_report
 from compressor.kinds import learns, reads_llm_tokens
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from compressor.trainer import CompressorTrainer, CurriculumCollator, ObjectiveWeights
@@ -153,7 +153,9 @@ def _train(
                 tokenizer.save_pretrained(out)
                 held_out = replies_of((d for d in dialogues if d.split == "validation"), recipe.replies)
                 unseen = [history_of(example, layout, True) for example in held_out if example.history]
-                results |= named("validation", memory_report(compressor, llm, unseen, collator, memory_id))
+                report = memory_report(compressor, llm, unseen, collator, memory_id)
+                print(f"{out.name}: {describe_memory(report)}", flush=True)
+                results |= named("validation", report)
                 tracked.log_metrics(results)
                 folder.finish(results)
 

@@ -7,7 +7,7 @@ import torch
 
 from compressor.chat import chat_format
 from compressor.data import CompressionCollator, History
-from compressor.evaluation import memory_report
+from compressor.evaluation import describe_memory, memory_report
 from compressor.fitting import FixedParts
 from compressor.objectives import (
     columns_of,
@@ -166,7 +166,34 @@ def test_the_report_counts_tokens_and_tells_own_memory_from_another(collator, ma
     assert report["history_tokens"] == tokens and report["memory_tokens"] == 3.0
     assert report["history_reduction"] == pytest.approx(1 - 3.0 / tokens)
     assert report["reply_nll"] != report["reply_nll_shuffled"]
+    turned = memory_report(make_compressor(), make_llm(), HISTORIES[::-1], collator, memory_id)
+    assert report == pytest.approx(turned, rel=1e-4) and report["memory_tells_error"] > 0
+    alone = [memory_report(make_compressor(), make_llm(), [history], collator, memory_id) for history in HISTORIES]
+    assert report["reply_nll"] == pytest.approx(sum(one["reply_nll"] for one in alone) / 2, rel=1e-4)
+    assert all("memory_tells_error" not in one for one in alone)
     assert memory_report(make_compressor(), make_llm(), [], collator, memory_id) == {}
+
+
+@pytest.mark.parametrize(
+    ("report", "line"),
+    [
+        (
+            {"reply_nll": 0.2, "reply_nll_shuffled": 0.7, "memory_tells_error": 0.1},
+            "memories tell 0.500 nats a token, 95 % 0.304 to 0.696 (a held-out reply 0.200 nats a token with its own "
+            "dialogue's memories, 0.700 with another's)",
+        ),
+        (
+            {"reply_nll": 3.273, "reply_nll_shuffled": 3.272, "memory_tells_error": 0.01},
+            "warning: the memories are not seen to tell anything of a dialogue (a held-out reply 3.273 nats",
+        ),
+        ({"reply_nll": 0.2, "reply_nll_shuffled": 0.7, "memory_tells_error": 0.26}, "warning: the memories are not"),
+        ({"reply_nll": 0.2, "reply_nll_shuffled": 0.7}, "warning: the memories are not seen"),
+        ({}, "no validation reply has a past turn: what the memories tell is not known"),
+    ],
+)
+def test_memories_that_tell_nothing_of_a_dialogue_are_told(report, line):
+    """A soft prompt, the same for all, lowers the likelihood's cost too; another dialogue's memories show it."""
+    assert describe_memory(report).startswith(line)
 
 
 def test_rows_are_padded_on_the_right_to_at_least_one():
