@@ -1,5 +1,6 @@
 """Pretrain a MambaCompressor through a frozen language model: `launch/compressor.py --config FILE`."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -116,12 +117,7 @@ def _train(
     compressor = build_compressor(recipe.backbone, recipe.num_memory_tokens, llm, recipe.system_prompt, recipe.kind)
     compressor.config.history_emotions = recipe.history_emotions
     compressor.cut_gradients(recipe.backprop_tokens)
-    lines = (
-        utterance_of(turn, recipe.history_emotions).line
-        for dialogue in dialogues
-        if dialogue.split == "train"
-        for turn in dialogue.turns
-    )
+    lines = _lines(dialogues, recipe.history_emotions)
     tokenizer = load_tokenizer(recipe.llm if reads_llm_tokens(recipe.kind) else recipe.backbone, lines)
     collator = CompressionCollator(
         tokenizer,
@@ -158,6 +154,13 @@ def _train(
                 results |= named("validation", report)
                 tracked.log_metrics(results)
                 folder.finish(results)
+
+
+def _lines(dialogues: Iterable[Dialogue], with_emotions: bool) -> Iterator[str]:
+    """Yield the lines of all training turns, what a tokenizer of our own is made from."""
+    for dialogue in dialogues:
+        if dialogue.split == "train":
+            yield from (utterance_of(turn, with_emotions).line for turn in dialogue.turns)
 
 
 if __name__ == "__main__":

@@ -20,13 +20,12 @@ from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
 from compressor.seams import no_second_model
 from epo import ranks
-from epo.data.cache import ClipCache
 from epo.model.family import bare, family_of, require_processor
 from epo.model.token_scores import TokenScores
-from epo.preferences.pair import PreferencePair, with_labels_on_both_or_neither
+from epo.preferences.pair import PreferencePair
 from epo.training.adapter_switch import AdapterSwitch
 from epo.training.arguments import EpoArguments
-from epo.training.collate import PairCollator, PromptBuilder, labelled
+from epo.training.collate import PairCollator, labelled
 from epo.training.conditional import with_other_clips
 from epo.training.full_tuning import (
     FullTuningError,
@@ -36,6 +35,7 @@ from epo.training.full_tuning import (
     require_full_tuning,
     save_fully_tuned,
 )
+from epo.training.given_pairs import NotEpoError, in_order
 from epo.training.likelihood_alarm import LikelihoodAlarm
 from epo.training.lora import language_model_layers, lora_config
 from epo.training.objective import PairScores, needs_other, objective
@@ -46,16 +46,12 @@ from epo.training.pair_numbers import pair_sums
 from epo.training.reference_cache import ReferenceCache
 from epo.training.reference_keys import reference_digest
 from epo.training.reference_scores import ReferenceScores
-from epo.training.schedule import schedule_of, schedule_rows
+from epo.training.schedule import schedule_rows
 from epo.training.term_needs import require_for_terms, require_kept_reference
 
 
 class ReferenceDriftError(ValueError):
     """Weights beside those that `tune` names would train; the reference reads with them, and must not move."""
-
-
-class NotEpoError(ValueError):
-    """The trainer was given settings or an order of data with which it would train something else than EPO."""
 
 
 class EpoTrainer(ScheduleReader, DPOTrainer):
@@ -115,14 +111,13 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
                 f"args is a {type(args).__name__}, with which this would be plain DPO; want "
                 "epo.training.arguments.EpoArguments, which says what EPO minimises"
             )
+        if held_out and reference_cache is None:
+            raise NotEpoError("held_out would do nothing: its reference scores lie in reference_cache; give one")
         self._family = family_of(model)
         for processor in filter(None, (processing_class, getattr(data_collator, "processor", None))):
             require_processor(self._family, processor)
         if not isinstance(train_dataset, ScheduledDataset):
-            _require_pairs(train_dataset, args)
-            pairs = [with_labels_on_both_or_neither(pair) for pair in train_dataset]
-            data_collator = PairCollator(pairs, PromptBuilder(processing_class, ClipCache(None)))
-            train_dataset = schedule_of([pair.reply for pair in pairs], args)
+            train_dataset, data_collator = in_order(train_dataset, args, processing_class)
         plain = data_collator
         if isinstance(data_collator, PairCollator):
             require_for_terms(data_collator.pairs, args)
@@ -150,17 +145,19 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         self._adapter = AdapterSwitch(self.model) if isinstance(self.model, PeftModel) else None
         self._groups, self._alarm = GroupNumbers(), LikelihoodAlarm()
         self._settle_sharing()
-        self._reference: ReferenceScores | None = None
-        self._held_out: ReferenceScores | None = None
-        if held_out and reference_cache is None:
-            raise NotEpoError("held_out would do nothing: its reference scores lie in reference_cache; give one")
-        if reference_cache is not None:
-            precision = self.accelerator.mixed_precision
-            reference = self.model if self.ref_model is None else self.ref_model
-            digest = ranks.of_first(lambda: reference_digest(reference, precision))
-            self._reference = ReferenceScores(reference_cache, digest, plain)
-            if held_out:
-                self._held_out = ReferenceScores(reference_cache, digest, PairCollator(held_out, plain.build))
+        self._reference, self._held_out = self._kept_scores(reference_cache, plain, held_out)
+
+    def _kept_scores(
+        self, cache: ReferenceCache | None, plain: Any, held_out: Sequence[PreferencePair]
+    ) -> tuple[ReferenceScores | None, ReferenceScores | None]:
+        """Return what the reference says of training and of held-out pairs, kept; None for what is not."""
+        if cache is None:
+            return None, None
+        reference = self.model if self.ref_model is None else self.ref_model
+        precision = self.accelerator.mixed_precision
+        digest = ranks.of_first(lambda: reference_digest(reference, precision))
+        others = ReferenceScores(cache, digest, PairCollator(held_out, plain.build)) if held_out else None
+        return ReferenceScores(cache, digest, plain), others
 
     @staticmethod
     def _prepare_all(model: Any, args: EpoArguments, peft_config: Any, reference_cache: Any, ref_model: Any) -> None:
@@ -378,15 +375,6 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             gather_rest(self.model)
         with self.compute_loss_context_manager():
             return self._family.encode_once(bare(self.model), inputs)
-
-
-def _require_pairs(train_dataset: Any, args: EpoArguments) -> None:
-    strange = next((item for item in train_dataset if not isinstance(item, PreferencePair)), None)
-    if strange is not None or not len(train_dataset):
-        what = "is empty" if strange is None else f"holds a {type(strange).__name__}"
-        raise NotEpoError(f"train_dataset {what}; want pairs, such as epo.read_pairs returns")
-    if args.max_steps <= 0:
-        raise NotEpoError("max_steps is not set; it says how long to train: every global batch is exact, no pass ends")
 
 
 def _num_gold_tokens(batch: dict[str, Any]) -> Tensor:
