@@ -382,7 +382,8 @@ def test_a_server_that_never_answers_costs_seconds(tmp_path, monkeypatch, caplog
             opened_s = time.monotonic()
             run.log_metrics({"loss": 1.0})
             logged_s = time.monotonic()
-    assert opened_s - start_s < 2 and logged_s - opened_s < 0.1 and time.monotonic() - logged_s < 11
+    # Two seconds, nothing and ten are what is waited; the rest is for a machine that has other work.
+    assert opened_s - start_s < 4 and logged_s - opened_s < 1 and time.monotonic() - logged_s < 20
     assert "this run is not tracked yet" in caplog.text
 
 
