@@ -8,14 +8,21 @@ from typing import Any
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
-from compressor.checkpoint_commit import CheckpointError, Commit, facts_of, keep_newest, written_aside
-from compressor.deepspeed_states import read_deepspeed_states_safely, zero_stage
+from compressor.checkpoints.checkpoint_commit import CheckpointError, Commit, facts_of, keep_newest, written_aside
+from compressor.checkpoints.deepspeed_states import read_deepspeed_states_safely, zero_stage
+from compressor.checkpoints.resharding import RESHARDED, load_resharded_states
+from compressor.checkpoints.sharded_checkpoints import read_optimizer, read_weights, write_rows
+from compressor.checkpoints.training_states import (
+    StateError,
+    kept_state,
+    random_states,
+    read_state,
+    set_random_states,
+    write_state,
+)
 from compressor.fully_sharded import full_state, shard
-from compressor.resharding import RESHARDED, load_resharded_states
 from compressor.seams import is_under_fsdp, keep_own_optimizer, put_off_compiling, sharded_by, use_fsdp
-from compressor.sharded_checkpoints import read_optimizer, read_weights, write_rows
 from compressor.stopping import StopOnSignal
-from compressor.training_states import StateError, kept_state, random_states, read_state, set_random_states, write_state
 
 _OPTIMIZER, _SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
 _ANY_RANKS = {"none", "fsdp2"}
@@ -37,15 +44,15 @@ class _FinishSave(TrainerCallback):
 
 
 class CheckpointedTrainer(Trainer):
-    """Writes checkpoints through `compressor.checkpoint_commit`, and plain states as safetensors.
+    """Writes checkpoints through `compressor.checkpoints.checkpoint_commit`, and plain states as safetensors.
 
     A step's end waits until its files are written, not until they are on the disk and their digests are known: that is
     a thread's matter, and training goes on. With one rank the thread also writes the optimizer, from a copy. `train`
     returns, and the next save begins, once the checkpoint counts; a callback's `on_save` may come before it does.
 
     A checkpoint can be gone on from on any number of ranks: without sharding each held all of it, under FSDP2 its rows
-    of each tensor (`compressor.sharded_checkpoints`), and what DeepSpeed's ZeRO spread is spread anew by
-    `compressor.resharding`, also in another of its stages.
+    of each tensor (`compressor.checkpoints.sharded_checkpoints`), and what DeepSpeed's ZeRO spread is spread anew by
+    `compressor.checkpoints.resharding`, also in another of its stages.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -279,32 +279,32 @@ SEAMS = {
         "deepspeed",
         "TorchCheckpointEngine.load(path, map_location) reads each file of a checkpoint, which holds tensors, plain "
         "data and four classes of its own",
-        "compressor.deepspeed_states",
+        "compressor.checkpoints.deepspeed_states",
     ),
     "load_checkpoint": Seam(
         "deepspeed",
         "DeepSpeedEngine.load_checkpoint(load_dir, ...) fills a fresh engine and returns (path, state); "
         "global_steps, global_samples and skipped_steps are all that the engine itself counts in it",
-        "compressor.resharding",
+        "compressor.checkpoints.resharding",
     ),
     "zero_files": Seam(
         "deepspeed",
         "a checkpoint of ZeRO is latest, a zero_pp_rank_N_mp_rank_00_optim_states.pt of each rank, and model states by "
         "which param_shapes names the weights of each flat buffer in their order",
-        "compressor.saved_shards",
+        "compressor.checkpoints.saved_shards",
     ),
     "zero_layouts": Seam(
         "deepspeed",
         "stages 1 and 2 lay a group's weights one after another, pad to a multiple of twice the ranks and cut; stage 3 "
         "pads to a multiple of the ranks and cuts each weight, and lays a rank's parts one after another",
-        "compressor.shards",
+        "compressor.checkpoints.shards",
     ),
     "zero_optimizers": Seam(
         "deepspeed",
         "load_state_dict(states of all ranks) of ZeRO's optimizers reads this rank's alone; their flat masters are "
         "single_partition_of_fp32_groups (1 and 2) and fp32_partitioned_groups_flat (3, by sub_group_to_group_id), and "
         "engine._get_zero_param_shapes() says what lies in them",
-        "compressor.resharding",
+        "compressor.checkpoints.resharding",
     ),
     "muon": Seam(
         "deepspeed", "runtime.zero.muon.original_muon, which any start imports, decorates by runtime.compiler.compile()"

@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from launch import stage
 from compressor.chat import chat_format
-from compressor.checkpoint_commit import last_checkpoint as last_checkpoint  # part of what a stage offers
-from compressor.checkpoint_commit import newest_whole
+from compressor.checkpoints.checkpoint_commit import last_checkpoint as last_checkpoint  # part of what a stage offers
+from compressor.checkpoints.checkpoint_commit import newest_whole
 from compressor.fitting import PromptTooLong
 from compressor.scheduled_trainer import ScheduleReader
 from compressor.seams import gather_together

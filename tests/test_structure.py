@@ -203,7 +203,7 @@ def test_nothing_unsafe():
     ]
     calls = ((name, node) for name in TREES for node in ast.walk(TREES[name]) if isinstance(node, ast.Call))
     assert unsafe + [f"{name}: {ast.unparse(call)}" for name, call in calls if is_unsafe(call)] == [
-        "compressor.deepspeed_states: torch.load(path, map_location='cpu', mmap=True, weights_only=True)"
+        "compressor.checkpoints.deepspeed_states: torch.load(path, map_location='cpu', mmap=True, weights_only=True)"
     ]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from compressor.shards import Held, Piece, spread, whole_buffer
+from compressor.checkpoints.shards import Held, Piece, spread, whole_buffer
 
 SIZES = {"a": 5, "b": 4}
 

@@ -7,7 +7,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from compressor.training_states import StateError, read_spread_state, write_state
+from compressor.checkpoints.training_states import StateError, read_spread_state, write_state
 
 WHOLE = torch.arange(10.0).view(5, 2)
 

@@ -18,7 +18,7 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 from transformers import Trainer, TrainingArguments
 
-from compressor import checkpoint_commit
+from compressor.checkpoints import checkpoint_commit
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import LossTerms, NonFiniteError, require_finite
 from compressor.seams import gathered_state

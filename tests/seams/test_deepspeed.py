@@ -12,10 +12,10 @@ import pytest
 import torch
 import yaml
 
-from compressor.checkpoint_commit import CheckpointError
-from compressor.deepspeed_states import admit_deepspeeds_classes, read_deepspeed_states_safely
-from compressor.saved_shards import SavedShards, sizes_of
-from compressor.shards import spread, whole_buffer
+from compressor.checkpoints.checkpoint_commit import CheckpointError
+from compressor.checkpoints.deepspeed_states import admit_deepspeeds_classes, read_deepspeed_states_safely
+from compressor.checkpoints.saved_shards import SavedShards, sizes_of
+from compressor.checkpoints.shards import spread, whole_buffer
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow

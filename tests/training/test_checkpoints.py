@@ -16,12 +16,19 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
-from compressor import checkpoint_commit, stopping
-from compressor.checkpoint_commit import CheckpointError, facts_of, keep_newest, last_checkpoint, newest_whole
+from compressor import stopping
+from compressor.checkpoints import checkpoint_commit
+from compressor.checkpoints.checkpoint_commit import (
+    CheckpointError,
+    facts_of,
+    keep_newest,
+    last_checkpoint,
+    newest_whole,
+)
+from compressor.checkpoints.training_states import StateError, kept_state, read_state, write_state
 from compressor.curriculum import ScheduledDataset
 from compressor.scheduled_trainer import ScheduledTrainer
 from compressor.stopping import SIGNALS
-from compressor.training_states import StateError, kept_state, read_state, write_state
 from launch.processes.ends import explain
 from launch.training import fit
 

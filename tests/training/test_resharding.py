@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.checkpoint_commit import CheckpointError
 from compressor.checkpointed_trainer import CheckpointedTrainer
-from compressor.resharding import load_resharded
+from compressor.checkpoints.checkpoint_commit import CheckpointError
+from compressor.checkpoints.resharding import load_resharded
 
 SHAPES = [{"a": (5,), "b": (2, 2)}, {"c": (1,)}]
 """Of two parameter groups; a is 1 to 5, b 6 to 9, c 10, and their moments ten and a hundred times that."""

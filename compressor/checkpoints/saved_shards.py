@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from compressor.checkpoint_commit import CheckpointError
-from compressor.deepspeed_states import read_mapped
-from compressor.shards import Buffer, Held, spread, whole_buffer
+from compressor.checkpoints.checkpoint_commit import CheckpointError
+from compressor.checkpoints.deepspeed_states import read_mapped
+from compressor.checkpoints.shards import Buffer, Held, spread, whole_buffer
 
 ANEW = "go on as it was, or give --fresh to start anew"
 _SETTINGS = ("loss_scaler", "dynamic_loss_scale", "overflow")  # of ZeRO's optimizer, the same on every rank

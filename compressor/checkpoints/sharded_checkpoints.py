@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from compressor.checkpoints.training_states import read_spread_state, write_state
 from compressor.fully_sharded import spread_tensors
-from compressor.training_states import read_spread_state, write_state
 
 
 def write_rows(folder: Path, model: nn.Module, optimizer: Any) -> None:

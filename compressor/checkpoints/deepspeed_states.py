@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.checkpoint_commit import CheckpointError
+from compressor.checkpoints.checkpoint_commit import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import Trainer

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compressor.checkpoint_commit import CheckpointError, facts_of, raise_on_all
-from compressor.saved_shards import ANEW, SavedShards, sizes_of
-from compressor.shards import Held, spread, whole_buffer
+from compressor.checkpoints.checkpoint_commit import CheckpointError, facts_of, raise_on_all
+from compressor.checkpoints.saved_shards import ANEW, SavedShards, sizes_of
+from compressor.checkpoints.shards import Held, spread, whole_buffer
 
 RESHARDED = frozenset({"zero-1", "zero-2", "zero-3"})
 """Shardings, as a manifest names them, between which a checkpoint can be gone on from, on any number of ranks."""
