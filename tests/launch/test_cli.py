@@ -47,7 +47,9 @@ def test_help_teaches_on_one_screen_and_loads_nothing(tmp_path):
         assert command in done.stdout
     verbs = re.search(r"\n  epo data import .*\n  epo data check .*\n\s+also: ([^;]+);", done.stdout).group(1)
     assert {"import", "check", *re.split(r",\s+", verbs)} == set(data._VERBS)
-    origins = re.search(r"epo new mine --from (\w+) .*; also --from\n((?:\s+[\w, ]+\n)+?)  epo data", done.stdout).groups()
+    origins = re.search(
+        r"epo new mine --from (\w+) .*; also --from\n((?:\s+[\w, ]+\n)+?)  epo data", done.stdout
+    ).groups()
     assert sorted(re.findall(r"\w+", " ".join(origins))) == ORIGINS
     code = "import sys, launch.cli; sys.argv = ['epo']; launch.cli.main(); print(*sys.modules, file=sys.stderr)"
     loaded = set(python("-S", "-c", code, cwd=tmp_path).stderr.split())
