@@ -1,6 +1,9 @@
 """Write a small corpus of real material: Topical-Chat conversations, EMO-DB voices and GRID faces.
 
-    python benchmarks/realdata.py --source ../shared/data --out runs/realdata/corpus --num-dialogues 300
+    python benchmarks/realdata.py --source FOLDER --out runs/realdata/corpus --num-dialogues 300
+
+FOLDER holds `topical_chat` and `emodb` as docs/corpora.md shows them, the latter with a `labels.csv` of file, speaker,
+emotion and seconds beside its clips, and `grid`, with GRID's `.mpg` files.
 
 It is a stand-in to try the trainer on real text, speech and video, not a benchmark of empathy: the voice is a German
 actor who speaks other words than the transcript, in the emotion that the turn is labelled with; the face is a third

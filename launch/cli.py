@@ -14,10 +14,12 @@ Trains empathetic audio-visual dialogue: EPO and MambaCompressor (arXiv 2412.175
 
 With a corpus of your own or a published one:
   epo new mine --from meld    write recipes/mine, a folder of recipes to change; also --from
-                              quickstart, iemocap, multidialog, realdata
+                              quickstart, laptop, realdata, iemocap, multidialog, av_emodialog,
+                              av_emodialog_multidialog
   epo data import --corpus meld --root MELD --out runs/mine/corpus
   epo data check runs/mine/corpus/dialogues.jsonl
-                              also: describe, show, label, labels, import-pairs; epo data --help
+                              also: describe, show, label, label-maps, describe-faces, lend-clips,
+                              import-pairs; epo data --help
   epo pipeline --config recipes/mine/pipeline.yaml [--check] [--only STAGE] [--run FOLDER]
                               every stage in order; the same command goes on where it stopped
   epo submit STAGE --config recipes/mine/STAGE.yaml [--nodes N] [--dry_run]

@@ -95,6 +95,22 @@ def test_readme_holds_the_quickstart_block_and_both_commands():
     assert "\nmake quickstart\nmake test\n" in readme
 
 
+def test_readme_leads_to_every_page_and_the_recipes_page_names_every_folder():
+    readme, recipes = (ROOT / "README.md").read_text(), (ROOT / "docs/recipes.md").read_text()
+    assert not [page.name for page in PAGES if page.parent.name == "docs" and f"](docs/{page.name})" not in readme]
+    rows = "".join(line.split("|")[1] for line in recipes.splitlines() if line.startswith("| `"))
+    assert not [path.parent.name for path in ROOT.glob("recipes/*/run.yaml") if f"`{path.parent.name}`" not in rows]
+
+
+@pytest.mark.parametrize("page", PAGES, **IDS)
+def test_every_anchor_is_a_heading(page):
+    """`page.md#a-heading`, and `#a-heading` of the same page."""
+    for name, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", _text(page)):
+        text = (page.parent / name).read_text() if name else _text(page)
+        headings = (line.lstrip("#").strip().lower() for line in text.splitlines() if line.startswith("#"))
+        assert anchor in {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
+
+
 def test_ci_runs_what_the_readme_promises_and_ends_with_pytest():
     lines = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("make ")]
     assert lines == ["make check", "make docs", "make smoke", "make test"]

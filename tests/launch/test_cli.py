@@ -1,13 +1,14 @@
 """The command `epo`: teaches on one screen, starts what it names with the scripts' exit codes, writes new recipes."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from launch import cli
+from launch import cli, data
 from launch.folder.stage_state import recipe_types
 from launch.keys import new_recipes
 from launch.keys.new_recipes import _origins, write_recipes
@@ -44,6 +45,12 @@ def test_help_teaches_on_one_screen_and_loads_nothing(tmp_path):
         assert done.returncode == 0 and len(lines) <= 45 and max(map(len, lines)) <= 100
     for command in (*cli._COMMANDS, *cli._STAGES):
         assert command in done.stdout
+    verbs = re.search(r"\n  epo data import .*\n  epo data check .*\n\s+also: ([^;]+);", done.stdout).group(1)
+    assert {"import", "check", *re.split(r",\s+", verbs)} == set(data._VERBS)
+    origins = re.search(
+        r"epo new mine --from (\w+) .*; also --from\n((?:\s+[\w, ]+\n)+?)  epo data", done.stdout
+    ).groups()
+    assert sorted(re.findall(r"\w+", " ".join(origins))) == ORIGINS
     code = "import sys, launch.cli; sys.argv = ['epo']; launch.cli.main(); print(*sys.modules, file=sys.stderr)"
     loaded = set(python("-S", "-c", code, cwd=tmp_path).stderr.split())
     assert "launch.cli" in loaded and not {"torch", "yaml", "numpy", "argparse", "launch.stage", "epo"} & loaded
