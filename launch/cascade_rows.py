@@ -35,7 +35,7 @@ def cascade_rows(recipe: Any, task: Task, generation: Generation, device: torch.
         return
     load_models_whole()
     tokenizer = load_tokenizer(recipe.cascade, ())
-    llm = load_llm(recipe.cascade, recipe.dtype).to(device)
+    llm = load_llm(recipe.cascade, recipe.dtype, recipe.quantize).to(device)
     gold, heard = task.gold, None
     if recipe.transcripts is not None:
         written = {(reply.dialogue_id, reply.turn): reply for reply in replies_of(read_dialogues(recipe.data), "all")}

@@ -247,7 +247,13 @@ def _entrants(
         if system.is_chat:
             chat = load_text_model(system.folder, recipe.dtype, recipe.quantize).to(device)
             tokenizer = load_tokenizer(system.folder, ())
-            yield ChatSystem(name=system.name, model=chat, tokenizer=tokenizer, system_prompt=recipe.chat_system_prompt)
+            yield ChatSystem(
+                name=system.name,
+                model=chat,
+                tokenizer=tokenizer,
+                system_prompt=recipe.chat_system_prompt,
+                is_sampled=recipe.sampled,
+            )
             continue
         whole, processor = load_model(system.folder, recipe.dtype, quantize=recipe.quantize)
         model = (whole if system.adapter is None else load_adapter(whole, system.adapter)).to(device)

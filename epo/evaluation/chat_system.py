@@ -28,6 +28,7 @@ class ChatSystem:
         tokenizer: the model's, with a chat template.
         system_prompt: stands before the dialogue; empty leaves it out.
         kind: of the row.
+        is_sampled: whether replies are drawn at temperature 1 too.
     """
 
     name: str
@@ -35,16 +36,14 @@ class ChatSystem:
     tokenizer: PreTrainedTokenizerBase
     system_prompt: str = ""
     kind: Kind = "main"
+    is_sampled: bool = True
 
     def answer(self, task: Task, generation: Generation) -> Answers:
-        """Answer greedily, and at temperature 1; every rank does its share and gets all."""
+        """Answer greedily, and at temperature 1 where it is sampled; every rank does its share and gets all."""
         questions = self._questions(share(task.gold), task.seed, generation.max_new_tokens)
-        return Answers(
-            self.name,
-            gather_shares(self._write(questions, 0.0, generation)),
-            gather_shares(self._write(questions, 1.0, generation)),
-            kind=self.kind,
-        )
+        greedy = gather_shares(self._write(questions, 0.0, generation))
+        sampled = gather_shares(self._write(questions, 1.0, generation)) if self.is_sampled else None
+        return Answers(self.name, greedy, sampled, kind=self.kind)
 
     def messages(self, reply: Reply, num_dropped: int = 0) -> list[Message]:
         """Return what leads to a reply as messages, without so many of the oldest turns."""

@@ -13,6 +13,7 @@ from epo.emotions import EMOTIONS
 from epo.evaluation import cascade
 from epo.evaluation.contestants import Generation
 from epo.evaluation.suite import Task
+from epo.model.quantized import is_quantized
 from launch.cascade_rows import cascade_rows
 
 DEVICE = torch.device("cpu")
@@ -23,7 +24,7 @@ def recipe(corpus, tmp_path, make_llm, make_tokenizer):
     for half in (make_llm(), make_tokenizer()):
         half.save_pretrained(tmp_path / "lm")
     keys = {"data": str(corpus / "dialogues.jsonl"), "cascade": str(tmp_path / "lm"), "dtype": "float32"}
-    return SimpleNamespace(**keys, cascade_extractor=None, transcripts=None, cache_dir=None)
+    return SimpleNamespace(**keys, quantize="none", cascade_extractor=None, transcripts=None, cache_dir=None)
 
 
 def rows_of(recipe, dialogues):
@@ -61,3 +62,13 @@ def test_labels_come_from_an_extractors_folder_or_a_tuned_models_and_words_from_
             and "spoke" not in heard[1].split("lake")[-1]
         )
         assert all(any(f"({emotion})" in row for emotion in EMOTIONS) for row in felt)
+
+
+def test_quantize_holds_the_cascades_language_model_too(recipe, monkeypatch):
+    held = []
+    monkeypatch.setattr(
+        cascade, "generate_replies", lambda llm, *rest, **named: held.append(is_quantized(llm)) or [""] * 4
+    )
+    for recipe.quantize in ("none", "8bit"):
+        rows_of(recipe, list(read_dialogues(recipe.data)))
+    assert held == [False, True]

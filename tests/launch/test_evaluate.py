@@ -228,3 +228,7 @@ def test_a_chat_model_on_the_text_alone(run, make_llm, tokenizer, forbid_models,
         patch.setattr(ChatSystem, "answer", None)
         again = run(**keys, suites=["diversity", "overlap"])
     assert again["rows"][0]["distinct_1"] == first["rows"][0]["distinct_1"] and "token_f1" in again["rows"][0]
+    kept = tmp_path / "report" / "replies" / "chat.jsonl"
+    assert "sampled" in kept.read_text()
+    run(**keys, suites=["diversity"], sampled=False, fresh=True)
+    assert "sampled" not in kept.read_text(), "sampled: false holds for chat models, too"
