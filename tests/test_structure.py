@@ -36,7 +36,6 @@ FLOORS = {
     "epo.ranks": 1,
     "epo.registry": 1,
     "epo.redaction": 1,
-    "epo.sentence_model": 1,
     "compressor": 0,
 }
 EXTRAS = (
