@@ -24,6 +24,14 @@ FILES = {
 
         THING = Corpus("toy", "one exchange a line", "nobody's", read)
     """,
+    "epo.describers": """
+        from epo.data.describers.describer import Described, Describer
+
+        def open_toy(options, data, dialogues, seed, folder):
+            return lambda dialogue, turn: Described(f"Something moves in {dialogue.turns[turn].text}")
+
+        THING = Describer(about="nothing it has seen", options=None, open=open_toy)
+    """,
     "epo.sources": """
         from dataclasses import dataclass, field
         from epo.emotions import EMOTIONS
@@ -75,6 +83,8 @@ FILES = {
 
 SCRIPT = """
     import json, sys, torch, epo
+    from pathlib import Path
+    from epo.data.describers.describer import DESCRIBERS
     from epo.evaluation.evaluating import evaluate
     from epo.model.family import family_of
     from epo.preferences.source import SOURCES, SourceContext
@@ -85,7 +95,9 @@ SCRIPT = """
     class ToyModel(torch.nn.Module):
         pass
 
-    replies = epo.replies_of(epo.read_dialogues(sys.argv[1]), "all")
+    dialogues = list(epo.read_dialogues(sys.argv[1]))
+    replies = epo.replies_of(dialogues, "all")
+    describe = DESCRIBERS.get("toy").open(None, Path(sys.argv[1]), dialogues, 0, Path(sys.argv[2]))
     source = SOURCES.get("toy")
     made = source.make(source.settings_from({"toy_ending": "?"}), None)
     ones = torch.ones(2)
@@ -93,6 +105,7 @@ SCRIPT = """
     asked = Asked(replies[0].history, replies[0].current)
     print(json.dumps({
         "corpus": [reply.text for reply in replies],
+        "describer": sorted(describe(dialogue, 0).text for dialogue in dialogues),
         "source": sorted({pair.rejected[-1] for pair in epo.build_pairs(replies, made).pairs}),
         "part": Layout(("system", "turns", "toy", "words")).fixed(asked).after,
         "term": objective(PairScores(-ones, -ones, -ones, -ones, -ones), args)[0].item(),
@@ -134,6 +147,7 @@ def test_one_of_each_kind_is_one_file_of_another_package(environment, tmp_path):
     run(*data, "--out", str(tmp_path / "corpus"), *shares)
     found = json.loads(run("-c", textwrap.dedent(SCRIPT), "corpus/dialogues.jsonl", "out").splitlines()[-1])
     assert sorted(found.pop("corpus")) == ["Oh no, where?", "Then stay in.", "Well done."]
+    assert found.pop("describer")[0] == "Something moves in I lost my keys."
     assert found.pop("part") == "[0 turns before] I lost my keys."
     assert found.pop("term") == pytest.approx(0.6931 + 2.0 * 1.0, abs=1e-3)
     assert found == {"source": ["?"], "suite": pytest.approx((13 + 13 + 10) / 3), "family": "toy"}
