@@ -29,7 +29,7 @@ from epo.evaluation.rollout import RollOut
 from epo.evaluation.sample_media import with_sample_media
 from epo.evaluation.stress_tests import stress_tests
 from epo.evaluation.suite import Answers, Task
-from epo.evaluation.vad_file import read_vad
+from epo.evaluation.vad_file import read_vad, unused_rows
 from epo.model.heard_emotions import heard_emotions_of
 from epo.model.loading import load_adapter, load_model
 from epo.model.parts import load_text_model, load_tokenizer
@@ -112,6 +112,10 @@ class EvaluateRecipe(
         """Refuse keys that would do nothing; one file of replies may stand without a list around it."""
         if isinstance(self.answers, str):
             self.answers = [self.answers]
+        for key in ("max_dialogues", "max_new_tokens", "batch_size"):
+            value = getattr(self, key)
+            if isinstance(value, int) and value < 1:
+                raise RecipeError(f"{key} is {value}, want 1 or more")
         if self.chat_system_prompt and not self.chat_models:
             raise RecipeError("chat_system_prompt would do nothing: name who is told it in chat_models too")
         stress_tests(self.stress or ())
@@ -220,6 +224,7 @@ def _evaluate(
         report = compare(entrants, task, chosen, generation, kept)
         if stage.rank() == 0:
             notes = [note for said in read.values() for note in said.notes]
+            notes += unused_rows(task.vad, [row["name"] for row in report["rows"]])
             report |= {"notes": [*notes, *report["notes"]], "settings": _settings(recipe, task, chosen)}
             report["replies_read"] = {name: said.counts for name, said in read.items()}
             report["hardware"] = describe_hardware()

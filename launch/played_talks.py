@@ -42,7 +42,7 @@ def talk(argv: Sequence[str]) -> None:
         "user": asked.identity,
     }  # fmt: skip
     _require_same(given.out / "settings.json", settings)
-    lines = out.read_text(encoding="utf-8").splitlines() if out.is_file() else []
+    lines = out.read_text(encoding="utf-8").removesuffix("\n").split("\n") if out.is_file() else []
     done = {dialogue.id for dialogue in read_dialogues(out)} if lines else set()
     model, processor = load_talked(folder, adapter, given.dtype)
     user = KeptChat(asked, AnswerCache(given.out / "user.answers.jsonl"), "played user")

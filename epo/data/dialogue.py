@@ -148,12 +148,15 @@ def write_dialogues(path: str | Path, dialogues: Iterable[Dialogue]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     count = 0
-    with partial.open("w", encoding="utf-8") as out:
-        for dialogue in dialogues:
-            row = dialogue_to_json(dialogue, Path(os.path.realpath(path.parent)))
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as out:
+            for dialogue in dialogues:
+                row = dialogue_to_json(dialogue, Path(os.path.realpath(path.parent)))
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                count += 1
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return count
 
 

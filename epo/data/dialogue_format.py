@@ -7,6 +7,7 @@ from typing import Any
 
 from epo.data.characters import is_encodable, read_text
 from epo.data.findings import Findings
+from epo.data.spoken_label import without_label
 from epo.emotions import UnknownEmotionError, Vad, parse_emotion
 
 DIALOGUE_KEYS = frozenset({"id", "turns", "language", "split", "facts", "group", "background", "personas"})
@@ -97,6 +98,8 @@ class DialogueFormat:
             self._findings.fault("labelled_by without emotion", place, "leave it out")
         if turn.get("emotion") is None:
             turn.pop("labelled_by", None)
+        elif text is not None:
+            turn["text"] = without_label(text, "'text'", where, self._findings)
         return turn if text is not None and speaker in SPEAKERS else None
 
     def _emotion(self, label: Any, where: str) -> str | None:

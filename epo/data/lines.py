@@ -75,7 +75,7 @@ def decode_json(raw: bytes, where: str, findings: Findings) -> Any:
     Numbers of any size are read: an integer of more than 18 digits as a float, one too large for that as infinity.
     """
     try:
-        row = _DECODER.decode(raw.decode("utf-8"))
+        row = STRICT_DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         findings.fault("line is not UTF-8", f"{where}: {_describe_bytes(error)}", _advise_encoding(raw))
     except _NotStrict as error:
@@ -150,7 +150,8 @@ def _parse_int(digits: str) -> int | float:
     return int(digits) if len(digits) <= 18 else float(digits)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_each_key_once, parse_int=_parse_int)
+STRICT_DECODER = json.JSONDecoder(object_pairs_hook=_each_key_once, parse_int=_parse_int)
+"""Reads JSON as lines are read: a key that comes twice in one object is a ValueError."""
 
 
 def _describe_bytes(error: UnicodeDecodeError) -> str:
@@ -176,4 +177,4 @@ def _advise_json(raw: bytes) -> str:
     return "write one JSON object a line"
 
 
-__all__ = ["decode_json", "name_other_encoding", "parse_line", "read_lines"]
+__all__ = ["STRICT_DECODER", "decode_json", "name_other_encoding", "parse_line", "read_lines"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from epo.data.characters import is_encodable
 from epo.data.dialogue import DataError, Dialogue
 from epo.data.findings import Findings, StopAtFault
 from epo.data.lines import read_lines
@@ -145,6 +146,10 @@ def _is_well_formed(row: Mapping[str, Any], where: str, findings: Findings) -> b
         if not isinstance(row.get(key), kind) or isinstance(row.get(key), bool):
             came = "is missing" if key not in row else f"is {row[key]!r:.60}"
             findings.fault("line is no reply", f"{where}: {key!r} {came}", _WANT)
+            return False
+    for key in ("dialogue_id", "reply", "strategy"):
+        if isinstance(row.get(key), str) and not is_encodable(row[key]):
+            findings.fault("half a character", f"{where}: {key!r} holds a lone surrogate", "write it whole")
             return False
     return True
 

@@ -1,6 +1,7 @@
 """`vad.jsonl`: valence, arousal and dominance measured in speech, of users, of gold replies, of rendered replies."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,8 @@ _WANT = (
     'want {"dialogue_id": "d7", "turn": 3, "speaker": "assistant", "rate_hz": 1, "vad": [[0.1, -0.2, 0.0], ...], '
     '"source": "...", "row": "sft"}'
 )
+
+_KEYS = frozenset({"dialogue_id", "turn", "speaker", "rate_hz", "vad", "source", "row"})
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ def read_vad(path: str | Path, dialogues: Mapping[str, Dialogue]) -> list[VadCou
     """Read a file of courses, one JSON object a line.
 
     `vad` holds rows of valence, arousal, dominance in [-1, 1]: map a model's other scale there first. `rate_hz` says
-    how many rows are a second; they are averaged to one a second. An empty `vad` says that nothing was measured.
+    how many rows are a second, one at least; they are averaged to one a second. An empty `vad` says that nothing was
+    measured.
 
     Args:
         path: of the file.
@@ -64,6 +68,15 @@ def read_vad(path: str | Path, dialogues: Mapping[str, Dialogue]) -> list[VadCou
     return list(found.values())
 
 
+def unused_rows(courses: Iterable[VadCourse], names: Collection[str]) -> list[str]:
+    """Return a note where courses are of rows that a report does not have: they count for nothing there."""
+    others = Counter(course.row for course in courses if course.row is not None and course.row not in names)
+    if not others:
+        return []
+    told = ", ".join(f"{count} of {row!r:.40}" for row, count in others.most_common(5))
+    return [f"Courses of rows that are not tested count for nothing: {told}; the rows are {', '.join(names)}."]
+
+
 def _course(row: Mapping[str, Any], where: str, dialogues: Mapping[str, Dialogue]) -> VadCourse:
     name, turn, rate, points = row.get("dialogue_id"), row.get("turn"), row.get("rate_hz", 1), row.get("vad")
     dialogue = dialogues.get(name) if isinstance(name, str) else None
@@ -74,8 +87,12 @@ def _course(row: Mapping[str, Any], where: str, dialogues: Mapping[str, Dialogue
         raise DataError(f"{where}: speaker is {speaker!r:.40}, but turn {turn} is the {dialogue.turns[turn].speaker}'s")
     if of is not None and (not isinstance(of, str) or speaker == "user"):
         raise DataError(f"{where}: row is {of!r:.40}; want the name of the row whose reply was rendered")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1000:
-        raise DataError(f"{where}: rate_hz is {rate!r:.40}, want rows a second, above 0")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 1 <= rate <= 1000:
+        raise DataError(f"{where}: rate_hz is {rate!r:.40}, want rows a second, from 1 to 1000")
+    unknown = sorted(row.keys() - _KEYS)
+    if unknown:
+        names = ", ".join(f"{key!r:.40}" for key in unknown[:8])
+        raise DataError(f"{where}: unknown key {names}; known are {', '.join(sorted(_KEYS))}; take it out")
     return VadCourse(
         str(name), turn, speaker, _by_second(_points(points, where), float(rate)), str(row.get("source")), of
     )
@@ -102,4 +119,4 @@ def _by_second(points: Any, rate_hz: float) -> Any:
     return np.stack([points[seconds == second].mean(axis=0) for second in np.unique(seconds)])
 
 
-__all__ = ["VadCourse", "read_vad"]
+__all__ = ["VadCourse", "read_vad", "unused_rows"]

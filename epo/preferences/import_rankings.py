@@ -57,7 +57,7 @@ def import_rankings(
         chosen = replace(place, text=ranking.chosen.text)
         pairs.append(PreferencePair(chosen, ranking.rejected.text, None, source, ranking.scores))
     if not pairs:
-        raise DataError(f"{file}: not one usable ranking; " + "; ".join(report.summary()))
+        raise DataError("; ".join([f"{file}: not one usable ranking", *(report.summary() or ["it holds nothing"])]))
     write_dialogues(out / "dialogues.jsonl", dialogues.values())
     write_pairs(out / "pairs.jsonl", pairs)
     # Read as every stage will read them; what is odd about the pairs among each other is counted on the way.

@@ -9,6 +9,7 @@ from epo.data.dialogue import Dialogue
 from epo.data.findings import Findings
 from epo.data.pointers import Pointers
 from epo.data.replies import is_reply
+from epo.data.spoken_label import without_label
 from epo.emotions import Emotion, UnknownEmotionError, parse_emotion
 from epo.preferences.pair_kinds import KINDS
 
@@ -47,12 +48,17 @@ class PairFormat:
         if dialogue is None or not self._is_place(dialogue, row["turn"], where):
             return None
         chosen, rejected = (self._text(row, key, "pair with an empty reply", where) for key in ("chosen", "rejected"))
-        if chosen is None or rejected is None or not self._differ(dialogue.id, row["turn"], chosen, rejected, where):
+        if chosen is None or rejected is None:
+            return None
+        better, worse = (self._emotion(row.get(key), key, where) for key in ("chosen_emotion", "rejected_emotion"))
+        if better is not None and worse is not None:  # replies are learnt with their labels
+            chosen = without_label(chosen, "'chosen'", where, self._findings)
+            rejected = without_label(rejected, "'rejected'", where, self._findings)
+        if not self._differ(dialogue.id, row["turn"], chosen, rejected, where):
             return None
         sound = {"dialogue_id": dialogue.id, "turn": row["turn"], "chosen": chosen, "rejected": rejected}
-        for key in ("chosen_emotion", "rejected_emotion"):
-            sound[key] = self._emotion(row.get(key), key, where)
-        if (sound["chosen_emotion"] is None) != (sound["rejected_emotion"] is None):
+        sound |= {"chosen_emotion": better, "rejected_emotion": worse}
+        if (better is None) != (worse is None):
             self._findings.note("pair with one emotion: both replies are learnt without their label", where)
         if row.get("source") is not None:
             source = self._text(row, "source", "broken source", where)

@@ -1,13 +1,12 @@
 """Ranking files: rows of JSON lines, of a JSON array, of CSV, TSV and Parquet, one at a time."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from epo.data.corpora.rows import sound_rows
+from epo.data.corpora.rows import read_separated
 from epo.data.findings import DataError, Findings
-from epo.data.lines import decode_json, name_other_encoding, read_lines
+from epo.data.lines import decode_json, read_lines
 
 _KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
@@ -26,7 +25,7 @@ def read_rows(path: Path, findings: Findings) -> Iterator[tuple[str, Mapping[str
     if kind == ".parquet":
         yield from _read_parquet(path)
     elif kind in (".csv", ".tsv"):
-        yield from _read_separated(path, "\t" if kind == ".tsv" else ",", findings)
+        yield from read_separated(path, "\t" if kind == ".tsv" else ",", findings)
     elif kind == ".json" and _is_array(path):
         yield from _read_array(path, findings)
     else:
@@ -46,14 +45,6 @@ def _read_array(path: Path, findings: Findings) -> Iterator[tuple[str, Mapping[s
             yield where, row
         else:
             findings.fault("entry is not a JSON object", f"{where}: {row!r:.60}", "write an object")
-
-
-def _read_separated(path: Path, delimiter: str, findings: Findings) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with path.open("rb") as file:
-        if name_other_encoding(path, file.read(4096), findings):
-            return
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        yield from sound_rows(csv.DictReader(text, delimiter=delimiter, strict=True), path, findings)
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

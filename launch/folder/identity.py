@@ -29,8 +29,22 @@ class Identity:
     inputs: dict[str, dict[str, str]]
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain dicts; `Identity(**row)` is the inverse."""
+        """Return plain dicts; `identity_of` is the inverse."""
         return dataclasses.asdict(self)
+
+
+def identity_of(row: Any) -> Identity | None:
+    """Return the identity that a record holds, None where it holds none: of another version, or edited by hand."""
+    names = [field.name for field in dataclasses.fields(Identity)]
+    if (
+        not isinstance(row, dict)
+        or sorted(row) != sorted(names)
+        or not all(isinstance(row[name], dict) for name in row)
+    ):
+        return None
+    if not all(isinstance(seen, dict) and {"path", "content"} <= seen.keys() for seen in row["inputs"].values()):
+        return None
+    return Identity(**row)
 
 
 def identify(

@@ -12,6 +12,7 @@ from typing import Any
 
 from epo.files import write_whole
 from launch.folder.identity import Identity
+from launch.keys.recipe_file import RecipeError
 from launch.processes.credentials import redact, redact_command
 
 _FILE = "provenance.json"
@@ -19,12 +20,22 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", 
 
 
 def read_attempts(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a folder, oldest first."""
+    """Return the records of a folder, oldest first.
+
+    Raises:
+        RecipeError: the file is not as it was written.
+    """
     path = folder / _FILE
     if not path.is_file():
         return []
-    attempts = json.loads(path.read_text(encoding="utf-8"))
-    return attempts if isinstance(attempts, list) else [attempts]
+    try:
+        attempts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        attempts = None
+    attempts = [attempts] if isinstance(attempts, dict) else attempts  # of earlier versions
+    if not isinstance(attempts, list) or not all(isinstance(row, dict) and "verdict" in row for row in attempts):
+        raise RecipeError(f"{path}: not a record of attempts as a stage writes it; restore it, or move it elsewhere")
+    return attempts
 
 
 def begin_attempt(folder: Path, identity: Identity) -> None:

@@ -16,7 +16,7 @@ import yaml
 from epo.files import write_whole
 from launch.folder.digests import RECORDS, file_digest
 from launch.folder.folder_lock import hold
-from launch.folder.identity import Identity, changes, identify, layout_changes
+from launch.folder.identity import Identity, changes, identify, identity_of, layout_changes
 from launch.folder.provenance import begin_attempt, end_attempt
 from launch.folder.stage_progress import can_change_ranks, progress_of
 from launch.keys.roles import own_roles
@@ -132,16 +132,17 @@ def open_folder(
 def state_of(path: Path, identity: Identity) -> State:
     """Compare what a folder holds with an identity."""
     done = _read(path / _DONE)
-    if done is not None and "identity" in done:
-        reasons = changes(Identity(**done["identity"]), identity)
-        reasons += [f"{path / name} is {fault}" for name, fault in _damaged(path, done["files"])]
+    made = identity_of(done.get("identity"))
+    if made is not None:
+        reasons = changes(made, identity)
+        reasons += [f"{path / name} is {fault}" for name, fault in _damaged(path, done.get("files", {}))]
         return State("changed", tuple(reasons)) if reasons else State("done")
     if not any(path.glob("checkpoint-*")):
         return State("new")  # nothing, or it ended before it had anything to keep
-    begun = _read(path / _IDENTITY)
+    begun = identity_of(_read(path / _IDENTITY))
     if begun is None:
         return State("changed", ("nothing is known about the checkpoints in it",))
-    reasons = changes(Identity(**begun), identity)
+    reasons = changes(begun, identity)
     return State("changed", tuple(reasons)) if reasons else State("interrupted")
 
 
@@ -158,18 +159,18 @@ def _move_aside(path: Path, state: State, until_the_end: contextlib.ExitStack) -
 
 def _keep_edited(path: Path, state: State, rewritten: Sequence[str]) -> None:
     """Say why a result is written anew, and keep what somebody edited since this stage wrote it."""
-    done = _read(path / _DONE)
+    done, kept = path / _DONE, _read(path / _DONE).get("rewritten", {})
     for reason in state.reasons:
         print(f"{path}: {reason}; writing it anew")
-    if done is None:
+    if not done.is_file():
         return
     for name in rewritten:
         file = path / name
-        if file.is_file() and done.get("rewritten", {}).get(name) != file_digest(file):
+        if file.is_file() and kept.get(name) != file_digest(file):
             aside = _beside(file)
             shutil.copyfile(file, aside)
             print(f"{file}: was edited since; a copy is kept as {aside}")
-    (path / _DONE).unlink()
+    done.unlink()
 
 
 def _beside(path: Path) -> Path:
@@ -199,12 +200,13 @@ def _damaged(path: Path, sizes: dict[str, int]) -> Iterator[tuple[str, str]]:
             yield name, "cut off or replaced"
 
 
-def _read(path: Path) -> Any:
-    """Return a record of the folder, None where there is none or it was written by another version."""
+def _read(path: Path) -> dict[str, Any]:
+    """Return a record of the folder, nothing where there is none or it was written by another version."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        row = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return None
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _refusal(path: Path, reasons: Sequence[str]) -> str:
@@ -215,7 +217,8 @@ def _refusal(path: Path, reasons: Sequence[str]) -> str:
 
 
 def _require_same_layout(path: Path, identity: Identity) -> None:
-    old = Identity(**_read(path / _IDENTITY))
+    old = identity_of(_read(path / _IDENTITY))
+    assert old is not None  # or nothing was known about its checkpoints
     if can_change_ranks(path):
         same = {key: old.layout[key] for key in _SPREAD if key in old.layout}
         identity = dataclasses.replace(identity, layout=identity.layout | same)

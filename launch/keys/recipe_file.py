@@ -18,19 +18,34 @@ class RecipeError(ValueError):
     """A recipe that cannot be used as written; the message names the file, the key and the remedy."""
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses what YAML does and PyYAML takes: a key that comes twice in one mapping, of which the last would count."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Return a mapping; its keys as they are written are compared."""
+        first: dict[tuple[str, str], int] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                line, said = key.start_mark.line + 1, (key.tag, key.value)
+                if said in first:
+                    raise yaml.YAMLError(f"key {key.value!r} comes twice, in lines {first[said]} and {line}; keep one")
+                first[said] = line
+        return super().construct_mapping(node, deep)
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file of `key: value` lines, without checking its keys.
 
     Raises:
-        RecipeError: the file is missing, not YAML, or no mapping.
+        RecipeError: the file is missing, not YAML, or no mapping, or names a key twice.
     """
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; those that come with the project lie under recipes/")
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        recipe = _EachKeyOnce(path.read_text(encoding="utf-8-sig")).get_single_data()
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a date without a month, a number without end
         raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(recipe, dict):
         raise RecipeError(f"{path}: want one `key: value` a line")

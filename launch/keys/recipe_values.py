@@ -1,5 +1,6 @@
 """Whether the values of a recipe have the types that its dataclass declares: argparse looks at those of flags alone."""
 
+import math
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -8,18 +9,47 @@ from launch.keys.recipe_file import RecipeError
 
 
 def check_values(recipe: Any, where: str) -> None:
-    """Refuse seeds, and values of another type than declared.
+    """Refuse seeds and numbers out of range, and values of another type than declared.
 
     Raises:
         RecipeError: names the key, what came and what is wanted.
     """
     check_seeds(vars(recipe), where)
+    check_ranges(vars(recipe), where)
     if hasattr(recipe, "to_sanitized_dict"):  # transformers' TrainingArguments checks and converts its own
         return
     for name, type_ in get_type_hints(type(recipe)).items():  # the parser rewrites the fields' own types
         value = getattr(recipe, name)
         if not _fits(value, type_):
             raise RecipeError(f"{where}: {name} is {value!r}, want {' or '.join(_names(type_))}")
+
+
+_AT_LEAST = {
+    "learning_rate": 0, "weight_decay": 0, "adam_epsilon": 0, "max_grad_norm": 0, "dataloader_num_workers": 0,
+    "per_device_train_batch_size": 1, "global_batch_size": 1, "save_total_limit": 1, "lora_rank": 1, "lora_alpha": 0,
+}  # fmt: skip
+_BELOW_ONE = ("adam_beta1", "adam_beta2", "lora_dropout")
+
+
+def check_ranges(values: Mapping[str, Any], where: str) -> None:
+    """Refuse numbers that a library would refuse with a traceback, or take and do something else: decay that grows.
+
+    Raises:
+        RecipeError: names the key, what came and what is wanted.
+    """
+    for name, value in values.items():
+        if name == "output_dir" and value == "":
+            raise RecipeError(f"{where}: output_dir is empty, want the path of a folder")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if math.isnan(value):
+            raise RecipeError(f"{where}: {name} is nan, want a number")
+        if name in _AT_LEAST and value < _AT_LEAST[name]:
+            raise RecipeError(f"{where}: {name} is {value}, want {_AT_LEAST[name]} or more")
+        if name in _BELOW_ONE and not 0 <= value < 1:
+            raise RecipeError(f"{where}: {name} is {value}, want 0 or more and less than 1")
+        if name == "save_steps" and value <= 0:
+            raise RecipeError(f"{where}: save_steps is {value}, want the steps between two checkpoints")
 
 
 def check_seeds(values: Mapping[str, Any], where: str) -> None:
@@ -55,4 +85,4 @@ def _names(type_: Any) -> list[str]:
     return ["nothing" if type_ is type(None) else type_.__name__]
 
 
-__all__ = ["check_seeds", "check_values"]
+__all__ = ["check_ranges", "check_seeds", "check_values"]

@@ -22,6 +22,7 @@ _BY_NUMBER = {
     errno.EROFS: "the file system cannot be written to; set output_dir on another one",
     errno.EACCES: "permission denied; change the file's permissions, or name another path",
     errno.EPERM: "permission denied; change the file's permissions, or name another path",
+    errno.EEXIST: "a file, or a link to nothing, is in the way of a folder; name another path",
     errno.ENOTDIR: "a part of this path is a file and no folder; name another path",
     errno.EISDIR: "this is a folder, want a file; name another path",
     errno.ENAMETOOLONG: "the path is too long for this file system; name a shorter one",

@@ -75,6 +75,7 @@ BAD = {
     "huge time": lines(turns=[TURNS[0] | {"clip": {"audio": "a.wav", "end_s": 10**400}}]).replace(b"null", b"0"),
     "nested": b'{"id":' + b"[" * 100_000 + b"\n",
     "unknown key": lines(mood="sad"),
+    "label in the words": lines(turns=[TURNS[0] | {"text": "(sad) Hi.", "emotion": "sad"}]),
     "unknown label": lines(turns=[TURNS[0] | {"emotion": "excited"}]),
     "unknown split": lines(split="dev"),
     "unknown speaker": lines(turns=[{"speaker": "bot", "text": "Hi."}, TURNS[0]]),

@@ -89,6 +89,7 @@ def test_a_reply_in_another_script_is_named(read):
         ([said(4, 3, None)], ":1: 'reply' is None; want"),
         ([said(4, "3")], ":1: 'turn' is '3'; want"),
         ([said(4, True)], ":1: 'turn' is True; want"),
+        ([said(4, 3, "\ud83d Oh.")], ":1: 'reply' holds a lone surrogate; write it whole"),
         ([said(4, 3.0)], ":1: 'turn' is 3.0; want"),
         ([said(99, 3)], ": none of its 1 replies answers a turn of the dialogues file (turn 3 of 'd99'): there must"),
         ([said(4, -1), said(4, 2)], ": none of its 2 replies answers a turn of the dialogues file (turn -1 of 'd4', "),

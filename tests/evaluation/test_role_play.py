@@ -54,6 +54,8 @@ def test_the_user_answers_what_the_model_said_and_a_stopped_run_goes_on(start, s
     with pytest.raises(EndpointError, match="status 400: down; answers so far are kept"):
         rate.main([*command[:6], "--turns", "2", "--batch_size", "2", *at(stub)])
     assert [dialogue.id for dialogue in read_dialogues(tmp_path / "out" / "talks.jsonl")] == ["c0", "c1"]
+    kept = tmp_path / "out" / "talks.jsonl"  # a separator ends a line of text, but none of JSON
+    kept.write_text(kept.read_text(encoding="utf-8").replace("turn 1", "turn\u20281", 1), encoding="utf-8")
     stub.misbehave, asked = lambda number: None, len(stub.requests)
     rate.main([*command, *at(stub)])
     assert len(stub.requests) - asked == 1, "only the last turn of the third card is open"

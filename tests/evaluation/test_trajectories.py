@@ -9,7 +9,7 @@ import pytest
 from epo.data.dialogue import DataError
 from epo.evaluation import trajectories as t
 from epo.evaluation.evaluating import evaluate
-from epo.evaluation.vad_file import VadCourse, read_vad
+from epo.evaluation.vad_file import VadCourse, read_vad, unused_rows
 
 USER = np.array([[0.2, 0.4, 0.5]] * 2)
 AGENT = np.array([[0.3, 0.4, 0.5], [0.3, 0.5, 0.5], [0.3, 0.5, 0.5]])
@@ -103,6 +103,10 @@ def test_courses_from_a_file(write, dialogues, examples):
         line(turn=2, speaker="user", vad=[[-0.5, 0.5, 0.5]] * 2),
     )
     found = read_vad(write(*rows), by_id)
+    assert (
+        unused_rows(found, ["model"]) == []
+        and "count for nothing: 1 of 'model'; the rows are a, b." in (unused_rows(found, ["a", "b"])[0])
+    )
     assert found[0].vad.tolist() == [[0.1, 0.2, 0.0], [0.6, 0.6, 0.6]] and found[1].vad.shape == (0, 3)
     training = [
         replace(examples[0], text=text, emotion=label) for text, label in (("sorry", "sad"), ("great", "happy"))
@@ -136,7 +140,9 @@ def test_a_users_rating_stands_before_the_point_of_the_label(examples):
         (line(speaker="user"), ":1: speaker is 'user', but turn 3 is the assistant's"),
         (line(vad=[[2.0, 0.0, 0.0]]), ":1: vad holds values outside of -1 to 1; map the model's scale first"),
         (line(vad=[[0.1, 0.2]]), r":1: vad is \[\[0.1, 0.2\]\]; want rows of valence, arousal and dominance"),
-        (line(rate_hz=0), ":1: rate_hz is 0, want rows a second, above 0"),
+        (line(rate_hz=0), ":1: rate_hz is 0, want rows a second, from 1 to 1000"),
+        (line(rate_hz=0.5), ":1: rate_hz is 0.5, want rows a second, from 1"),
+        (line(rate_Hz=25), ":1: unknown key 'rate_Hz'; known are dialogue_id, .*rate_hz"),
         (line(row=3), ":1: row is 3; want the name of the row"),
     ],
 )

@@ -81,6 +81,7 @@ def test_a_run_that_would_fill_the_disk_is_refused(small_disk):
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), "runs/x: permission denied; change"),
         (OSError(errno.EROFS, "Read-only file system", "runs/x"), "runs/x: the file system cannot be written to"),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "runs/x"), "runs/x: your disk quota is used up"),
+        (FileExistsError(errno.EEXIST, "File exists", "runs/x"), "runs/x: a file, or a link to nothing, is in the way"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "a/b: a part of this path is a file"),
         (ValueError("shapes disagree"), None),
         (RuntimeError("boom"), None),

@@ -96,6 +96,8 @@ def test_what_the_file_lacks_is_told_and_a_changed_file_is_another_result(run, s
         ({"models": ["@model", "@model/"]}, FolderError, "is tested already, as .*; name it once"),
         ({"sft": "@model", "models": ["@model"]}, FolderError, "is tested already, as "),
         ({"models": ["@model"], "suites": ["rewards"]}, SuiteError, "'rewards' cannot be given: there is no prefer"),
+        ({"answers": "@", "max_dialogues": -1}, RecipeError, "max_dialogues is -1, want 1 or more"),
+        ({"answers": "@", "max_new_tokens": 0}, RecipeError, "max_new_tokens is 0, want 1 or more"),
         ({"models": "@model"}, RecipeError, "models is '.*', want a list of str"),
         ({"answers": "gone.jsonl"}, DataError, "gone.jsonl: no such file; write one JSON object a line"),
     ],
@@ -105,6 +107,8 @@ def test_mistakes_are_told_before_a_model_is_loaded(run, said, forbid_models, tm
     (tmp_path / "model" / "config.json").write_text("{}")
 
     def placed(value):
+        if isinstance(value, int):
+            return value
         return value.replace("@model", str(tmp_path / "model")) if value != "@" else str(said)
 
     keys = {k: [placed(item) for item in v] if isinstance(v, list) else placed(v) for k, v in keys.items()}

@@ -135,6 +135,30 @@ def test_a_value_of_another_type_is_refused(recipe, line, message):
         read_recipe([Toy], recipe(text))
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("learning_rate: -1", "learning_rate is -1, want 0 or more"),
+        ("learning_rate: .nan", "learning_rate is nan, want a number"),
+        ("weight_decay: -0.1", "weight_decay is -0.1, want 0 or more"),
+        ("adam_beta1: 2", "adam_beta1 is 2, want 0 or more and less than 1"),
+        ("max_grad_norm: -1", "max_grad_norm is -1, want 0 or more"),
+        ("per_device_train_batch_size: 0", "per_device_train_batch_size is 0, want 1 or more"),
+        ("dataloader_num_workers: -1", "dataloader_num_workers is -1, want 0 or more"),
+        ("save_steps: 0", "save_steps is 0, want the steps between two checkpoints"),
+        ("save_total_limit: 0", "save_total_limit is 0, want 1 or more"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_anything_is_loaded(recipe, line, message):
+    with pytest.raises(RecipeError, match=f"toy.yaml: {message}"):
+        read_recipe([TrainingArguments], recipe(f"output_dir: out\nuse_cpu: true\n{line}\n"))
+
+
+def test_an_empty_folder_name_is_refused(recipe):
+    with pytest.raises(RecipeError, match="toy.yaml: output_dir is empty, want the path of a folder"):
+        read_recipe([Toy], recipe("output_dir: ''\n"))
+
+
 def test_a_flag_of_another_type_is_refused_in_one_line(recipe):
     with pytest.raises(RecipeError, match="argument --kind: invalid choice: 'c'") as caught:
         read_recipe([Toy], [*recipe("output_dir: out\n"), "--kind", "c"])
@@ -167,7 +191,18 @@ def test_a_missing_file_says_where_recipes_lie(tmp_path):
         read_recipe([Toy], ["--config", str(tmp_path / "gone.yaml")])
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [1\n", "not YAML"), ("- a\n", "want one `key: value` a line")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1\n", "not YAML"),
+        ("- a\n", "want one `key: value` a line"),
+        ("a: 1\nb: 2\na: 3\n", r"not YAML \(key 'a' comes twice, in lines 1 and 3; keep one\)"),
+        ("s: [{a: 1, a: 1}]\n", "key 'a' comes twice"),
+        ("a: 2026-99-99\n", "not YAML"),
+        (f"a: {'9' * 5000}\n", "not YAML"),
+        (f"a: {'[' * 3000}\n", "not YAML"),
+    ],
+)
 def test_what_is_no_recipe_is_refused(recipe, text, message):
     argv = recipe(text)
     with pytest.raises(RecipeError, match=message):

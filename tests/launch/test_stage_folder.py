@@ -56,6 +56,27 @@ def stop(path):
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize(
+    "record",
+    ["[]", "3", '{"identity": {}}', '{"identity": {"settings": 1, "layout": {}, "defaults": {}, "inputs": {}}}'],
+)
+def test_a_record_that_somebody_edited_is_as_none(run, tmp_path, record):
+    run()
+    for name in ("stage.json", "identity.json"):
+        (tmp_path / "out" / name).write_text(record)
+    assert run(rewritten=["pairs.jsonl"])
+
+
+@pytest.mark.parametrize("record", ["", "[1]", '"x"', '[{"started": "now"}]'])
+def test_a_history_that_somebody_edited_is_named_and_kept(run, tmp_path, record):
+    run()
+    path = tmp_path / "out" / "provenance.json"
+    path.write_text(record)
+    with pytest.raises(RecipeError, match=rf"{path}: not a record of attempts .* move it elsewhere"):
+        run("--beta", "0.2", rewritten=["pairs.jsonl"])
+    assert path.read_text() == record
+
+
 def test_a_finished_stage_is_not_run_again_and_a_skip_leaves_no_trace(run, tmp_path, capsys):
     assert run()
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.*")}

@@ -93,6 +93,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
         ({"scores": {"similarity": float("nan")}}, "score 'similarity' is nan"),
         ({"rejected": ...}, "'rejected' missing"),
         ({"extra": 1}, "unknown key 'extra'"),
+        ({"chosen": "(Sad) I am sorry."}, "'chosen' begins with '\\(Sad\\)', which is put before the words once more"),
     ],
 )
 def test_every_fault_names_file_and_line(tmp_path, changes, message):
@@ -106,6 +107,18 @@ def test_lines_that_are_no_objects(tmp_path, content):
     path.write_bytes(content + b"\n")
     with pytest.raises(DataError, match=r"pairs\.jsonl:1: (not JSON|want a JSON object|is UTF-16)"):
         read_pairs(path, {})
+
+
+def test_a_label_in_the_words_is_left_out_where_faults_are_collected(tmp_path):
+    """It would be learnt twice; of people's rankings, which name no emotions, it is part of the reply."""
+    findings = CollectFaults()
+    (pair,) = read_pairs(write_rows(tmp_path, human(chosen="(sad) Oh.")), {"d1": TALK})
+    assert pair.chosen == "(sad) Oh."
+    emotions = {"chosen_emotion": "sad", "rejected_emotion": "happy"}
+    rows = [human(chosen="(sad) Oh.", **emotions), human(chosen="(sad) Oh.", rejected="(happy) oh.", **emotions)]
+    (pair,) = read_pairs(write_rows(tmp_path, *rows), {"d1": TALK}, findings)
+    assert (pair.chosen, pair.rejected) == ("Oh.", "Hooray!")
+    assert [fault.split("; ")[1] for fault in findings.faults] == ["take it out of the words"] * 3 + ["drop the pair"]
 
 
 def test_missing_and_empty_files_say_what_to_do(tmp_path):

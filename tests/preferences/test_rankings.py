@@ -194,7 +194,8 @@ def test_files_of_no_use_are_named(tmp_path):
         ("a.json", b'[{"prompt": 1}, 3]', "entry 0: no column 'chosen', 'rejected'"),
         ("b.json", b"[3]", "entry 0: 3: entry is not a JSON object"),
         ("c.json", b'[{"a": 1, "a": 2}]', "key 'a' comes twice"),
-        ("a.jsonl", b"", "not one usable ranking"),
+        ("d.csv", b"prompt,chosen,chosen,rejected\na,b,c,d\n", "d.csv:1: column 'chosen' comes twice"),
+        ("a.jsonl", b"", "not one usable ranking; it holds nothing"),
     ]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=message):

@@ -17,6 +17,7 @@ from epo.data.corpora.media_folder import MediaFolder
 from epo.data.corpora.turns import alternate_roles, read_label
 from epo.data.dialogue import SPLITS, DataError, Dialogue, Split, Turn
 from epo.data.labels import LabelMap
+from epo.data.lines import name_other_encoding
 
 _LABELS = LabelMap(
     "dailydialog",
@@ -86,25 +87,31 @@ class _Source:
         for number, (line, labels, acts) in enumerate(zip_longest(*columns, fillvalue=""), 1):
             if not line.strip():
                 continue
-            if is_encodable(line):
+            where = f"{self.where}:{number}"
+            if not is_encodable(line):
+                report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
+            elif _END not in line:
+                report.fault(f"line without {_END}", f"{where}: {line[:40]!r}", "download the file again")
+            else:
                 yield (
                     number,
                     [text.strip() for text in line.strip().removesuffix(_END).split(_END)],
                     labels.split(),
                     acts.split(),
                 )
-            else:
-                report.fault("row is not UTF-8", f"{self.where}:{number}", "convert the file with `iconv -t UTF-8`")
 
     def _lines(self, name: str, report: ImportReport) -> list[str]:
         try:
-            text = self._bytes(name).decode("utf-8-sig", "surrogateescape")
+            raw = self._bytes(name)
         except (OSError, KeyError):
             report.note("file missing: its turns have no label", f"{self.folder}: {name}")
             return []
         except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
             raise DataError(f"{self.archive}: {error}; download the archive again") from None
-        lines = text.split("\n")
+        if name_other_encoding(self.folder / name if self.archive is None else self.archive / name, raw[:4], report):
+            return []
+        text = raw.decode("utf-8-sig", "surrogateescape")
+        lines = text.split("\n" if "\n" in text else "\r")  # a text of old Macs has none
         return lines[:-1] if lines[-1] == "" else lines
 
     def _bytes(self, name: str) -> bytes:

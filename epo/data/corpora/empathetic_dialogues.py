@@ -93,10 +93,14 @@ def _read_rows(path: Path, report: ImportReport) -> Iterator[_Row]:
         for number, line in enumerate(lines, 2):
             where = f"{path}:{number}"
             cells = line.rstrip("\r\n").split(",")
+            if not any(cell.strip() for cell in cells):
+                continue  # sheets end with rows of nothing
             if not is_encodable(line):
                 report.fault("row is not UTF-8", where, "convert the file with `iconv -t UTF-8`")
             elif len(cells) < len(_COLUMNS) or not cells[1].isdecimal():
                 report.fault("row has too few columns", where, "download the file again")
+            elif int(cells[1]) == 0:
+                report.fault("utterance_idx is 0", where, "count the utterances of a dialogue from 1")
             elif not cells[5].strip():
                 report.fault("utterance is empty", where, "write the words")
             else:
@@ -111,6 +115,7 @@ def _plain(cell: str) -> str:
 
 
 def _dialogue(dialogue_id: str, rows: list[_Row], split: Split, report: ImportReport) -> Dialogue:
+    rows = _each_place_once(rows, report)
     places = [row.place for row in rows]
     if places != sorted(places):
         report.note("utterances out of order", rows[0].where)
@@ -127,6 +132,16 @@ def _dialogue(dialogue_id: str, rows: list[_Row], split: Split, report: ImportRe
         emotion = read_label(row.feeling, EMPATHETIC, row.where, report) if is_teller else None
         turns.append(Turn("user" if is_teller else "assistant", row.text, emotion, name=row.speaker or None))
     return Dialogue(dialogue_id, tuple(turns), split=split, background=rows[0].situation or None)
+
+
+def _each_place_once(rows: list[_Row], report: ImportReport) -> list[_Row]:
+    first: dict[int, _Row] = {}
+    for row in rows:
+        if row.place in first:
+            report.fault("utterance comes twice", row.where, "remove one of the rows")
+        else:
+            first[row.place] = row
+    return list(first.values())
 
 
 CORPORA = (

@@ -3,7 +3,6 @@
 Source: Liu et al. 2021, arXiv 2106.01144; https://github.com/thu-coai/Emotional-Support-Conversation.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
 from epo.data.dialogue import DataError, Dialogue, Speaker, Turn
+from epo.data.lines import STRICT_DECODER, name_other_encoding
 
 # ESConv.json says seeker and supporter, FailedESConv.json speaker and listener.
 _ROLES: dict[str, Speaker] = {
@@ -36,7 +36,10 @@ def read_esconv(root: Path, media: MediaFolder, report: ImportReport) -> Iterato
     if not path.is_file():
         raise DataError(f"{path}: no such file; see docs/corpora.md for the layout of esconv")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+        raw = path.read_bytes()
+        if name_other_encoding(path, raw[:4], report):
+            return
+        content = STRICT_DECODER.decode(raw.decode("utf-8-sig", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); download the file again") from None
     if not isinstance(content, list):
@@ -45,7 +48,7 @@ def read_esconv(root: Path, media: MediaFolder, report: ImportReport) -> Iterato
         where = f"{path}: dialogue {index}"
         turns = _turns(entry, where, report)
         if turns:
-            yield Dialogue(f"esconv-{index}", turns, background=_background(entry))
+            yield Dialogue(f"esconv-{index}", turns, background=_background(entry, where, report))
 
 
 def _turns(entry: Any, where: str, report: ImportReport) -> tuple[Turn, ...]:
@@ -58,7 +61,7 @@ def _turns(entry: Any, where: str, report: ImportReport) -> tuple[Turn, ...]:
         fields = row if isinstance(row, dict) else {}
         speaker, text, annotation = (fields.get(key) for key in ("speaker", "content", "annotation"))
         at = f"{where}: turn {index}"
-        if not isinstance(text, str) or speaker not in _ROLES:
+        if not isinstance(text, str) or not isinstance(speaker, str) or speaker not in _ROLES:
             report.fault("turn without content or a known speaker", at, "complete the turn")
         elif not is_encodable(text):
             report.fault("row is not UTF-8", at, "convert the file with `iconv -t UTF-8`")
@@ -66,20 +69,26 @@ def _turns(entry: Any, where: str, report: ImportReport) -> tuple[Turn, ...]:
             report.fault("utterance is empty", at, "write the words")
         else:
             strategy = annotation.get("strategy") if isinstance(annotation, dict) else None
+            strategy = _string(strategy, "strategy", at, report)
             if _ROLES[speaker] == "assistant" and not strategy:
                 report.note("supporter's turn without a strategy", at)
-            turns.append(
-                Turn(_ROLES[speaker], text.strip(), name=speaker, strategy=str(strategy) if strategy else None)
-            )
+            turns.append(Turn(_ROLES[speaker], text.strip(), name=speaker, strategy=strategy or None))
     return tuple(turns)
 
 
-def _background(entry: dict[str, Any]) -> str | None:
+def _background(entry: dict[str, Any], where: str, report: ImportReport) -> str | None:
     situation, problem, feeling = (
-        str(entry.get(key) or "").strip() for key in ("situation", "problem_type", "emotion_type")
+        _string(entry.get(key), key, where, report) for key in ("situation", "problem_type", "emotion_type")
     )
     named = ", ".join(part for part in (problem, feeling) if part)
     return " ".join(part for part in (situation, f"({named})" if named else "") if part) or None
+
+
+def _string(value: Any, key: str, where: str, report: ImportReport) -> str:
+    """Return a string without blanks around it, "" where there is none; anything else is a fault."""
+    if value is not None and not isinstance(value, str):
+        report.fault(f"{key} is no string", f"{where}: {value!r:.40}", "write it as a string or leave it out")
+    return value.strip() if isinstance(value, str) else ""
 
 
 CORPORA = (

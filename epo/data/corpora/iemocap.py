@@ -41,7 +41,7 @@ _EVALUATION = re.compile(
     rf"\[{_NUMBER} - {_NUMBER}\]\s+(\S+)\s+(\w+)\s+\[{_NUMBER}, {_NUMBER}, {_NUMBER}\]"
 )  # [start - end] utterance label [valence, activation, dominance]
 _UTTERANCE = r"(Ses\d\d[FM]_\w+_([FM])\w*)"
-_TRANSCRIPT = re.compile(rf"{_UTTERANCE} \[{_NUMBER}-{_NUMBER}\]: ?(.*)")
+_TRANSCRIPT = re.compile(rf"{_UTTERANCE} ?\[{_NUMBER}-{_NUMBER}\]: ?(.*)")
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,20 @@ def read_iemocap(
     target = media.root.parent / "evaluations.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    with partial.open("w", encoding="utf-8") as evaluations:
-        for session in sessions:
-            if not session.is_dir():
-                report.note("session missing", str(session))
-                continue
-            for transcript in sorted((session / "dialog" / "transcriptions").glob("Ses*.txt")):
-                dialogue = _Recording(session, transcript.stem, media, report, options.iemocap_left).read(evaluations)
-                if dialogue is not None:
-                    yield dialogue
-    partial.replace(target)
+    try:
+        with partial.open("w", encoding="utf-8") as evaluations:
+            for session in sessions:
+                if not session.is_dir():
+                    report.note("session missing", str(session))
+                    continue
+                for transcript in sorted((session / "dialog" / "transcriptions").glob("Ses*.txt")):
+                    recording = _Recording(session, transcript.stem, media, report, options.iemocap_left)
+                    dialogue = recording.read(evaluations)
+                    if dialogue is not None:
+                        yield dialogue
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -161,8 +165,12 @@ class _Recording:
         seen: set[str] = set()
         for where, text in _text_lines(path, self.report):
             match = _TRANSCRIPT.fullmatch(text)
-            if match is None:
+            if match is None and text.startswith("Ses"):
+                wanted = f"{where}: {text[:60]!r}, want `{self.name}_F000 [006.2901-008.2357]: words`"
+                self.report.fault("line cannot be read", wanted, "correct it")
+            elif match is None:
                 self.report.note("line without utterance id, as `M: ...`", where)
+            if match is None:
                 continue
             utterance, actor, start, end, words = match.groups()
             if utterance in seen:
@@ -185,6 +193,9 @@ class _Recording:
             match = _EVALUATION.fullmatch(text)
             if match is not None:
                 _, _, utterance, label, *scores = match.groups()
+                if utterance in evaluations:
+                    self.report.fault("evaluation comes twice", f"{where}: {utterance}", "remove one of the lines")
+                    continue
                 evaluations[utterance] = _Evaluation(label, *map(float, scores))
             elif text.startswith("["):
                 self.report.fault("evaluation cannot be read", f"{where}: {text!r}", "download the file again")
@@ -242,7 +253,7 @@ class _Recording:
 
 
 def _text_lines(path: Path, report: ImportReport) -> Iterator[tuple[str, str]]:
-    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue

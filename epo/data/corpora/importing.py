@@ -101,7 +101,9 @@ def import_corpus(
     try:
         dialogues = mend_dialogues(read(root, media, report), report)
         if write_dialogues(draft, _drawn(show_progress(dialogues, "import", "dialogues"), draw)) == 0:
-            raise DataError(f"{root}: not one usable dialogue; " + "; ".join(report.summary()))
+            raise DataError(
+                "; ".join([f"{root}: not one usable dialogue", *(report.summary() or ["it holds nothing"])])
+            )
         splits = draw.decide()
         not_drawn = _keep_at_most(max_dialogues, draft, splits)
         found = find_unusable(draft, media, report, decode=decode, workers=workers)

@@ -75,7 +75,13 @@ def _read_splits(root: Path, report: ImportReport) -> dict[str, Split]:
         if not path.is_file():
             report.note("split list missing", str(path))
             continue
-        splits |= {show.strip(): split for show in path.read_text(encoding="utf-8").split("\n") if show.strip()}
+        try:
+            shows = path.read_text(encoding="utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: not UTF-8 (at byte {error.start + 1}); convert it with `iconv -t UTF-8`"
+            ) from None
+        splits |= {show.strip(): split for show in shows if show.strip()}
     return splits
 
 

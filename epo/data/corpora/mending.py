@@ -6,6 +6,7 @@ from dataclasses import replace
 from epo.data.characters import read_text, without_invisible
 from epo.data.dialogue import Dialogue, Turn
 from epo.data.findings import Findings
+from epo.data.spoken_label import without_label
 
 
 def mend_dialogues(dialogues: Iterable[Dialogue], findings: Findings) -> Iterator[Dialogue]:
@@ -41,6 +42,8 @@ def _mend_turn(turn: Turn, where: str, findings: Findings) -> Turn | None:
     text = read_text(turn.text, "'text'", "empty utterance", where, findings)
     if text is None:
         return None
+    if turn.emotion is not None:
+        text = without_label(text, "'text'", where, findings)
     return replace(
         turn,
         text=text,

@@ -5,7 +5,8 @@ import gzip
 import itertools
 import json
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -13,6 +14,7 @@ from epo.data.characters import is_encodable
 from epo.data.corpora.import_report import ImportReport
 from epo.data.dialogue import DataError
 from epo.data.findings import Findings
+from epo.data.lines import STRICT_DECODER, name_other_encoding
 
 Row = TypeVar("Row")
 _CHUNK_CHARS = 1 << 16
@@ -22,35 +24,44 @@ def read_csv(path: Path, columns: set[str], report: ImportReport) -> Iterator[tu
     """Yield (`path:line`, row) of a CSV file with a header, leaving out rows that cannot be read.
 
     Raises:
-        DataError: the file is missing or lacks one of `columns`, or `report` says to stop at a broken row.
+        DataError: the file is missing, is no text, or lacks one of `columns`, or `report` says to stop at a broken row.
     """
-    with _open_text(path) as file:
-        rows = csv.DictReader(file, strict=True)
-        missing = sorted(columns - set(_next_header(rows, path)))
-        if missing:
-            raise DataError(f"{path}: column {', '.join(missing)} is missing; is this the file as downloaded?")
-        yield from sound_rows(rows, path, report)
+    yield from read_separated(path, ",", report, columns)
 
 
-def sound_rows(rows: "csv.DictReader[str]", path: Path, findings: Findings) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield (`path:line`, row) of a CSV file opened with `surrogateescape`; rows that cannot be read are faults."""
+def read_separated(
+    path: Path, delimiter: str, findings: Findings, columns: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (`path:line`, row) of a file with a header; rows that cannot be read are faults, rows of nothing none.
+
+    Raises:
+        DataError: the file is missing, its first line lacks one of `columns` or names a column twice, or `findings`
+            say to stop.
+    """
     csv.field_size_limit(sys.maxsize)  # a cell may be longer than the 128 KiB that csv allows
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
+    with _open_text(path) as file:
+        if name_other_encoding(path, file.buffer.peek(4096), findings):  # type: ignore[attr-defined]
             return
-        except csv.Error as error:
-            findings.fault("row is not CSV", f"{path}:{rows.line_num} ({error})", "mend the quotes")
-            continue
-        where = f"{path}:{rows.line_num}"
-        if None in row or None in row.values():
-            findings.fault("row has the wrong number of columns", where, "mend the quotes")
-        elif not is_encodable("".join(row.values())):
-            remedy = "convert the file, such as with `iconv -f WINDOWS-1252 -t UTF-8`"
-            findings.fault("row is not UTF-8", where, remedy)
-        else:
-            yield where, row
+        rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+        _check_header(rows, path, delimiter, columns)
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                findings.fault("row is not CSV", f"{path}:{rows.line_num} ({error})", "mend the quotes")
+                continue
+            where = f"{path}:{rows.line_num}"
+            if not any(isinstance(cell, list) or (cell or "").strip() for cell in row.values()):
+                continue  # sheets end with rows of nothing
+            if None in row or None in row.values():
+                findings.fault("row has the wrong number of columns", where, "mend the quotes")
+            elif not is_encodable("".join(row.values())):
+                remedy = "convert the file, such as with `iconv -f WINDOWS-1252 -t UTF-8`"
+                findings.fault("row is not UTF-8", where, remedy)
+            else:
+                yield where, row
 
 
 def read_members(path: Path, report: ImportReport) -> Iterator[tuple[str, Any]]:
@@ -63,7 +74,7 @@ def read_members(path: Path, report: ImportReport) -> Iterator[tuple[str, Any]]:
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as file:
+        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape") as file:
             yield from _Members(file).read()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; see docs/corpora.md for the layout") from None
@@ -97,7 +108,7 @@ class _Members:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._decoder = json.JSONDecoder()
+        self._decoder = STRICT_DECODER
         self._text = ""
         self._at = 0
 
@@ -154,12 +165,22 @@ def _open_text(path: Path) -> TextIO:
         raise DataError(f"{path}: {error.strerror}; see docs/corpora.md for the layout") from None
 
 
-def _next_header(rows: "csv.DictReader[str]", path: Path) -> list[str]:
+def _check_header(rows: "csv.DictReader[str]", path: Path, delimiter: str, columns: Collection[str]) -> None:
+    """Refuse a first line without the columns that are needed, and one that names a column twice."""
     try:
-        header = rows.fieldnames
+        names = list(rows.fieldnames or ())
     except csv.Error as error:
         raise DataError(f"{path}:1: {error}; is this the file as downloaded?") from None
-    return [] if header is None else list(header)
+    twice = [name for name, count in Counter(names).items() if count > 1 and name.strip()]
+    if twice:
+        raise DataError(f"{path}:1: column {', '.join(map(repr, twice))} comes twice; give each its own name")
+    missing = sorted(set(columns) - set(names))
+    if missing:
+        said = delimiter.join(names).strip()
+        raise DataError(
+            f"{path}: column {', '.join(missing)} is missing; its first line is {said[:80]!r}; want names with commas "
+            "between, as in the file as downloaded"
+        )
 
 
-__all__ = ["grouped", "read_csv", "read_members", "sound_rows"]
+__all__ = ["grouped", "read_csv", "read_members", "read_separated"]

@@ -191,15 +191,18 @@ class _Reading:
         utterances = self._utterances(row, found, where)
         if not utterances:
             return
+        said = self._split(one["split"], split, where)
         talk = talks.get(key)
         if talk is None:
             talk = talks[key] = _Talk(
-                self._split(one["split"], split, where),
-                one["group"] or None,
-                one["background"] or None,
-                one["language"] or self.table.language,
-                [],
+                said, one["group"] or None, one["background"] or None, one["language"] or self.table.language, []
             )
+        elif said != talk.split and one["split"]:
+            wrong = f"{where}: {said}, but {talk.split} in its first row"
+            self.report.fault("rows of one dialogue name different splits: the first counts", wrong, "correct the rows")
+        elif (one["group"] or talk.group) != talk.group:
+            wrong = f"{where}: {one['group']!r:.40}, but {talk.group!r:.40} in its first row"
+            self.report.note("rows of one dialogue name different groups: the first counts", wrong)
         talk.utterances += utterances
 
     def _one(self, name: str, row: Row, found: dict[str, str]) -> str:

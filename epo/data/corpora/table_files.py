@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import itertools
-import json
 import re
 import sys
 import zlib
@@ -17,7 +16,7 @@ from typing import Any, TextIO
 from epo.data.characters import is_encodable
 from epo.data.corpora.import_report import ImportReport
 from epo.data.dialogue import DataError
-from epo.data.lines import parse_line
+from epo.data.lines import STRICT_DECODER, parse_line
 
 Row = dict[str, Any]
 SEPARATED = (".csv", ".tsv")
@@ -191,6 +190,8 @@ def _json_lines(
         where = f"{path}:{number}"
         if not line.strip():
             continue
+        if number == 1 and line.strip() in ("[", "[{"):
+            raise DataError(f"{where}: a JSON array over several lines, not an object a line; name the file .json")
         value = parse_line(line.encode(errors="surrogateescape"), where, report)
         if value is not None and _is_readable(line, where, report):
             for row in _inside(value, within, {}, where, report):
@@ -201,7 +202,7 @@ def _json_document(
     file: TextIO, path: Path, within: Sequence[str], report: ImportReport
 ) -> Iterator[tuple[str, int, Row]]:
     try:
-        document = json.load(file)
+        document = STRICT_DECODER.decode(file.read())
     except (ValueError, RecursionError, *_CUT_OFF) as error:
         raise DataError(f"{path}: not JSON ({error}); download the file again, or name it .jsonl") from None
     if isinstance(document, dict) and not within:

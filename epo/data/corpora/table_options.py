@@ -131,7 +131,11 @@ def read_values(path: Path) -> dict[str, dict[str, str]]:
     for column, codes in root.value if isinstance(root, yaml.MappingNode) else ():
         if not isinstance(codes, yaml.MappingNode):
             raise DataError(f"{path}:{column.start_mark.line + 1}: want a {wanted}")
-        columns[str(column.value)] = {str(code.value): str(meaning.value) for code, meaning in codes.value}
+        columns[str(column.value)] = found = dict[str, str]()
+        for code, meaning in codes.value:
+            if str(code.value) in found:
+                raise DataError(f"{path}:{code.start_mark.line + 1}: {code.value!r:.60} comes twice; keep one")
+            found[str(code.value)] = str(meaning.value)
     if not columns:
         raise DataError(f"{path}: want a {wanted}")
     return columns

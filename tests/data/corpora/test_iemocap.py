@@ -155,6 +155,27 @@ def test_an_unreadable_evaluation_names_its_line(corpus, import_from):
         import_from(read_iemocap, corpus)
 
 
+def test_a_line_of_an_utterance_that_cannot_be_read_is_no_note(corpus, import_from):
+    """It costs the utterance, so it stops; a missing blank costs nothing, nor does a byte order mark."""
+    path = next((corpus / "Session1" / "dialog" / "transcriptions").iterdir())
+    path.write_text("\ufeff" + TRANSCRIPT.replace("M000 [", "M000["))
+    assert len(import_from(read_iemocap, corpus).dialogues[0].turns) == 4
+    path.write_text(TRANSCRIPT.replace("[000.4500-", "[0:00.45-"))
+    with pytest.raises(DataError, match=rf"{path}:2: 'Ses01F_impro01_M000 \[0:00.45-.*: line cannot be read"):
+        import_from(read_iemocap, corpus, out="other")
+    assert not list((path.parents[4] / "other").glob("*.partial"))
+    imported = import_from(read_iemocap, corpus, on_error="skip")
+    assert len(imported.dialogues[0].turns) == 3 and imported.report.faults == {"line cannot be read": 1}
+
+
+def test_a_second_evaluation_of_an_utterance_does_not_overwrite_the_first(corpus, import_from):
+    path = next((corpus / "Session1" / "dialog" / "EmoEvaluation").iterdir())
+    path.write_text(EVALUATION + EVALUATION.splitlines()[2].replace("exc", "sad") + "\n")
+    with pytest.raises(DataError, match=rf"{path}:8: Ses01F_impro01_F000: evaluation comes twice"):
+        import_from(read_iemocap, corpus)
+    assert import_from(read_iemocap, corpus, on_error="skip").dialogues[0].turns[0].emotion == "happy"
+
+
 def test_a_folder_without_sessions_is_refused(tmp_path, import_from):
     with pytest.raises(DataError, match="no folder Session1 to Session5"):
         import_from(read_iemocap, tmp_path)

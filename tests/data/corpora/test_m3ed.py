@@ -78,6 +78,15 @@ def test_equal_counts_take_the_first_emotion(tmp_path, import_from):
     assert import_from(read_m3ed, root).dialogues[0].turns[0].emotion == "fearful"
 
 
+def test_a_list_of_shows_in_another_encoding_is_named(tmp_path, import_from):
+    root = write_corpus(tmp_path / "m3ed", {"\u5bb6": {"s": SCENE}}, {"val": ["\ufeff\u5bb6"]})
+    assert import_from(read_m3ed, root).dialogues[0].split == "validation"
+    path = root / "splitInfo" / "movie_list_val.txt"
+    path.write_bytes("\u5bb6".encode("gbk"))
+    with pytest.raises(DataError, match=rf"{path}: not UTF-8 \(at byte 1\); convert it"):
+        import_from(read_m3ed, root)
+
+
 def test_a_show_in_no_list_is_split_by_id(tmp_path, import_from):
     root = write_corpus(tmp_path / "m3ed", {"new": {"show_1": SCENE}}, {"train": ["other"]})
     imported = import_from(read_m3ed, root)

@@ -181,6 +181,31 @@ def test_a_row_in_another_encoding_names_its_line(tmp_path, import_from):
         import_from(read_meld, root)
 
 
+def test_rows_of_nothing_at_the_end_of_a_sheet_are_none(tmp_path, import_from):
+    root = tmp_path / "meld"
+    path = write_split(root, "train", [row(0, 0, MONICA)])
+    path.write_text(path.read_text() + "," * (len(HEADER) - 1) + "\n\n  ,\n")
+    imported = import_from(read_meld, root)
+    assert len(imported.dialogues[0].turns) == 1 and not imported.report.faults
+
+
+WRONG_HEADS = {
+    "column 'Utterance' comes twice; give each its own name": ",".join([*HEADER, "Utterance"]).encode(),
+    "its first line is 'Sr No.;Utterance;Speaker;.*; want names with commas between": ";".join(HEADER).encode(),
+    "its first line is 'sep=,'; want names": b"sep=,\n" + ",".join(HEADER).encode(),
+    "is UTF-16, want UTF-8: file is UTF-16; convert it: iconv": ",".join(HEADER).encode("utf-16"),
+    "is a ZIP archive \\(or .xlsx\\)": b"PK\x03\x04" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_HEADS)
+def test_a_sheet_of_another_kind_is_named(message, tmp_path, import_from):
+    (tmp_path / "train_sent_emo.csv").write_bytes(WRONG_HEADS[message])
+    with pytest.raises(DataError, match=f"train_sent_emo.csv:?1?: .*{message}"):
+        import_from(read_meld, tmp_path)
+    assert not list((tmp_path / "out").glob("*"))  # nothing half-written
+
+
 def test_times_are_noted_not_lost(tmp_path, import_from):
     root = tmp_path / "meld"
     rows = [

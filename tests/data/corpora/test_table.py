@@ -152,6 +152,19 @@ def test_splits_by_file_and_by_name(tmp_path, import_table, import_from):
     ]  # fmt: skip
 
 
+def test_a_dialogue_is_in_one_split_whatever_its_rows_say(import_table):
+    rows = "0,0,Ann,Hello.,joy,train,s1\n0,1,Bob,Go away.,anger,test,s2\n"
+    columns = f"{COLUMNS},split=part,group=show"
+    with pytest.raises(
+        DataError, match=r"talk.csv:3: test, but train in its first row: rows of one dialogue name diff"
+    ):
+        import_table(f"{HEADER},part,show\n{rows}", columns=columns)
+    imported = import_table(f"{HEADER},part,show\n{rows}", on_error="skip", columns=columns)
+    assert imported.dialogues[0].split == "train" and len(imported.dialogues[0].turns) == 2
+    imported = import_table(f"{HEADER},part,show\n{rows.replace('test', 'train')}", columns=columns)
+    assert imported.report.notes == {"rows of one dialogue name different groups: the first counts": 1}
+
+
 def test_several_columns_are_the_turns_of_a_row(import_table):
     content = "ask,feeling,answer\nI lost it.,afraid,Oh dear.\n"
     imported = import_table(content, columns="text=ask+answer,emotion=feeling", labels="empathetic")
@@ -358,6 +371,10 @@ REFUSED = {
     "UTF-16 without its mark": ({}, "talk.csv", f"{HEADER}\n".encode("utf-16-le")),
     "a .xlsx file is no text; save the sheet as CSV": ({"files": "*.xlsx"}, "talk.xlsx", b"PK\x03\x04"),
     "talk.json: not JSON": ({}, "talk.json", "{"),
+    "talk.json: not JSON \\(key 'Utterance' comes twice": (
+        {"columns": "text=Utterance"}, "talk.json", '[{"Utterance": "a", "Utterance": "b"}]',
+    ),
+    "talk.jsonl:1: a JSON array over several lines, .* name the file .json": ({}, "talk.jsonl", "[\n{}\n]"),
     "talk.jsonl:1: want a JSON object, not a JSON array": ({}, "talk.jsonl", "[1]\n"),
     "no column 'Emotoin'": ({"columns": "text=Utterance,emotion=Emotoin"}, "a.jsonl", '{"Utterance": "x"}'),
 }  # fmt: skip

@@ -62,6 +62,24 @@ def test_a_broken_row_of_empathetic_dialogues(row, fault, tmp_path, import_from)
     assert imported.report.faults == {fault: 1} and imported.dialogues[0].turns[0].text == "Hello."
 
 
+def test_rows_of_nothing_in_empathetic_dialogues_are_none(tmp_path, import_from):
+    rows = ed_row("0_conv:1", 1, 7, "Hello.") + "\n,,,,,,,\n" + ed_row("0_conv:1", 2, 0, "Hi.")
+    (tmp_path / "test.csv").write_text(ED_HEADER + rows)
+    imported = import_from(read_empathetic_dialogues, tmp_path)
+    assert len(imported.dialogues[0].turns) == 2 and not imported.report.faults
+
+
+def test_places_that_would_swap_or_repeat_turns_are_faults(tmp_path, import_from):
+    """Odd places are the teller's: counted from 0, who tells and who listens would change places."""
+    one, two = ed_row("0_conv:1", 1, 7, "Hello."), ed_row("0_conv:1", 2, 0, "Hi.")
+    for rows, fault in ((ed_row("0_conv:1", 0, 7, "Oh.") + one, "utterance_idx is 0"), (one + one, "comes twice")):
+        (tmp_path / "test.csv").write_text(ED_HEADER + rows + two)
+        with pytest.raises(DataError, match=fault):
+            import_from(read_empathetic_dialogues, tmp_path)
+        imported = import_from(read_empathetic_dialogues, tmp_path, on_error="skip")
+        assert [turn.text for turn in imported.dialogues[0].turns] == ["Hello.", "Hi."]
+
+
 def exchange(**changed):
     row = {"id": "hit:1", "emotion": "lonely", "situation": "A move.", "user": " I moved. ", "reply": "Oh no!"}
     return json.dumps({key: value for key, value in (row | changed).items() if value is not None}) + "\n"
@@ -140,6 +158,11 @@ def test_esconv_keeps_strategies(tmp_path, import_from):
         ("[{}]", "dialogue 0: dialogue without 'dialog'"),
         ('[{"dialog": [{"speaker": "x", "content": "y"}]}]', "turn 0: turn without content or a known speaker"),
         ('[{"dialog": [{"speaker": "seeker", "content": " "}]}]', "turn 0: utterance is empty"),
+        ('[{"dialog": [{"speaker": ["seeker"], "content": "y"}]}]', "turn 0: turn without content or a known speaker"),
+        ('[{"dialog": [{"speaker": "seeker", "content": "a", "content": "b"}]}]', "key 'content' comes twice"),
+        ('[{"situation": {"a": 1}, "dialog": [{"speaker": "seeker", "content": "y"}]}]', "situation is no string"),
+        ("[]", "not one usable dialogue; it holds nothing"),
+        ("\ufeff[]", "not one usable dialogue; it holds nothing"),
     ],
 )
 def test_a_broken_esconv(content, message, tmp_path, import_from):
@@ -201,6 +224,20 @@ def test_labels_of_another_dailydialog_are_refused(tmp_path, import_from):
     (tmp_path / "validation.zip").write_bytes(b"PK no archive")
     with pytest.raises(DataError, match="validation.zip: .* download the archive again"):
         import_from(read_dailydialog, tmp_path, on_error="skip")
+
+
+def test_line_ends_of_old_macs_and_marks_of_other_files(tmp_path, import_from):
+    """With a bare carriage return all dialogues would be one; without a mark all utterances."""
+    write_split(tmp_path, "train", (TALK * 2).replace("\n", "\r"), "0 0 0\r0 0 4\r", "")
+    imported = import_from(read_dailydialog, tmp_path)
+    assert [len(dialogue.turns) for dialogue in imported.dialogues] == [3, 3]
+    path = tmp_path / "train" / "dialogues_train.txt"
+    path.write_text(TALK + TALK.replace("__eou__", "|"))
+    with pytest.raises(DataError, match=r"dialogues_train.txt:2: 'Good morning .*: line without __eou__"):
+        import_from(read_dailydialog, tmp_path)
+    path.write_bytes((TALK * 2).encode("utf-16"))
+    with pytest.raises(DataError, match=r"dialogues_train.txt:1: is UTF-16, want UTF-8"):
+        import_from(read_dailydialog, tmp_path)
 
 
 @pytest.mark.parametrize("read", [read_dailydialog, read_empathetic_dialogues, read_esconv])
