@@ -112,10 +112,6 @@ class EvaluateRecipe(
         """Refuse keys that would do nothing; one file of replies may stand without a list around it."""
         if isinstance(self.answers, str):
             self.answers = [self.answers]
-        for key in ("max_dialogues", "max_new_tokens", "batch_size"):
-            value = getattr(self, key)
-            if isinstance(value, int) and value < 1:
-                raise RecipeError(f"{key} is {value}, want 1 or more")
         if self.chat_system_prompt and not self.chat_models:
             raise RecipeError("chat_system_prompt would do nothing: name who is told it in chat_models too")
         stress_tests(self.stress or ())

@@ -27,6 +27,7 @@ def check_values(recipe: Any, where: str) -> None:
 _AT_LEAST = {
     "learning_rate": 0, "weight_decay": 0, "adam_epsilon": 0, "max_grad_norm": 0, "dataloader_num_workers": 0,
     "per_device_train_batch_size": 1, "global_batch_size": 1, "save_total_limit": 1, "lora_rank": 1, "lora_alpha": 0,
+    "max_dialogues": 1, "max_new_tokens": 1, "batch_size": 1,
 }  # fmt: skip
 _BELOW_ONE = ("adam_beta1", "adam_beta2", "lora_dropout")
 

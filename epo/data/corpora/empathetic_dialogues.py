@@ -12,7 +12,7 @@ from epo.data.characters import is_encodable
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.rows import grouped
+from epo.data.corpora.rows import each_once, grouped
 from epo.data.corpora.turns import read_label
 from epo.data.dialogue import DataError, Dialogue, Split, Turn
 from epo.data.label_sets import EMPATHETIC
@@ -115,7 +115,7 @@ def _plain(cell: str) -> str:
 
 
 def _dialogue(dialogue_id: str, rows: list[_Row], split: Split, report: ImportReport) -> Dialogue:
-    rows = _each_place_once(rows, report)
+    rows = list(each_once(rows, lambda row: row.place, report).values())
     places = [row.place for row in rows]
     if places != sorted(places):
         report.note("utterances out of order", rows[0].where)
@@ -132,16 +132,6 @@ def _dialogue(dialogue_id: str, rows: list[_Row], split: Split, report: ImportRe
         emotion = read_label(row.feeling, EMPATHETIC, row.where, report) if is_teller else None
         turns.append(Turn("user" if is_teller else "assistant", row.text, emotion, name=row.speaker or None))
     return Dialogue(dialogue_id, tuple(turns), split=split, background=rows[0].situation or None)
-
-
-def _each_place_once(rows: list[_Row], report: ImportReport) -> list[_Row]:
-    first: dict[int, _Row] = {}
-    for row in rows:
-        if row.place in first:
-            report.fault("utterance comes twice", row.where, "remove one of the rows")
-        else:
-            first[row.place] = row
-    return list(first.values())
 
 
 CORPORA = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from epo.data.corpora.corpus import Corpus
 from epo.data.corpora.import_report import ImportReport
 from epo.data.corpora.media_folder import MediaFolder
-from epo.data.corpora.rows import grouped, read_csv
+from epo.data.corpora.rows import each_once, grouped, read_csv
 from epo.data.corpora.turns import alternate_roles, parse_clock, read_label
 from epo.data.dialogue import Clip, DataError, Dialogue, Split, Turn
 from epo.data.labels import LabelMap
@@ -129,12 +129,7 @@ def _turns(rows: list[_Row], clips: Path | None, media: MediaFolder, report: Imp
 
 def _in_order(rows: list[_Row], report: ImportReport) -> list[_Row]:
     """Return the rows by utterance id, each id once."""
-    unique: dict[int, _Row] = {}
-    for row in rows:
-        if row.utterance in unique:
-            report.fault("utterance comes twice", row.where, "remove one of the rows")
-        else:
-            unique[row.utterance] = row
+    unique = each_once(rows, lambda row: row.utterance, report)
     ids = list(unique)
     if ids != sorted(ids):
         report.note("utterances out of order", rows[0].where)

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 from epo.data.characters import is_encodable
 from epo.data.corpora.import_report import ImportReport
@@ -17,6 +17,17 @@ from epo.data.findings import Findings
 from epo.data.lines import STRICT_DECODER, name_other_encoding
 
 Row = TypeVar("Row")
+
+
+class Placed(Protocol):
+    """A row that knows its place in a file."""
+
+    @property
+    def where(self) -> str:
+        """Return `path:line`."""
+
+
+PlacedRow = TypeVar("PlacedRow", bound=Placed)
 _CHUNK_CHARS = 1 << 16
 
 
@@ -62,6 +73,25 @@ def read_separated(
                 findings.fault("row is not UTF-8", where, remedy)
             else:
                 yield where, row
+
+
+def each_once(
+    rows: Iterable[PlacedRow], place: Callable[[PlacedRow], int], report: ImportReport
+) -> dict[int, PlacedRow]:
+    """Return the rows of a dialogue by their place in it, as they come; a place that comes twice is a fault.
+
+    Args:
+        rows: of one dialogue.
+        place: returns that of a row in its dialogue.
+        report: hears of the fault; the first row counts.
+    """
+    found: dict[int, PlacedRow] = {}
+    for row in rows:
+        if place(row) in found:
+            report.fault("utterance comes twice", row.where, "remove one of the rows")
+        else:
+            found[place(row)] = row
+    return found
 
 
 def read_members(path: Path, report: ImportReport) -> Iterator[tuple[str, Any]]:
@@ -183,4 +213,4 @@ def _check_header(rows: "csv.DictReader[str]", path: Path, delimiter: str, colum
         )
 
 
-__all__ = ["grouped", "read_csv", "read_members", "read_separated"]
+__all__ = ["each_once", "grouped", "read_csv", "read_members", "read_separated"]
