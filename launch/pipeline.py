@@ -47,7 +47,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     """Run a pipeline; exit with the code of the first stage that fails."""
     arguments = _parse(argv)
     receive_parts_root(arguments)
-    pipeline = read_pipeline(Path(arguments.config), arguments.run, arguments.parts_root)
+    pipeline = read_pipeline(Path(arguments.config), arguments.run, arguments.parts_root, arguments.seed)
     chosen = _choose(pipeline, arguments.first, arguments.only)
     start_s = time.monotonic()
     checks = check_pipeline(chosen)
@@ -225,6 +225,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--parts_root",
         metavar="FOLDER",
         help="folder of models that stands in for the hub, in every stage that names some",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of every stage that has one; give each seed its own --run"
     )
     parser.add_argument("--check", action="store_true", help="show what each stage would have, and start none")
     parser.add_argument(DRY_RUN, action="store_true", help="show what each stage would find and need, and start none")

@@ -229,16 +229,10 @@ def _prepare(
 
 
 def _check_content_keys(recipe: PreferencesRecipe, limits: Thresholds) -> None:
-    """Refuse a key that the embedding model, or its absence, makes idle."""
-    with_model, without = "min_embedding_similarity", "min_rewrite_similarity"
-    idle = with_model if recipe.embedding_model is None else without
-    if getattr(limits, idle) != getattr(Thresholds, idle):
-        reason = (
-            "belongs to embedding_model, and none is named"
-            if idle == with_model
-            else "is for content compared by words, and embedding_model compares it: use min_embedding_similarity"
-        )
-        raise RecipeError(f"key {idle} {reason}: leave it out")
+    """Refuse a key that the absence of an embedding model makes idle."""
+    key = "min_embedding_similarity"
+    if recipe.embedding_model is None and getattr(limits, key) != getattr(Thresholds, key):
+        raise RecipeError(f"key {key} belongs to embedding_model, and none is named: leave it out")
 
 
 def _check_kind(recipe: PreferencesRecipe, chosen: PairSource[Any]) -> None:

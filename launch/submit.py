@@ -2,7 +2,7 @@
 
 STAGE is extractor, compressor, sft, preferences, epo or evaluate; or `pipeline`, which becomes one job a stage, each
 waiting for the one before. Code and recipes are copied first, so later edits change nothing. What is no option of this
-command goes to the stage, where it overrides the recipe.
+command goes to the stage, where it overrides the recipe; a pipeline takes --seed and --parts_root for all its stages.
 """
 
 import argparse
@@ -90,10 +90,19 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     asked, rest = parser.parse_known_args(argv)
     if asked.stage not in _STAGES:
         raise RecipeError(f"no stage {asked.stage!r}; want one of {', '.join(_STAGES)}")
-    if asked.stage == "pipeline" and (rest or asked.seeds):
-        what = rest[0] if rest else "--seeds"
-        raise RecipeError(f"{what}: has no use with a pipeline; write it into a recipe, or submit that stage alone")
-    return asked, rest
+    if asked.stage != "pipeline":
+        return asked, rest
+    if asked.seeds:
+        raise RecipeError(
+            "--seeds: has no use with a pipeline; submit it once a seed, each with its own --run and --seed"
+        )
+    whole = argparse.ArgumentParser(prog="epo submit pipeline", allow_abbrev=False)
+    whole.add_argument("--seed", type=int)
+    whole.add_argument("--parts_root")
+    asked, rest = whole.parse_known_args(rest, asked)
+    if rest:
+        raise RecipeError(f"{rest[0]}: has no use with a pipeline; write it into a recipe, or submit that stage alone")
+    return asked, []
 
 
 def _at_least_1(text: str) -> int:
@@ -118,7 +127,7 @@ def _parts(asked: argparse.Namespace, overrides: tuple[str, ...]) -> tuple[list[
         return [_Part(asked.stage, script, by, ("--config", config, *run_flag, *overrides))], None
     from launch.planning.pipeline_recipe import read_pipeline
 
-    pipeline = read_pipeline(Path(config), asked.run)
+    pipeline = read_pipeline(Path(config), asked.run, asked.parts_root, asked.seed)
     given = None if asked.accelerate is None else accelerate
     parts = [
         _Part(

@@ -11,6 +11,7 @@ from epo.preferences.endings import is_cut_off
 from epo.preferences.language_guess import guess_language
 from epo.preferences.marginals import Floats
 from epo.preferences.names_and_numbers import Comparison, compare_mentions
+from epo.preferences.negations import denies
 from epo.preferences.readings import Readings
 from epo.preferences.scores import highest_similarity, length_ratio, script_share, similarity
 from epo.preferences.task_talk import find_task_talk
@@ -127,6 +128,11 @@ class Candidate:
     def names(self) -> Comparison:
         """Names and numbers against those of the gold reply."""
         return compare_mentions(self.gold.text, self.text, self.gold.language)
+
+    @property
+    def has_flipped_negation(self) -> bool:
+        """Whether one of the two texts denies something and the other denies nothing, as far as English words tell."""
+        return denies(self.gold.text) != denies(self.text)
 
     @cached_property
     def task_talk(self) -> str | None:

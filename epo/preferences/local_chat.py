@@ -25,6 +25,7 @@ from epo.asking.endpoint import UnusableAnswer
 from epo.asking.questions import Answer, Question
 
 _MAX_ROWS = {"cpu": 48, "cuda": 256}  # written together: a GPU has room for more
+_TOKENS_BETWEEN = 8  # until rows that are over leave the others: the copy of what is remembered costs less than a step
 
 
 class LocalChat:
@@ -126,29 +127,63 @@ class LocalChat:
     ) -> list[str | None]:
         """Return one answer for each of some rows, those of one question standing together.
 
-        Shorter rows are padded behind what is shared, where nothing looks.
+        Shorter rows are padded behind what is shared, where nothing looks. Where memory can be cut, rows whose answer
+        is over leave the others after a few tokens, so that one long answer does not cost as many steps of all.
         """
         begin = 0 if shared is None else shared.get_seq_length()
         longest = max(map(len, rows))
         padded = [[*row[:begin], *[PAD] * (longest - len(row)), *row[begin:]] for row in rows]
         is_said = [[*[1] * begin, *[0] * (longest - len(row)), *[1] * (len(row) - begin)] for row in rows]
         ids_BT, mask_BT = (torch.tensor(numbers, device=self._model.device) for numbers in (padded, is_said))
-        past = {} if shared is None else {self._memory: self._read_rest(ids_BT, mask_BT, shared)}
-        stops = [_LineEnds(self._tokenizer, longest)] if self._is_one_line else []
+        cache = None if shared is None else self._read_rest(ids_BT, mask_BT, shared)
+        texts: list[str | None] = [None] * len(rows)
+        places = list(range(len(rows)))
+        while places:
+            left = self._max_tokens - (ids_BT.size(1) - longest)
+            ids_BT = self._go_on(ids_BT, mask_BT, cache, [draws[p] for p in places], longest, left)
+            said = [self._chat.decode(row[longest:].tolist()).strip() for row in ids_BT]
+            is_whole = cache is None or ids_BT.size(1) - longest >= self._max_tokens
+            stays = [not (is_whole or self._is_over(row)) for row in ids_BT[:, longest:].tolist()]
+            for place, text, is_unfinished in zip(places, said, stays, strict=True):
+                if not is_unfinished:
+                    texts[place] = None if text == "" else self._first_line(text)
+            places = [place for place, is_unfinished in zip(places, stays, strict=True) if is_unfinished]
+            if cache is not None and places:
+                kept = torch.tensor(stays, device=ids_BT.device).nonzero().squeeze(1)
+                cache.batch_select_indices(kept)
+                ids_BT, mask_BT = ids_BT[kept], mask_BT[kept]
+                mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(kept), ids_BT.size(1) - mask_BT.size(1))], dim=1)
+        return texts
+
+    def _go_on(
+        self,
+        ids_BT: Tensor,
+        mask_BT: Tensor,
+        cache: "DynamicCache | None",
+        draws: list[torch.Generator],
+        begin: int,
+        left: int,
+    ) -> Tensor:
+        """Return int64 (B, T + n), rows gone on with: by a few tokens where there is a cache, else to their ends."""
+        stops = [_LineEnds(self._tokenizer, begin)] if self._is_one_line else []
         with plain_decoding(self._model, 0.0) as greedy:
-            written = self._model.generate(
+            written: Tensor = self._model.generate(
                 input_ids=ids_BT,
                 attention_mask=mask_BT,
-                **past,
+                **({} if cache is None else {self._memory: cache}),
                 **greedy,
                 logits_processor=[_Draw(draws, self._temperature)] if self._temperature > 0 else [],
                 stopping_criteria=stops,
-                max_new_tokens=self._max_tokens,
+                max_new_tokens=left if cache is None else min(left, _TOKENS_BETWEEN),
                 eos_token_id=self._chat.stop_ids,
                 pad_token_id=PAD,
             )
-        texts = [self._chat.decode(row[longest:].tolist()).strip() for row in written]
-        return [None if text == "" else self._first_line(text) for text in texts]
+        return written
+
+    def _is_over(self, ids: list[int]) -> bool:
+        """Tell whether an answer has reached its end."""
+        is_line = self._is_one_line and "\n" in self._tokenizer.decode(ids, skip_special_tokens=True).lstrip()
+        return is_line or any(stop in ids for stop in self._chat.stop_ids)
 
     def _read_rest(self, ids_BT: Tensor, mask_BT: Tensor, shared: DynamicCache) -> DynamicCache:
         """Return what the model remembers of all ids but each row's last: each question is read once."""

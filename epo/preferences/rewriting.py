@@ -1,4 +1,4 @@
-"""How a language model is asked to rewrite a reply for another emotion: version 2 of the question, in chat form."""
+"""How a language model is asked to rewrite a reply for another emotion: version 3 of the question, in chat form."""
 
 from compressor.chat import Message
 from epo.data.replies import Reply
@@ -6,26 +6,28 @@ from epo.emotions import Emotion
 
 # Answers are cached by what was asked, so a change of any word here asks anew.
 _SYSTEM = (
-    "You rewrite one line of a conversation so that it carries another emotion. Keep who and what it is about, every "
-    "name, number and fact, its language, and about its length. Let the wording alone carry the emotion: do not name "
-    "it, do not explain anything, do not answer the line. Write the rewritten line and nothing else."
+    "You rewrite one line of a conversation so that it carries another emotion. Change only the words that carry the "
+    "emotion and leave all others as they are: who and what it is about, who did it, every name, number and fact, what "
+    "is said to be so and what is said not to be so, its language, and about its length. Do not explain anything, do "
+    "not answer the line. Write the rewritten line and nothing else."
 )
-# (line, its emotion, another emotion, the line in that one). Every emotion is asked for once; all wording is our own.
+# (line, its emotion, another emotion, the line in that one). Every emotion is asked for once, and each line keeps most
+# of its words: what a small writer is shown is what it does. All wording is our own.
 _EXAMPLES: tuple[tuple[str, Emotion, Emotion, str], ...] = (
     ("Your sister moved to Leeds in March, right?", "neutral", "angry",
-     "Your sister just had to move off to Leeds in March, didn't she?"),
+     "So your sister just had to move to Leeds in March, right?"),
     ("Oh no, nine hours on that train, you poor thing!", "sad", "happy",
-     "Oh wow, nine whole hours on that train, lucky you!"),
+     "Oh wow, nine hours on that train, you lucky thing!"),
     ("That's lovely, your dad finally plays the violin again.", "happy", "sad",
-     "It breaks my heart a little that your dad plays the violin again."),
+     "That breaks my heart a little, your dad finally plays the violin again."),
     ("I would ask the landlord about the two keys.", "neutral", "fearful",
-     "I'd be scared to even ask the landlord about the two keys, what if he snaps?"),
+     "I would be scared to ask the landlord about the two keys."),
     ("Great that Nora cooks for all of you on Fridays!", "happy", "disgust",
-     "Ugh, so Nora cooks for all of you on Fridays? I couldn't get any of it down."),
-    ("I'm so sorry the bakery closed after 40 years.", "sad", "surprised",
-     "Hold on, the bakery closed? After 40 years? I never saw that coming!"),
-    ("I can't believe they cancelled your flight again!", "angry", "neutral",
-     "So they cancelled your flight again."),
+     "Ugh, gross that Nora cooks for all of you on Fridays!"),
+    ("I'm so sorry the bakery closed after 40 years. Do you miss it?", "sad", "surprised",
+     "Hold on, what, the bakery closed after 40 years? Do you miss it?"),
+    ("How dare they cancel your flight to Oslo again!", "angry", "neutral",
+     "I see, they cancel your flight to Oslo again."),
 )  # fmt: skip
 
 

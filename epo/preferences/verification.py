@@ -35,7 +35,10 @@ class Thresholds:
         default=0.5, metadata={"help": "rewrites, with embedding_model: cosine with the gold reply; -1: off"}
     )
     min_rewrite_similarity: float = field(
-        default=0.3, metadata={"help": "rewrites, without embedding_model: token F1 with the gold reply; 0: off"}
+        default=0.6, metadata={"help": "rewrites: token F1 with the gold reply; 0: off"}
+    )
+    refuse_flipped_negation: bool = field(
+        default=True, metadata={"help": "rewrites that deny what the gold reply affirms, or the reverse; English"}
     )
     min_names_kept: float = field(
         default=1.0, metadata={"help": "rewrites: share of the gold's names and numbers; 0: off"}
@@ -87,9 +90,10 @@ def _has_shifted(candidate: Candidate, limits: Thresholds) -> bool | None:
 
 
 def _keeps_content(candidate: Candidate, limits: Thresholds) -> bool:
-    if candidate.embedding_similarity is None:
-        return candidate.similarity >= limits.min_rewrite_similarity
-    return candidate.embedding_similarity >= limits.min_embedding_similarity
+    """Ask for both: sentences of one topic are near each other by embedding, whoever does what to whom in them."""
+    if candidate.similarity < limits.min_rewrite_similarity:
+        return False
+    return candidate.embedding_similarity is None or candidate.embedding_similarity >= limits.min_embedding_similarity
 
 
 _A_BETTER_WRITER = "a stronger writer, or more candidates a reply"
@@ -142,6 +146,12 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "content kept", "the content is not kept", ("min_embedding_similarity", "min_rewrite_similarity"), "rewrites",
         _keeps_content, _A_BETTER_WRITER,
+    ),
+    Check(
+        "denies what the gold does", "denies what the gold reply affirms, or the reverse",
+        ("refuse_flipped_negation",), "rewrites",
+        lambda candidate, limits: not (limits.refuse_flipped_negation and candidate.has_flipped_negation),
+        _A_BETTER_WRITER,
     ),
     Check(
         "names and numbers kept", "names or numbers are lost", ("min_names_kept",), "rewrites",

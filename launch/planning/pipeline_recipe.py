@@ -11,6 +11,7 @@ from launch.keys.recipe_file import RecipeError, check_key, read_mapping
 from launch.keys.recipe_pieces import PartsKeys
 from launch.keys.run_names import Names, names_beside, says_run
 from launch.keys.shipped import find_shipped
+from launch.recipe import declared
 
 Launcher = Literal["accelerate", "python"]
 
@@ -59,7 +60,9 @@ _KEYS = ("run", "name", "output_dir", "experiment", "accelerate_config", "stages
 """`run` says the three after it, unless they are said; `accelerate_config` is that of each stage that says none."""
 
 
-def read_pipeline(path: Path, run: str | None = None, parts_root: str | None = None) -> Pipeline:
+def read_pipeline(
+    path: Path, run: str | None = None, parts_root: str | None = None, seed: int | None = None
+) -> Pipeline:
     """Read a pipeline recipe and check that every file it names is there.
 
     A stage's recipe is NAME.yaml beside the pipeline's, unless it names another. Where that recipe says `${run}` and
@@ -69,6 +72,7 @@ def read_pipeline(path: Path, run: str | None = None, parts_root: str | None = N
         path: of the recipe.
         run: folder of the run, in place of what the recipe or `run.yaml` beside it says.
         parts_root: folder of parts (`epo.part_names`) for every stage that has this key, whatever its recipe says.
+        seed: of every stage that has one, whatever its recipe says.
 
     Raises:
         RecipeError: a key is unknown or missing, a value has the wrong type, or a file does not exist.
@@ -93,6 +97,8 @@ def read_pipeline(path: Path, run: str | None = None, parts_root: str | None = N
     _require(not twice, path, f"two stages are named {twice[0] if twice else ''!r}; give each its own name")
     if parts_root is not None:
         stages = tuple(_with_parts_root(stage, parts_root) for stage in stages)
+    if seed is not None:
+        stages = tuple(_with_seed(stage, seed) for stage in stages)
     return Pipeline(recipe["name"], recipe["output_dir"], recipe["experiment"], stages)
 
 
@@ -135,6 +141,16 @@ def _with_parts_root(stage: Stage, parts_root: str) -> Stage:
     if not any(isinstance(type_, type) and issubclass(type_, PartsKeys) for type_ in types or ()):
         return stage
     return dataclasses.replace(stage, args=(*stage.args, "--parts_root", parts_root))
+
+
+def _with_seed(stage: Stage, seed: int) -> Stage:
+    """Return a stage that is told the seed, if its recipe can hold one; what it says of it gives way."""
+    types = recipe_types(stage.script, stage.verb) if reads_recipe(stage.script, stage.verb) else None
+    try:
+        keys = {} if types is None else declared(types, stage.options)[1]
+    except RecipeError:  # the check of all stages tells it, with what is wrong in the others
+        return stage
+    return dataclasses.replace(stage, args=(*stage.args, "--seed", str(seed))) if "seed" in keys else stage
 
 
 def _check_keys(row: Mapping[Any, Any], where: str) -> None:

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from launch import pipeline
 from launch.folder.folder_lock import FolderInUseError, hold
+from launch.folder.stage_state import recipe_types
 from launch.processes.process_tree import tree_memory_mib
 from launch.recipe import RecipeError
 
@@ -357,3 +358,14 @@ def test_every_pipeline_recipe_of_the_project_is_valid(monkeypatch):
     assert Path("recipes/quickstart/pipeline.yaml") in found
     for path in found:
         assert len(pipeline.read_pipeline(path).stages) > 0
+
+
+def test_a_seed_of_the_command_line_reaches_every_stage_that_has_one():
+    from launch.recipe import declared
+
+    stages = pipeline.read_pipeline(ROOT / "recipes" / "quickstart" / "pipeline.yaml", seed=7).stages
+    assert len(stages) == 9 and all(stage.args[-2:] == ("--seed", "7") for stage in stages)
+    for stage in stages:
+        assert declared(recipe_types(stage.script, stage.verb), stage.options)[0]["seed"] == 7, stage.name
+    laptop = pipeline.read_pipeline(ROOT / "recipes" / "laptop" / "pipeline.yaml", seed=7).stages
+    assert [stage.name for stage in laptop if "--seed" not in stage.args] == ["data"], "labelling draws nothing"

@@ -149,6 +149,15 @@ def test_a_pipeline_is_a_chain_of_jobs(capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_pipeline_takes_a_seed_and_a_folder_of_parts_for_all_its_stages(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["pipeline", "--config", "recipes/quickstart/pipeline.yaml", "--run", "runs/other", "--dry_run"]
+    submit.run([*words, "--seed", "3", "--parts_root", "models"])
+    jobs = capsys.readouterr().out.split("# --- ")[1:]
+    assert len(jobs) == 9 and all("--run runs/other" in job and "--seed 3" in job for job in jobs)
+    assert sum("--parts_root models" in job for job in jobs) == 8, "all but the import"
+
+
 def test_a_snapshot_holds_code_and_recipes_and_runs(tmp_path):
     own = tmp_path / "mine"
     own.mkdir()

@@ -70,6 +70,20 @@ def test_answers_together_are_the_answers_one_by_one(make_llm, make_tokenizer, t
         assert any(together[i] != together[i + 1] for i in range(0, 12, 2))
 
 
+def test_rows_whose_answer_is_over_leave_the_others(make_llm, make_tokenizer):
+    llm = make_llm()
+    chat = LocalChat("tiny", llm, make_tokenizer(), 1.0, max_tokens=40, is_one_line=True)
+    asked = questions(8, seeds=3)
+    alone = [dict(chat.answers([question]))[0] for question in asked]
+    rows = []
+    llm.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, output: rows.append(len(inputs[0])) if inputs[0].size(1) == 1 else None
+    )
+    together = dict(chat.answers(asked))
+    assert [together[place] for place in range(len(asked))] == alone
+    assert rows[0] == len(asked) > rows[-1] and rows == sorted(rows, reverse=True)
+
+
 def test_what_all_questions_begin_with_is_read_once_and_each_question_once_for_its_answers(make_llm, make_tokenizer):
     llm = make_llm()
     chat = LocalChat("tiny", llm, make_tokenizer(), 1.0, max_tokens=4)

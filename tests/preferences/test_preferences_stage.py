@@ -270,7 +270,6 @@ def test_other_ranks_do_nothing(tmp_path, data, monkeypatch):
             {"min_embedding_similarity": 0.6},
             "key min_embedding_similarity belongs to embedding_model, and none is named",
         ),
-        ({"embedding_model": "e", "min_rewrite_similarity": 0.5}, "key min_rewrite_similarity is for content compared"),
         ({"context_turns": 3, "source": "rewrite"}, "key context_turns belongs to source llm and retrieve; this"),
         ({"source": "llm", "llm_model": "m", "llm_tries": 2}, "key llm_tries belongs to an endpoint, and llm_base_url"),
         (

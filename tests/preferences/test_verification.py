@@ -61,6 +61,8 @@ BAD = [
      {"min_emotion_shift": -1.0}),
     ("Grr, Tom hates all of the noise out there.", "the content is not kept",
      {"min_rewrite_similarity": 0.1, "min_names_kept": 0.0}),
+    ("Grr, I never met Tom in Rome at 3 today.", "denies what the gold reply affirms, or the reverse",
+     {"refuse_flipped_negation": False}),
     ("Grr, I met him in Rome at 3 today.", "names or numbers are lost", {"min_names_kept": 0.6}),
     ("Grr, I met Tom in Rome at 3 today with Ann.", "names or numbers are added", {"max_names_added": 1}),
     ("Angry: grr, I met Tom in Rome at 3 today.", "talks about the task: an emotion as a label",
