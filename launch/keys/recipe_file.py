@@ -1,6 +1,7 @@
 """Recipe files: YAML of one `key: value` a line, and the keys that one may have."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,21 @@ class RecipeError(ValueError):
     """A recipe that cannot be used as written; the message names the file, the key and the remedy."""
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses what YAML does and PyYAML takes: a key that comes twice in one mapping, of which the last would count."""
+# What everybody reads as PyYAML does; it also takes 010 for eight and 1:30 for ninety.
+_PLAIN_NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+|0b[01]+)|[-+]?(?:[0-9][0-9_]*)?\.[0-9_]*\S*")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses what PyYAML takes and nobody means: a key that comes twice, a number to the base of eight or sixty."""
+
+    def construct_number(self, node: Any) -> Any:
+        """Return a number, or refuse one that is another than it looks."""
+        if not _PLAIN_NUMBER.fullmatch(node.value):
+            line = node.start_mark.line + 1
+            remedy = "write it as one, or in quotes as text"
+            raise yaml.YAMLError(f"line {line}: {node.value} is no decimal number; {remedy}")
+        is_int = node.tag == "tag:yaml.org,2002:int"
+        return self.construct_yaml_int(node) if is_int else self.construct_yaml_float(node)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Return a mapping; its keys as they are written are compared."""
@@ -33,6 +47,10 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+for _tag in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _StrictLoader.construct_number)
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file of `key: value` lines, without checking its keys.
 
@@ -42,7 +60,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; those that come with the project lie under recipes/")
     try:
-        recipe = _EachKeyOnce(path.read_text(encoding="utf-8-sig")).get_single_data()
+        recipe = _StrictLoader(path.read_text(encoding="utf-8-sig")).get_single_data()
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a date without a month, a number without end

@@ -1,7 +1,8 @@
 """Whether the values of a recipe have the types that its dataclass declares: argparse looks at those of flags alone."""
 
+import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,6 +18,7 @@ def check_values(recipe: Any, where: str) -> None:
     check_seeds(vars(recipe), where)
     check_ranges(vars(recipe), where)
     if hasattr(recipe, "to_sanitized_dict"):  # transformers' TrainingArguments checks and converts its own
+        _check_reporters(recipe.report_to, where)
         return
     for name, type_ in get_type_hints(type(recipe)).items():  # the parser rewrites the fields' own types
         value = getattr(recipe, name)
@@ -51,6 +53,25 @@ def check_ranges(values: Mapping[str, Any], where: str) -> None:
             raise RecipeError(f"{where}: {name} is {value}, want 0 or more and less than 1")
         if name == "save_steps" and value <= 0:
             raise RecipeError(f"{where}: save_steps is {value}, want the steps between two checkpoints")
+
+
+# Names of transformers for what a training may report to, and the package that each needs; None where it needs none.
+_REPORTERS = {
+    "azure_ml": "azureml", "clearml": "clearml", "codecarbon": "codecarbon", "comet_ml": "comet_ml",
+    "dagshub": "dagshub", "dvclive": "dvclive", "flyte": "flytekit", "kubeflow": None, "mlflow": "mlflow",
+    "neptune": "neptune", "swanlab": "swanlab", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb",
+}  # fmt: skip
+
+
+def _check_reporters(names: Sequence[str], where: str) -> None:
+    """Refuse to report to what is not there: transformers would say so when models and data are loaded."""
+    for name in names:
+        if name not in _REPORTERS:
+            raise RecipeError(f"{where}: report_to is {name!r}, want {', '.join(_REPORTERS)}, or none")
+        package = _REPORTERS[name]
+        ways = (package, "tensorboardX") if package == "tensorboard" else (package,)
+        if not any(way is None or importlib.util.find_spec(way) is not None for way in ways):
+            raise RecipeError(f"{where}: report_to: {name} needs {package}: pip install {package}; or leave it out")
 
 
 def check_seeds(values: Mapping[str, Any], where: str) -> None:

@@ -117,6 +117,19 @@ def test_a_key_of_the_training_arguments_is_known_too(recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("neptune", "report_to: neptune needs neptune: pip install neptune; or leave it out"),
+        ("wandbb", "want azure_ml"),
+    ],
+)
+def test_a_reporter_that_is_not_there_is_refused_before_anything_is_loaded(recipe, tmp_path, name, message):
+    argv = recipe(f"output_dir: {tmp_path}\nreport_to: {name}\n")
+    with pytest.raises(RecipeError, match=message):
+        read_recipe([TrainingArguments], [*argv, "--use_cpu"])
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("beta: high", "argument --beta: invalid float value: 'high'"),
@@ -198,6 +211,9 @@ def test_a_missing_file_says_where_recipes_lie(tmp_path):
         ("- a\n", "want one `key: value` a line"),
         ("a: 1\nb: 2\na: 3\n", r"not YAML \(key 'a' comes twice, in lines 1 and 3; keep one\)"),
         ("s: [{a: 1, a: 1}]\n", "key 'a' comes twice"),
+        ("a: 1\nb: 010\n", "line 2: 010 is no decimal number; write it as one, or in quotes as text"),
+        ("a: 1:30\n", "1:30 is no decimal number"),
+        ("a: [1:30.5]\n", "1:30.5 is no decimal number"),
         ("a: 2026-99-99\n", "not YAML"),
         (f"a: {'9' * 5000}\n", "not YAML"),
         (f"a: {'[' * 3000}\n", "not YAML"),
