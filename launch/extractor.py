@@ -1,5 +1,6 @@
 """Train the Audio-Visual Emotion Extractor on labelled clips: `launch/extractor.py --config FILE`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,13 +10,15 @@ from transformers import TrainingArguments, set_seed
 from launch import stage
 from compressor.seams import gathered_state, load_models_whole, whole_model
 from epo.data.cache import ClipCache
-from epo.data.dialogue import Dialogue
+from epo.data.dialogue import Clip, Dialogue
 from epo.data.selection import (
+    by_group,
     clips_of_split,
     described_clips_of_split,
     labelled_clips,
     rated_clips_of_split,
 )
+from epo.emotions import Emotion
 from epo.evaluation.recognition import recognise
 from epo.model.clip_reader import ClipReader
 from epo.model.extractor import EmotionExtractor
@@ -24,7 +27,7 @@ from epo.model.loading import load_part
 from epo.model.parts import build_extractor
 from epo.model.saving import save_weights
 from epo.training.lora import freeze_all_but
-from launch.extractor_trainers import Lesson, face_trainer, labels_trainer, seen_of, speech_trainer, vad_trainer
+from launch.extractor_trainers import Clips, Lesson, face_trainer, labels_trainer, seen_of, speech_trainer, vad_trainer
 from launch.folder.stage_folder import StageFolder, open_folder
 from launch.keys.recipe_pieces import BatchKeys, ClipsKeys, DataKeys, PartsKeys, StageRecipe
 from launch.precision_check import require_precision
@@ -162,7 +165,6 @@ def _train(
     load_models_whole()
     extractor, reader = _build(recipe)
     cache = ClipCache(None if recipe.cache_dir is None else Path(recipe.cache_dir))
-    held_out = seen_of(recipe, labelled_clips(validation))
     with open_run("extractor", recipe.pipeline, recipe.experiment, out, folder.resolved) as tracked:
         make = labels_trainer if recipe.descriptions is None else face_trainer
         make = speech_trainer if recipe.asr_weight > 0 else make
@@ -177,10 +179,27 @@ def _train(
                     state = {n.removeprefix("extractor."): t for n, t in state.items() if n.startswith("extractor.")}
                 save_weights(extractor.config, state, out)
                 reader.save(out)
-                clips, emotions = [clip for clip, _ in held_out], [emotion for _, emotion in held_out]
-                results |= named("validation", recognise(extractor, clips, emotions, reader, cache) | validate())
+                parts = {"validation": validation}
+                parts |= {f"validation/{name}": own for name, own in by_group(validation).items()}
+                for name, dialogues in parts.items():
+                    clips = seen_of(recipe, labelled_clips(dialogues))
+                    found = recognise(extractor, *_unzipped(clips), reader, cache) | validate(dialogues)
+                    results |= named(name, found)
+                    if dialogues is not validation:
+                        print(f"{name}: {_briefly(found)}", flush=True)
                 tracked.log_metrics(results)
                 folder.finish(results)
+
+
+def _unzipped(clips: Clips) -> tuple[list[Clip], list[Emotion]]:
+    return [clip for clip, _ in clips], [emotion for _, emotion in clips]
+
+
+def _briefly(found: Mapping[str, Any]) -> str:
+    """Return the figures of one speaker in a line."""
+    names = {"accuracy": "emotions right", "word_error": "word error", "character_error": "character error"}
+    said = [f"{what} {found[name]:.2f}" for name, what in names.items() if name in found]
+    return ", ".join([*said, f"{found['num_clips']} clips"] if "num_clips" in found else said)
 
 
 def _build(recipe: ExtractorRecipe) -> tuple[EmotionExtractor, ClipReader]:

@@ -41,8 +41,8 @@ from launch.training import check_words
 
 Clips = list[tuple[Clip, Emotion]]
 """Labelled clips."""
-Validate = Callable[[], dict[str, float]]
-"""Returns further numbers of the validation split, once the model is trained."""
+Validate = Callable[[list[Dialogue]], dict[str, float]]
+"""Returns further numbers of the validation split, or of a part of it, once the model is trained."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,12 @@ def labels_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
         train_dataset=lesson.schedule(len(clips)),
         data_collator=ClipCollator(clips, lesson.reader, lesson.cache, lesson.recipe.modality_dropout),
     )
-    return trainer, dict
+    return trainer, lambda _: {}
 
 
 def vad_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
     """Return what trains the extractor on labels and ratings, and what tells the concordance of the latter."""
-    taught, unseen = (
-        _rated_of(lesson.recipe, clips_to_recognise(split)) for split in (lesson.train, lesson.validation)
-    )
+    taught, unseen = (_rated_of(lesson.recipe, split) for split in (lesson.train, lesson.validation))
     if sum(one.vad is not None for one in taught) < 2:
         raise DataError(
             f"{lesson.recipe.data}: fewer than two rated clips of split 'train' have {lesson.recipe.modalities}"
@@ -107,8 +105,9 @@ def vad_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
         vad_weight=lesson.recipe.vad_weight,
     )
 
-    def validate() -> dict[str, float]:
-        found = vad_concordance(lesson.extractor, unseen, lesson.reader, lesson.cache)
+    def validate(dialogues: list[Dialogue]) -> dict[str, float]:
+        rated = _rated_of(lesson.recipe, dialogues)
+        found = vad_concordance(lesson.extractor, rated, lesson.reader, lesson.cache)
         return {name: value for name, value in found.items() if value is not None}
 
     return trainer, validate
@@ -135,9 +134,10 @@ def face_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
         label_weight=lesson.recipe.label_weight,
     )
 
-    def validate() -> dict[str, float]:
-        collate = CaptionCollator(unseen, lesson.reader, lesson.cache, tokenizer)
-        nll = mean_description_nll(captioner, llm, video_token_id, collate, len(unseen))
+    def validate(dialogues: list[Dialogue]) -> dict[str, float]:
+        clips = described_clips(dialogues)
+        collate = CaptionCollator(clips, lesson.reader, lesson.cache, tokenizer)
+        nll = mean_description_nll(captioner, llm, video_token_id, collate, len(clips))
         return {} if nll is None else {"description_nll": nll}
 
     return trainer, validate
@@ -158,20 +158,20 @@ def speech_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
         words = CtcReader(hearing_of(config).width(config), texts)
     learner = SpeechLearner(lesson.extractor, words)
 
-    def errors() -> dict[str, float | None]:
+    def errors(spoken: list[TaughtClip]) -> dict[str, float | None]:
         learner.eval()
         said: list[str] = []
-        for start in range(0, len(unseen), 16):
+        for start in range(0, len(spoken), 16):
             batch = lesson.reader.batch(
-                [lesson.reader.read(one.clip, lesson.cache) for one in unseen[start : start + 16]]
+                [lesson.reader.read(one.clip, lesson.cache) for one in spoken[start : start + 16]]
             )
             said += learner.read({name: tensor.to(lesson.extractor.device) for name, tensor in batch.items()})
-        wanted = [str(one.words) for one in unseen]
+        wanted = [str(one.words) for one in spoken]
         return {
             "word_error": word_error_rate(said, wanted), "character_error": character_error_rate(said, wanted),
         }  # fmt: skip
 
-    before = errors()
+    before = {f"{name}_before": rate for name, rate in errors(unseen).items()}
     trainer = SpeechTrainer(
         model=learner,
         args=lesson.args,
@@ -180,8 +180,8 @@ def speech_trainer(lesson: Lesson) -> tuple[Trainer, Validate]:
         asr_weight=lesson.recipe.asr_weight,
     )
 
-    def validate() -> dict[str, float]:
-        found = {f"{name}_before": rate for name, rate in before.items()} | errors()
+    def validate(dialogues: list[Dialogue]) -> dict[str, float]:
+        found = (before if dialogues is lesson.validation else {}) | errors(spoken_clips(dialogues))
         return {name: rate for name, rate in found.items() if rate is not None}
 
     return trainer, validate
@@ -201,7 +201,8 @@ def seen_of(recipe: Any, clips: Clips) -> Clips:
     return [(seen, emotion) for clip, emotion in clips if (seen := _seen(recipe, clip)) is not None]
 
 
-def _rated_of(recipe: Any, clips: list[TaughtClip]) -> list[TaughtClip]:
+def _rated_of(recipe: Any, dialogues: list[Dialogue]) -> list[TaughtClip]:
+    clips = clips_to_recognise(dialogues)
     return [replace(one, clip=seen) for one in clips if (seen := _seen(recipe, one.clip)) is not None]
 
 

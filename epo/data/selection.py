@@ -153,6 +153,21 @@ class TaughtClip:
     vad: Vad | None = None
 
 
+_MOST_GROUPS = 20
+
+
+def by_group(dialogues: Sequence[Dialogue]) -> dict[str, list[Dialogue]]:
+    """Return dialogues by their group (a speaker, a session), in the order of its name.
+
+    Empty where they are of one group, where some are of none, or of more groups than a table of them would be read: 20,
+    our choice.
+    """
+    names = sorted({dialogue.group for dialogue in dialogues if dialogue.group is not None})
+    if not 2 <= len(names) <= _MOST_GROUPS or any(dialogue.group is None for dialogue in dialogues):
+        return {}
+    return {name: [dialogue for dialogue in dialogues if dialogue.group == name] for name in names}
+
+
 def spoken_clips(dialogues: Iterable[Dialogue]) -> list[TaughtClip]:
     """Return the clips with sound of user turns, with the words of their turns, and their emotion where it is known."""
     return [

@@ -38,7 +38,7 @@ class Thresholds:
         default=0.6, metadata={"help": "rewrites: token F1 with the gold reply; 0: off"}
     )
     refuse_flipped_negation: bool = field(
-        default=True, metadata={"help": "rewrites that deny what the gold reply affirms, or the reverse; English"}
+        default=True, metadata={"help": "rewrites: denies what the gold affirms, or reverse; English"}
     )
     min_names_kept: float = field(
         default=1.0, metadata={"help": "rewrites: share of the gold's names and numbers; 0: off"}

@@ -11,6 +11,8 @@ import torch
 import yaml
 
 from launch import extractor
+from epo.data.dialogue import Dialogue
+from epo.data.selection import by_group
 from epo.model.extractor import EmotionExtractor
 from epo.model.loading import load_part
 from launch.recipe import RecipeError
@@ -63,6 +65,33 @@ def test_ratings_are_learnt_beside_labels_and_the_head_goes_where_nothing_trains
     assert "vad_head.weight" not in weights(plain) and "validation/valence_ccc" not in numbers
     again, _ = run("again", data=str(data), extractor=str(plain), vad_weight=0.5, max_steps=1, save_steps=1)
     assert "vad_head.weight" in weights(again)
+
+
+def test_validation_is_told_by_speaker_too(run, corpus, tmp_path, capsys):
+    rows = [json.loads(line) for line in (corpus / "dialogues.jsonl").read_text().splitlines()]
+    held_out = [row for row in rows if row["split"] == "validation"]
+    for name, row in zip(("ann", "bob"), held_out, strict=True):
+        row["group"] = name
+    data = shutil.copytree(corpus, tmp_path / "named") / "dialogues.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, numbers = run("out", data=str(data), asr_weight=0.5, modalities="audio")
+    said = capsys.readouterr().out
+    right, clips = (
+        [numbers[f"validation/{name}/{key}"] for name in ("ann", "bob")] for key in ("accuracy", "num_clips")
+    )
+    assert clips == [1, 1] and numbers["validation/num_clips"] == 2
+    assert numbers["validation/accuracy"] == pytest.approx(sum(right) / 2)
+    assert numbers["validation/ann/word_error"] >= 0 and "validation/ann/word_error_before" not in numbers
+    assert "validation/ann: emotions right " in said and said.count("character error") == 2
+
+
+@pytest.mark.parametrize(
+    ("groups", "names"),
+    [(["a", "b", "a"], ["a", "b"]), (["a", "a"], []), (["a", None], []), ([str(i) for i in range(21)], [])],
+)
+def test_parts_by_group_are_few_and_whole(groups, names):
+    parts = by_group([Dialogue(str(number), (), group=group) for number, group in enumerate(groups)])
+    assert list(parts) == names and sum(map(len, parts.values())) == (len(groups) if names else 0)
 
 
 @pytest.mark.parametrize(
