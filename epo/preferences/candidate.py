@@ -6,12 +6,12 @@ import numpy as np
 
 from epo.data.replies import Reply
 from epo.emotions import EMOTIONS, Emotion, emotional_distance
+from epo.preferences.acts import changed_act
 from epo.preferences.embedding import Embeddings
 from epo.preferences.endings import is_cut_off
 from epo.preferences.language_guess import guess_language
 from epo.preferences.marginals import Floats
 from epo.preferences.names_and_numbers import Comparison, compare_mentions
-from epo.preferences.negations import denies
 from epo.preferences.readings import Readings
 from epo.preferences.scores import highest_similarity, length_ratio, script_share, similarity
 from epo.preferences.task_talk import find_task_talk
@@ -129,10 +129,10 @@ class Candidate:
         """Names and numbers against those of the gold reply."""
         return compare_mentions(self.gold.text, self.text, self.gold.language)
 
-    @property
-    def has_flipped_negation(self) -> bool:
-        """Whether one of the two texts denies something and the other denies nothing, as far as English words tell."""
-        return denies(self.gold.text) != denies(self.text)
+    @cached_property
+    def changed_act(self) -> str | None:
+        """What it does otherwise than the gold reply: deny, ask, speak to the listener."""
+        return changed_act(self.gold.text, self.text)
 
     @cached_property
     def task_talk(self) -> str | None:

@@ -37,8 +37,8 @@ class Thresholds:
     min_rewrite_similarity: float = field(
         default=0.6, metadata={"help": "rewrites: token F1 with the gold reply; 0: off"}
     )
-    refuse_flipped_negation: bool = field(
-        default=True, metadata={"help": "rewrites: denies what the gold affirms, or reverse; English"}
+    refuse_other_acts: bool = field(
+        default=True, metadata={"help": "rewrites: denies otherwise, or asks no more, or no more `you`"}
     )
     min_names_kept: float = field(
         default=1.0, metadata={"help": "rewrites: share of the gold's names and numbers; 0: off"}
@@ -148,9 +148,8 @@ CHECKS: tuple[Check, ...] = (
         _keeps_content, _A_BETTER_WRITER,
     ),
     Check(
-        "denies what the gold does", "denies what the gold reply affirms, or the reverse",
-        ("refuse_flipped_negation",), "rewrites",
-        lambda candidate, limits: not (limits.refuse_flipped_negation and candidate.has_flipped_negation),
+        "does what the gold does", "does otherwise", ("refuse_other_acts",), "rewrites",
+        lambda candidate, limits: not (limits.refuse_other_acts and candidate.changed_act is not None),
         _A_BETTER_WRITER,
     ),
     Check(
@@ -287,7 +286,8 @@ class Examiner:
 
 
 def _reason(check: Check, candidate: Candidate) -> str:
-    return f"{check.reason}: {candidate.task_talk}" if check.name == "no talk about the task" else check.reason
+    details = {"no talk about the task": candidate.task_talk, "does what the gold does": candidate.changed_act}
+    return f"{check.reason}: {details[check.name]}" if check.name in details else check.reason
 
 
 __all__ = ["CHECKS", "Check", "Examined", "Examiner", "ThresholdError", "Thresholds"]

@@ -55,7 +55,7 @@ _VERIFICATION = "tests/preferences/test_verification.py::"
 _VERIFICATION_STAGE = "tests/preferences/test_verification_stage.py::"
 _ANYTHING_GOES = {
     "min_emotion_shift": -1.0, "min_rewrite_similarity": 0.0, "min_names_kept": 0.0, "max_names_added": 999,
-    "refuse_flipped_negation": False, "refuse_task_talk": False, "max_copied": 1.0, "refuse_cut_off": False,
+    "refuse_other_acts": False, "refuse_task_talk": False, "max_copied": 1.0, "refuse_cut_off": False,
     "refuse_loops": False,
     "refuse_other_language": False, "max_length_ratio": 99.0, "min_script_share": 0.0,
 }  # fmt: skip
@@ -108,7 +108,7 @@ SHARED: dict[str, Any] = {
     **dict.fromkeys(
         (
             "min_rewrite_similarity", "min_names_kept", "max_names_added", "refuse_task_talk", "max_copied",
-            "refuse_cut_off", "refuse_loops", "refuse_other_language", "refuse_flipped_negation",
+            "refuse_cut_off", "refuse_loops", "refuse_other_language", "refuse_other_acts",
         ),
         Elsewhere(_VERIFICATION + "test_each_check_drops_and_its_key_switches_it_off"),
     ),
