@@ -296,7 +296,8 @@ def _build(recipe: PreferencesRecipe, gold_of: Mapping[Split, Sequence[Reply]], 
     confusion = None
     if recipe.counter_emotion == "confusable":
         confusion = confusion_table([reply for gold in gold_of.values() for reply in gold], work.reader)
-    choice = Choice(recipe.counter_emotion, recipe.marginals, recipe.max_dropped_share, confusion)
+    nearest = work.examiner.limits.min_emotion_distance
+    choice = Choice(recipe.counter_emotion, recipe.marginals, recipe.max_dropped_share, confusion, nearest)
     found = {}
     for split, gold in gold_of.items():
         rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])

@@ -32,12 +32,14 @@ class Choice:
             brought as near as the forbidden emotions allow; free: each is drawn by the strategy alone.
         max_dropped_share: near: of the replies that may have a counter emotion, in [0, 1].
         confusion: float64 (E, E), how a classifier takes each emotion; needed by "confusable" alone.
+        min_distance: of the two emotions in the valence-arousal plane: none is asked for that verification would drop.
     """
 
     strategy: Strategy
     marginals: Marginals = "near"
     max_dropped_share: float = 0.3
     confusion: Floats | None = None
+    min_distance: float = 0.0
 
 
 class LeftOut(Enum):
@@ -45,6 +47,7 @@ class LeftOut(Enum):
 
     NO_OTHER_EMOTION = "the source has no reply in another emotion"
     FORBIDDEN = "the only other emotions of the source fit the user's, and may not be rejected"
+    TOO_NEAR = "the only other emotions are nearer than min_emotion_distance"
     MARGINALS = "left out to bring chosen and rejected emotions together"
 
 
@@ -75,7 +78,7 @@ def draw_counter_emotions(
     drawn: list[Emotion | LeftOut] = []
     for reply in gold:
         emotion = piles[_key(reply)].pop() if _key(reply) in piles else None
-        drawn.append(_why_none(reply, available) if emotion is None else emotion)
+        drawn.append(_why_none(reply, choice, available) if emotion is None else emotion)
     return drawn
 
 
@@ -127,7 +130,7 @@ def counter_weights(reply: Reply, choice: Choice, available: frozenset[Emotion])
 
     Source: the valence flip stands for Plutchik's opposites in EmPO (arXiv 2406.19071); the weights are our choice.
     """
-    allowed = [emotion for emotion in EMOTIONS if emotion in available - forbidden_emotions(reply)]
+    allowed = _allowed(reply, choice, available)
     if not allowed:
         return np.zeros(len(EMOTIONS))
     if choice.strategy == "opposite":
@@ -182,10 +185,18 @@ def _plan(groups: _Groups, choice: Choice, rng: np.random.Generator) -> Counts:
     return plan_marginals(weights_GE, kept_G, wanted_E)
 
 
-def _why_none(reply: Reply, available: frozenset[Emotion]) -> LeftOut:
+def _allowed(reply: Reply, choice: Choice, available: frozenset[Emotion]) -> list[Emotion]:
+    own = reply.known_emotion
+    others = [emotion for emotion in EMOTIONS if emotion in available - forbidden_emotions(reply)]
+    return [emotion for emotion in others if emotional_distance(own, emotion) >= choice.min_distance]
+
+
+def _why_none(reply: Reply, choice: Choice, available: frozenset[Emotion]) -> LeftOut:
     if not available - {reply.emotion}:
         return LeftOut.NO_OTHER_EMOTION
-    return LeftOut.MARGINALS if available - forbidden_emotions(reply) else LeftOut.FORBIDDEN
+    if not available - forbidden_emotions(reply):
+        return LeftOut.FORBIDDEN
+    return LeftOut.MARGINALS if _allowed(reply, choice, available) else LeftOut.TOO_NEAR
 
 
 def _shuffled(plan_E: Counts, size: int, rng: np.random.Generator) -> list[Emotion | None]:

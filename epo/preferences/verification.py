@@ -224,7 +224,7 @@ class Examiner:
             keeps_content: whether candidates are to say what the gold reply says: then checks of content drop too.
             is_certain: whether candidates are right by construction: then verification is measured, and drops none.
         """
-        self._limits = limits
+        self.limits = limits
         self._readings = Readings(reader)
         self._embeddings = None if encoder is None else Embeddings(encoder)
         self._keeps_content = keeps_content
@@ -240,7 +240,7 @@ class Examiner:
     def accepts(self, gold: Reply, rejected: str, rejected_emotion: Emotion) -> bool:
         """Tell whether a candidate may become a pair; measures no more than that takes."""
         candidate = Candidate(gold, rejected, rejected_emotion, self._readings, self._embeddings)
-        return all(check.passes(candidate, self._limits) is not False for check in CHECKS if self.drops(check))
+        return all(check.passes(candidate, self.limits) is not False for check in CHECKS if self.drops(check))
 
     def read(self, gold: Reply, text: str) -> Floats:
         """Return float64 (E,), the emotions that the judge reads in a text in a gold reply's place."""
@@ -252,7 +252,7 @@ class Examiner:
         It must pass what a rewrite must pass, but for the checks that ask for a difference.
         """
         candidate = Candidate(gold, text, gold.known_emotion, self._readings, self._embeddings)
-        failed = (c for c in CHECKS if not c.asks_difference and c.passes(candidate, self._limits) is False)
+        failed = (c for c in CHECKS if not c.asks_difference and c.passes(candidate, self.limits) is False)
         return next((check.reason for check in failed), None)
 
     def examine(
@@ -271,7 +271,7 @@ class Examiner:
             examples: replies that its writer was shown.
         """
         candidate = Candidate(gold, rejected, rejected_emotion, self._readings, self._embeddings, examples)
-        passed = {check.name: check.passes(candidate, self._limits) for check in CHECKS}
+        passed = {check.name: check.passes(candidate, self.limits) for check in CHECKS}
         failed = (check for check in CHECKS if self.drops(check) and passed[check.name] is False)
         first = next(failed, None)
         shift = 1.0 if candidate.emotion_shift is None else candidate.emotion_shift

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from epo.data.dialogue import Turn
 from epo.data.replies import Reply
-from epo.emotions import EMOTIONS, fitting_emotion
+from epo.emotions import EMOTIONS, emotional_distance, fitting_emotion
 from epo.preferences.counter import Choice, LeftOut, counter_weights, draw_counter_emotions, num_left_out_for_equal
 from epo.preferences.marginals import (
     fit_proportions,
@@ -214,6 +214,18 @@ def test_confusable_follows_the_classifier():
     confusion[EMOTIONS.index("sad"), EMOTIONS.index("fearful")] = 0.4
     row = weights(reply("sad", "sad"), "confusable", confusion)
     assert row["fearful"] == pytest.approx(0.41) and row["angry"] == pytest.approx(0.01) and row["sad"] == 0
+
+
+@pytest.mark.parametrize("strategy", ["opposite", "inappropriate", "random"])
+def test_no_emotion_is_asked_for_that_would_be_too_near(strategy):
+    gold = [reply(None, emotion, index) for index, emotion in enumerate([*EMOTIONS] * 6)]
+    choice = Choice(strategy, "free", min_distance=1.0)
+    drawn = draw_counter_emotions(gold, choice, frozenset(EMOTIONS), np.random.default_rng(0))
+    apart = [emotional_distance(one.emotion, e) for one, e in zip(gold, drawn, strict=True) if e in EMOTIONS]
+    assert min(apart) >= 1.0 and {e for e in drawn if isinstance(e, LeftOut)} <= {LeftOut.TOO_NEAR}
+    assert emotional_distance("sad", "disgust") < 1.0
+    near = draw_counter_emotions([reply(None, "sad")], choice, frozenset({"disgust"}), np.random.default_rng(0))
+    assert near == [LeftOut.TOO_NEAR]
 
 
 def test_replies_without_an_allowed_emotion_say_why_and_the_others_still_match():
