@@ -141,12 +141,12 @@ class LocalChat:
         while places:
             left = self._max_tokens - (ids_BT.size(1) - longest)
             ids_BT = self._go_on(ids_BT, mask_BT, cache, [draws[p] for p in places], longest, left)
-            said = [self._chat.decode(row[longest:].tolist()).strip() for row in ids_BT]
-            is_whole = cache is None or ids_BT.size(1) - longest >= self._max_tokens
-            stays = [not (is_whole or self._is_over(row)) for row in ids_BT[:, longest:].tolist()]
-            for place, text, is_unfinished in zip(places, said, stays, strict=True):
+            answers = ids_BT[:, longest:].tolist()
+            is_whole = cache is None or len(answers[0]) >= self._max_tokens
+            stays = [not (is_whole or self._is_over(answer)) for answer in answers]
+            for place, answer, is_unfinished in zip(places, answers, stays, strict=True):
                 if not is_unfinished:
-                    texts[place] = None if text == "" else self._first_line(text)
+                    texts[place] = self._text(answer)
             places = [place for place, is_unfinished in zip(places, stays, strict=True) if is_unfinished]
             if cache is not None and places:
                 kept = torch.tensor(stays, device=ids_BT.device).nonzero().squeeze(1)
@@ -182,8 +182,9 @@ class LocalChat:
 
     def _is_over(self, ids: list[int]) -> bool:
         """Tell whether an answer has reached its end."""
-        is_line = self._is_one_line and "\n" in self._tokenizer.decode(ids, skip_special_tokens=True).lstrip()
-        return is_line or any(stop in ids for stop in self._chat.stop_ids)
+        if any(stop in ids for stop in self._chat.stop_ids):
+            return True
+        return self._is_one_line and _holds_a_line(self._tokenizer.decode(ids, skip_special_tokens=True))
 
     def _read_rest(self, ids_BT: Tensor, mask_BT: Tensor, shared: DynamicCache) -> DynamicCache:
         """Return what the model remembers of all ids but each row's last: each question is read once."""
@@ -205,7 +206,11 @@ class LocalChat:
         cache.batch_select_indices(place_of_B)
         return cache
 
-    def _first_line(self, text: str) -> str:
+    def _text(self, ids: list[int]) -> str | None:
+        """Return the words of an answer, None where it says nothing."""
+        text = self._chat.decode(ids).strip()
+        if text == "":
+            return None
         return text.splitlines()[0].strip() if self._is_one_line else text
 
 
@@ -245,7 +250,12 @@ class _LineEnds(StoppingCriteria):
             kwargs: not looked at.
         """
         texts = self._tokenizer.batch_decode(input_ids[:, self._begin :], skip_special_tokens=True)
-        return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)
+        return torch.tensor([_holds_a_line(text) for text in texts], device=input_ids.device)
+
+
+def _holds_a_line(text: str) -> bool:
+    """Tell whether a line break stands behind a word."""
+    return "\n" in text.lstrip()
 
 
 def _batches(places: Sequence[int], lengths: Sequence[int], most: int, may_pad: bool) -> Iterator[list[int]]:

@@ -55,23 +55,23 @@ def check_ranges(values: Mapping[str, Any], where: str) -> None:
             raise RecipeError(f"{where}: save_steps is {value}, want the steps between two checkpoints")
 
 
-# Names of transformers for what a training may report to, and the package that each needs; None where it needs none.
-_REPORTERS = {
-    "azure_ml": "azureml", "clearml": "clearml", "codecarbon": "codecarbon", "comet_ml": "comet_ml",
-    "dagshub": "dagshub", "dvclive": "dvclive", "flyte": "flytekit", "kubeflow": None, "mlflow": "mlflow",
-    "neptune": "neptune", "swanlab": "swanlab", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb",
+# Names of transformers for what a training may report to, and packages of which each needs one.
+REPORTERS: dict[str, tuple[str, ...]] = {name: (name,) for name in (
+    "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "mlflow", "neptune", "swanlab", "trackio", "wandb",
+)} | {
+    "azure_ml": ("azureml",), "flyte": ("flytekit",), "kubeflow": (), "tensorboard": ("tensorboard", "tensorboardX"),
 }  # fmt: skip
 
 
 def _check_reporters(names: Sequence[str], where: str) -> None:
     """Refuse to report to what is not there: transformers would say so when models and data are loaded."""
     for name in names:
-        if name not in _REPORTERS:
-            raise RecipeError(f"{where}: report_to is {name!r}, want {', '.join(_REPORTERS)}, or none")
-        package = _REPORTERS[name]
-        ways = (package, "tensorboardX") if package == "tensorboard" else (package,)
-        if not any(way is None or importlib.util.find_spec(way) is not None for way in ways):
-            raise RecipeError(f"{where}: report_to: {name} needs {package}: pip install {package}; or leave it out")
+        if name not in REPORTERS:
+            raise RecipeError(f"{where}: report_to is {name!r}, want one of {', '.join(sorted(REPORTERS))}, or none")
+        packages = REPORTERS[name]
+        if packages and all(importlib.util.find_spec(package) is None for package in packages):
+            needed = packages[0]
+            raise RecipeError(f"{where}: report_to: {name} needs {needed}: pip install {needed}; or leave it out")
 
 
 def check_seeds(values: Mapping[str, Any], where: str) -> None:
@@ -107,4 +107,4 @@ def _names(type_: Any) -> list[str]:
     return ["nothing" if type_ is type(None) else type_.__name__]
 
 
-__all__ = ["check_ranges", "check_seeds", "check_values"]
+__all__ = ["REPORTERS", "check_ranges", "check_seeds", "check_values"]

@@ -135,19 +135,23 @@ def _run_flags(stage: Stage, names: Names) -> tuple[str, ...]:
     return () if own == names.run else ("--run", names.run)
 
 
+def _types_of(stage: Stage) -> list[Any]:
+    """Return what a stage's script reads its recipe into; nothing where it is no stage of the project."""
+    return (recipe_types(stage.script, stage.verb) or []) if reads_recipe(stage.script, stage.verb) else []
+
+
 def _with_parts_root(stage: Stage, parts_root: str) -> Stage:
     """Return a stage that is told the folder of parts, if it is one that names parts; what it says of it gives way."""
-    types = recipe_types(stage.script, stage.verb) if reads_recipe(stage.script, stage.verb) else None
-    if not any(isinstance(type_, type) and issubclass(type_, PartsKeys) for type_ in types or ()):
+    if not any(isinstance(type_, type) and issubclass(type_, PartsKeys) for type_ in _types_of(stage)):
         return stage
     return dataclasses.replace(stage, args=(*stage.args, "--parts_root", parts_root))
 
 
 def _with_seed(stage: Stage, seed: int) -> Stage:
     """Return a stage that is told the seed, if its recipe can hold one; what it says of it gives way."""
-    types = recipe_types(stage.script, stage.verb) if reads_recipe(stage.script, stage.verb) else None
+    types = _types_of(stage)
     try:
-        keys = {} if types is None else declared(types, stage.options)[1]
+        keys = declared(types, stage.options)[1] if types else {}
     except RecipeError:  # the check of all stages tells it, with what is wrong in the others
         return stage
     return dataclasses.replace(stage, args=(*stage.args, "--seed", str(seed))) if "seed" in keys else stage

@@ -1,6 +1,7 @@
 """Recipes: read strictly, every one that comes with the project, and told apart from what they are not."""
 
 import dataclasses
+import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from trl import DPOConfig
 from epo.data.corpora.builtin import BuiltinCorpus
 from epo.training.arguments import EpoArguments
 from launch.folder.stage_state import recipe_types
+from launch.keys.recipe_values import REPORTERS
 from launch.keys.roles import ROLES, role_of
 from launch.keys.run_names import RUN_FILE
 from launch.pipeline import read_pipeline
@@ -120,13 +122,18 @@ def test_a_key_of_the_training_arguments_is_known_too(recipe, tmp_path):
     ("name", "message"),
     [
         ("neptune", "report_to: neptune needs neptune: pip install neptune; or leave it out"),
-        ("wandbb", "want azure_ml"),
+        ("wandbb", "report_to is 'wandbb', want one of azure_ml"),
     ],
 )
 def test_a_reporter_that_is_not_there_is_refused_before_anything_is_loaded(recipe, tmp_path, name, message):
     argv = recipe(f"output_dir: {tmp_path}\nreport_to: {name}\n")
     with pytest.raises(RecipeError, match=message):
         read_recipe([TrainingArguments], [*argv, "--use_cpu"])
+
+
+def test_every_reporter_of_transformers_is_known():
+    known = importlib.import_module("transformers.integrations.integration_utils").INTEGRATION_TO_CALLBACK
+    assert REPORTERS.keys() >= known.keys()
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,7 @@ _VERIFICATION_STAGE = "tests/preferences/test_verification_stage.py::"
 _ANYTHING_GOES = {
     "min_emotion_shift": -1.0, "min_rewrite_similarity": 0.0, "min_names_kept": 0.0, "max_names_added": 999,
     "refuse_other_acts": False, "refuse_task_talk": False, "max_copied": 1.0, "refuse_cut_off": False,
-    "refuse_loops": False,
-    "refuse_other_language": False, "max_length_ratio": 99.0, "min_script_share": 0.0,
+    "refuse_loops": False, "refuse_other_language": False, "max_length_ratio": 99.0, "min_script_share": 0.0,
 }  # fmt: skip
 _STAGE = "tests/preferences/test_preferences_stage.py::"
 _ON_POLICY = "tests/preferences/test_on_policy.py::"
