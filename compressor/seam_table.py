@@ -251,6 +251,11 @@ SEAMS = {
         "a layer whose _disable_adapters is set gives what its base layer gives",
         "epo.training.adapter_switch",
     ),
+    "lora_variant": Seam(
+        "peft",
+        "a LoRA's Linear gives what the forward of its lora_variant gives, and merges by it",
+        "epo.training.lora_sum",
+    ),
     # accelerate
     "use_deepspeed": Seam("accelerate", "accelerate launch says ACCELERATE_USE_DEEPSPEED=true to its ranks"),
     "state_dict": Seam(

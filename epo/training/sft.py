@@ -28,6 +28,7 @@ from epo.training.lora import (
     require_beside,
     transposed_layers,
 )
+from epo.training.lora_sum import add_in_place
 from epo.training.schedule import schedule_of
 
 
@@ -102,6 +103,7 @@ class SftTrainer(ScheduledTrainer):
         self._emotion_weight, self._learning_rates = emotion_weight, {} if learning_rates is None else learning_rates
         self._is_rounded = bool(self.args.bf16) or is_quantized(self.model)
         require_beside(lora_variant(self.model), self._is_rounded)
+        add_in_place(self.model)
         language_model = self.model.language_model
         if not any(p.requires_grad for name, p in language_model.named_parameters() if ".lora_" not in name):
             switch_dropout_off(language_model, except_for="lora_")  # of what does not train itself, as in EPO

@@ -38,6 +38,7 @@ from epo.training.full_tuning import (
 from epo.training.given_pairs import NotEpoError, in_order
 from epo.training.likelihood_alarm import LikelihoodAlarm
 from epo.training.lora import language_model_layers, lora_config
+from epo.training.lora_sum import add_in_place
 from epo.training.objective import PairScores, needs_other, objective
 from epo.training.other_clips import ClipDraw
 from epo.training.pair_facts import PairFacts, TrainingPairCollator, split_batch
@@ -142,6 +143,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         keep_trained_in_float32(self.model)
         self._require_still()
         self._family.freeze_for_preference(bare(self.model))
+        add_in_place(self.model)
         self._adapter = AdapterSwitch(self.model) if isinstance(self.model, PeftModel) else None
         self._groups, self._alarm = GroupNumbers(), LikelihoodAlarm()
         self._settle_sharing()

@@ -284,3 +284,32 @@ def test_a_layer_whose_adapters_are_disabled_is_its_base_layer():
         assert not torch.allclose(tuned.model(x), plain)
         tuned.model[0]._disable_adapters = True
         assert tuned.model(x).equal(plain)
+
+
+@pytest.mark.seam("lora_variant")
+def test_a_layer_with_a_variant_gives_and_merges_what_the_variant_says():
+    from peft import LoraConfig, LoraModel
+    from peft.tuners.lora.layer import LoraVariant
+
+    class Doubled(LoraVariant):
+        @staticmethod
+        def forward(module, active_adapter, x, result, **kwargs):
+            return 2 * result
+
+        @staticmethod
+        def merge_unsafe(module, active_adapter, orig_weight):
+            orig_weight.data *= 2
+
+        @staticmethod
+        def unmerge(module, active_adapter, orig_weight):
+            return orig_weight / 2
+
+    model, x = torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False)), torch.randn(2, 4)
+    plain = model(x)
+    tuned = LoraModel(model, LoraConfig(target_modules=["0"]), "default")
+    tuned.model[0].lora_variant["default"] = Doubled()
+    assert tuned.model(x).equal(2 * plain)
+    tuned.merge_adapter()
+    assert tuned.model[0].base_layer(x).equal(2 * plain)
+    tuned.unmerge_adapter()
+    assert tuned.model[0].base_layer(x).equal(plain)
