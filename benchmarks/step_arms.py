@@ -24,7 +24,8 @@ from epo.data.cache import ClipCache
 from epo.data.dialogue import Turn
 from epo.data.replies import Reply
 from epo.model.clip_reader import ClipReader
-from epo.model.modeling import CONTEXT_KEYS, EncodedContext, EpoForConditionalGeneration
+from epo.model.encoded_context import CONTEXT_KEYS, EncodedContext
+from epo.model.modeling import EpoForConditionalGeneration
 from epo.model.parts import build_compressor, build_extractor, load_llm, load_tokenizer
 from epo.model.processing import EpoProcessor
 from epo.preferences.pair import PreferencePair

@@ -1,6 +1,7 @@
 """The processes of a job, where there are several: which one this is, and work dealt out between them."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 Said = TypeVar("Said")
@@ -28,6 +29,17 @@ def gather_shares(mine: list[Any]) -> list[Any]:
     dist.all_gather_object(parts, mine)
     longest = max(len(part) for part in parts)
     return [part[i] for i in range(longest) for part in parts if i < len(part)]
+
+
+def even_batches(items: list[Any], size: int) -> Iterator[tuple[list[Any], bool]]:
+    """Yield batches of this rank's share, as many as on every other rank, and whether they are its own to do.
+
+    Where its share has run out it is given the first item again: sharded weights are gathered by all ranks together.
+    """
+    mine = share(items)
+    for number in range(math.ceil(math.ceil(len(items) / num_ranks()) / size)):
+        batch = mine[number * size : (number + 1) * size]
+        yield (batch, True) if batch else (items[:1], False)
 
 
 def of_first(make: Callable[[], Said]) -> Said:
@@ -64,4 +76,4 @@ def _group() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-__all__ = ["gather_shares", "num_ranks", "of_first", "rank", "share"]
+__all__ = ["even_batches", "gather_shares", "num_ranks", "of_first", "rank", "share"]

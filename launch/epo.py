@@ -22,6 +22,7 @@ from epo.preferences.pair import PreferencePair, pairs_of_split, pairs_to_learn
 from epo.prompts.thought import Think, require_thoughts
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.encoder_cache import EncoderCache
 from epo.training.lora import lora_config, num_trainable
 from epo.training.reference_cache import ReferenceCache
 from epo.training.schedule import schedule_of
@@ -66,6 +67,12 @@ class EpoRecipe(DescribedDataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, 
         default=None,
         metadata={
             "help": "folder where the reference's scores of pairs are kept between runs; none: score at each step"
+        },
+    )
+    encoder_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder where encoded clips and histories are kept between steps and runs; none: run anew"
         },
     )
 
@@ -154,6 +161,7 @@ def _train(
             processing_class=processor,
             callbacks=[tracked.callback()],
             reference_cache=None if recipe.reference_cache is None else ReferenceCache(recipe.reference_cache),
+            encoder_cache=None if recipe.encoder_cache is None else EncoderCache(recipe.encoder_cache),
             **_tuning(recipe, model, validation),
         )
         if recipe.adapter is not None:

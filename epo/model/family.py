@@ -99,6 +99,13 @@ class Family(Protocol):
     def encode_once(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
         """Encode what policy and reference have in common, clips mostly, for several forwards over a batch."""
 
+    def encoded_prompts(self, model: nn.Module, batch: dict[str, Any]) -> list[tuple[Tensor, Tensor]] | None:
+        """Return the placeholders of each prompt of a batch that `encode_once` returned, and what stands there.
+
+        int64 (N,) and (N, D) each, in the prompt's order: a batch may bring them instead of what they were made of, as
+        `epo.model.encoded_context.PLACED_KEYS`. None where they cannot be kept apart from the rest of a batch.
+        """
+
     def share_prompts(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
         """Read each prompt once a pair from now on, if that changes nothing on this batch; else return the reason."""
 

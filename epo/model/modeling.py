@@ -19,6 +19,7 @@ from compressor.text import IGNORE
 from epo.emotions import EMOTIONS
 from epo.model.configuration import EpoConfig
 from epo.model.emotion_token import emotion_shares
+from epo.model.encoded_context import CONTEXT_KEYS, MEMORY_KEYS, PLACED_KEYS, EncodedContext
 from epo.model.extractor import EmotionExtractor, ExtractorOutput
 from epo.model.generation import generate
 from epo.model.low_rank import add_low_rank
@@ -26,13 +27,7 @@ from epo.model.modes import rest_frozen
 from epo.model.shared_prompt import pack, pair_masks
 from epo.model.token_scores import TokenScores, token_scores
 
-CONTEXT_KEYS = ("history_ids", "input_features", "num_mel_frames", "pixel_values", "num_video_frames")
-"""Inputs beside the prompt, one row each: what `encode_context` reads."""
-
-MEMORY_KEYS = ("memory_vectors", "memory_mask")
-"""Inputs that stand for `history_ids` where the history was compressed before, turn by turn."""
-
-_ENCODED = (*CONTEXT_KEYS, *MEMORY_KEYS, "told_emotions")
+_ENCODED = (*CONTEXT_KEYS, *MEMORY_KEYS, *PLACED_KEYS, "told_emotions")
 
 
 class ModelFitError(ValueError):
@@ -50,24 +45,6 @@ class EpoOutput(ModelOutput):
 
     logits: Tensor | None = None
     extractor: ExtractorOutput | None = None
-
-
-@dataclass
-class EncodedContext(ModelOutput):
-    """What stands behind the placeholders of a batch, in the language model's embedding space.
-
-    Attributes:
-        vectors: token id to ((B, L, D) vectors, bool (B, L) mask), a row a prompt.
-        clips: `ExtractorOutput`, None where no clips were given.
-    """
-
-    vectors: dict[int, tuple[Tensor, Tensor]] | None = None
-    clips: ExtractorOutput | None = None
-
-    def rows(self, index: Tensor) -> "EncodedContext":
-        """Return the vectors of some rows, in the order of an index (N,); the clips' other outputs stay behind."""
-        vectors = self.vectors or {}
-        return EncodedContext(vectors={i: (values[index], mask[index]) for i, (values, mask) in vectors.items()})
 
 
 def encode_once(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
@@ -245,6 +222,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
         num_video_frames: Tensor | None = None,
         memory_vectors: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        placed_vectors: Tensor | None = None,
+        placed_ids: Tensor | None = None,
         told_emotions: Tensor | None = None,
         context: EncodedContext | None = None,
         logits_to_keep: Tensor | None = None,
@@ -267,8 +246,10 @@ class EpoForConditionalGeneration(PreTrainedModel):
             num_video_frames: int64 (B,), 0 where there is no video.
             memory_vectors: (B, M, D), instead of `history_ids`: what a `MemoryStream` made of them.
             memory_mask: bool (B, M), which of these are real.
+            placed_vectors: (B, L, D), instead of all these: what was made of them, in the order of the placeholders.
+            placed_ids: int64 (B, L), which placeholder each of these stands for; -1 for none.
             told_emotions: int64 (B,), what the emotion token says instead of what the extractor finds, -1 for that.
-            context: of `encode_context`, instead of the eight inputs before it.
+            context: of `encode_context`, instead of the ten inputs before it.
             logits_to_keep: int64 (C,), score only these columns.
             labels: int64 (B, T), `IGNORE` where nothing is scored; read with `fused_lm_head` only.
             fused_lm_head: return `TokenScores` of the labels instead of logits; the name is TRL's.
@@ -279,7 +260,8 @@ class EpoForConditionalGeneration(PreTrainedModel):
         """
         if context is None:
             clips = (input_features, num_mel_frames, pixel_values, num_video_frames)
-            context = self.encode_context(history_ids, *clips, memory_vectors, memory_mask, told_emotions)
+            memories, placed = (memory_vectors, memory_mask), (placed_vectors, placed_ids)
+            context = self.encode_context(history_ids, *clips, *memories, *placed, told_emotions)
         if fused_lm_head:
             assert labels is not None
             return self._score_labels(input_ids, attention_mask, labels, prompt_lengths, context)
@@ -301,12 +283,16 @@ class EpoForConditionalGeneration(PreTrainedModel):
         num_video_frames: Tensor | None = None,
         memory_vectors: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        placed_vectors: Tensor | None = None,
+        placed_ids: Tensor | None = None,
         told_emotions: Tensor | None = None,
     ) -> EncodedContext:
         """Run compressor and extractor, so that several forwards over the same batch can share the result.
 
         Args: those of `forward`.
         """
+        if placed_vectors is not None and placed_ids is not None:
+            return EncodedContext.of_placed(placed_vectors, placed_ids, self._placeholder_ids())
         vectors: dict[int, tuple[Tensor, Tensor]] = {}
         if history_ids is not None:
             memory = self.compressor(input_ids=history_ids)

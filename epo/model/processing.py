@@ -198,7 +198,7 @@ class EpoProcessor(ProcessorMixin):
         """Stack what stands behind the placeholders, one row a prompt; absent halves become masked dummies.
 
         Returns:
-            The tensors named in `epo.model.modeling.CONTEXT_KEYS`; where the prompts hold memories, those of
+            The tensors named in `epo.model.encoded_context.CONTEXT_KEYS`; where the prompts hold memories, those of
             `MEMORY_KEYS` in the place of `history_ids`.
         """
         given = [prompt.memories for prompt in prompts if prompt.memories is not None]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -227,6 +227,13 @@ def labelled(batch: dict[str, Any]) -> dict[str, Any]:
     return inputs | {"labels": labels, "use_cache": False, "fused_lm_head": True}
 
 
+class KeptBatches(Protocol):
+    """Where prompts of pairs are found that were encoded before (`epo.training.kept_prompts`)."""
+
+    def batch(self, indices: list[int]) -> tuple[list[list[int]], dict[str, Tensor]]:
+        """Return the ids of pairs' prompts, and what stands at their placeholders, for the model's forward."""
+
+
 class PairCollator:
     """Batches of preference pairs in TRL's layout: B rows with the chosen, then B rows with the rejected reply.
 
@@ -242,11 +249,16 @@ class PairCollator:
             build: makes the prompts.
         """
         self.pairs, self.build = pairs, build
+        self._kept: KeptBatches | None = None
 
     @property
     def processor(self) -> DialogueProcessor:
         """Whose prompts these are."""
         return self.build.processor
+
+    def keep(self, kept: KeptBatches) -> None:
+        """Take prompts from elsewhere from now on, their clips and histories encoded: none is read any more."""
+        self._kept = kept
 
     def longest(self, count: int) -> list[dict[str, Any]]:
         """Return the rows of the pairs with most text before their replies."""
@@ -256,15 +268,21 @@ class PairCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build a batch from `{"index": i}` rows; memories and clips come once a pair, as `prompt_lengths` says."""
-        pairs = [self.pairs[row["index"]] for row in rows]
-        prompts = [self.build(pair.reply) for pair in pairs]
-        processor = self.build.processor
-        chosen = [processor.encode_reply(pair.chosen, pair.chosen_emotion) for pair in pairs]
-        rejected = [processor.encode_reply(pair.rejected, pair.rejected_emotion) for pair in pairs]
-        ids = [
-            prompt.input_ids + thought_ids(processor, pair.reply.current)
-            for prompt, pair in zip(prompts, pairs, strict=True)
-        ]
-        batch = pad_rows(ids + ids, chosen + rejected)
-        lengths = torch.tensor([len(row) for row in ids])
-        return batch | processor.batch_context(prompts) | {"prompt_lengths": lengths}
+        indices = [row["index"] for row in rows]
+        ids, context = self._prompts(indices) if self._kept is None else self._kept.batch(indices)
+        batch = pad_rows(ids + ids, self._replies(indices))
+        return batch | context | {"prompt_lengths": torch.tensor([len(row) for row in ids])}
+
+    def _prompts(self, indices: list[int]) -> tuple[list[list[int]], dict[str, Tensor]]:
+        """Return the ids of pairs' prompts, thoughts too, and the tensors behind their placeholders."""
+        replies, processor = [self.pairs[i].reply for i in indices], self.processor
+        prompts = [self.build(reply) for reply in replies]
+        thoughts = [thought_ids(processor, reply.current) for reply in replies]
+        ids = [prompt.input_ids + thought for prompt, thought in zip(prompts, thoughts, strict=True)]
+        return ids, processor.batch_context(prompts)
+
+    def _replies(self, indices: list[int]) -> list[list[int]]:
+        """Return the ids of pairs' chosen replies, then of their rejected ones."""
+        pairs, encode = [self.pairs[i] for i in indices], self.processor.encode_reply
+        chosen = [encode(pair.chosen, pair.chosen_emotion) for pair in pairs]
+        return chosen + [encode(pair.rejected, pair.rejected_emotion) for pair in pairs]

@@ -28,7 +28,9 @@ class InPlaceSum(LoraVariant):
         down, up = module.lora_A[active_adapter], module.lora_B[active_adapter]
         narrow = down(module.lora_dropout[active_adapter](x)) * module.scaling[active_adapter]
         change: Tensor = up(narrow)
-        return result.add_(change) if change.dtype == result.dtype else result + change
+        # A view is left as it is: autograd would copy it, or refuse where it comes from a function of ours.
+        is_ours = change.dtype == result.dtype and not result._is_view()
+        return result.add_(change) if is_ours else result + change
 
     @staticmethod
     def merge_safe(module: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:
@@ -51,15 +53,14 @@ class InPlaceSum(LoraVariant):
 def add_in_place(model: nn.Module) -> int:
     """Let the plain LoRA of a model's linear layers be added in place from now on; return of how many.
 
-    Left as they are: variants (DoRA), a LoRA with a bias, layers in few bits, GPT-2's `Conv1D`, whose output is a view.
+    Left as they are: variants (DoRA), a LoRA with a bias, other libraries' layers in few bits.
 
     Args:
         model: with PEFT's layers in it; none is added later.
     """
     count = 0
-    for layer in model.modules():
-        if type(layer) is not Linear or not isinstance(layer.get_base_layer(), nn.Linear):
-            continue
+    layers: list[Any] = [module for module in model.modules() if type(module) is Linear]
+    for layer in layers:
         for name in layer.lora_A:
             if name not in layer.lora_variant and not layer.lora_bias[name]:
                 layer.lora_variant[name] = InPlaceSum()

@@ -1,16 +1,13 @@
 """What a reference says of pairs, on disk: shards of keys and log-probabilities that are whole or count for nothing."""
 
-import hashlib
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load_file, save
 
-_SUFFIX = ".safetensors"
+from epo.training.content_shards import SUFFIX, is_whole, write_shard
 
 Numbers = dict[bytes, tuple[float, float]]
 """By the key of a pair, the log-probabilities of its chosen and its rejected reply, in nats."""
@@ -43,7 +40,7 @@ class ReferenceCache:
             raise ReferenceCacheError(f"reference_cache: {self.folder} is a file, want a folder; name another path")
         known: Numbers = {}
         damaged = []
-        for path in sorted((self.folder / reference).glob(f"*{_SUFFIX}")):
+        for path in sorted((self.folder / reference).glob(f"*{SUFFIX}")):
             shard = _read(path)
             if shard is None:
                 damaged.append(path)
@@ -55,24 +52,16 @@ class ReferenceCache:
     def add(self, reference: str, numbers: Mapping[bytes, tuple[float, float]]) -> None:
         """Write a shard; it is on disk whole before this returns."""
         keys = np.frombuffer(b"".join(numbers), dtype=np.uint8).reshape(len(numbers), 32)
-        content = save({"keys": keys, "logps": np.array(list(numbers.values()), dtype=np.float32)})
-        path = self.folder / reference / f"{hashlib.sha256(content).hexdigest()}{_SUFFIX}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        logps = np.array(list(numbers.values()), dtype=np.float32)
+        write_shard(self.folder / reference, save({"keys": keys, "logps": logps}))
 
 
 def _read(path: Path) -> Numbers | None:
     """Return the numbers of a shard, None where its bytes are not those that its name promises."""
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != path.name.removesuffix(_SUFFIX):
+    if not is_whole(path):
         return None
     try:
-        shard = load(content)
+        shard = load_file(path)
         keys, logps = shard["keys"], shard["logps"]
     except (SafetensorError, KeyError):
         return None

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from epo import ranks
 from epo.data.dialogue import Clip
 from epo.model.family import bare
+from epo.training.collate import PairCollator
 from epo.training.reference_cache import ReferenceCacheError
 
 _VERSION = 1
@@ -23,6 +26,9 @@ _VERSION = 1
 
 _UNHEARD = ("_name_or_path", "transformers_version", "architectures", "use_cache")
 """Of a configuration, what changes no score."""
+
+_OF_REPLIES = ("input_ids", "attention_mask", "completion_mask")
+"""Of a batch, what tells of its replies too."""
 
 
 def reference_digest(policy: nn.Module, mixed_precision: str) -> str:
@@ -65,6 +71,53 @@ def pair_key(batch: dict[str, Tensor], clip: Clip | None, max_prompt_tokens: int
     return bytes.fromhex(_digest(tensors, files, span, max_prompt_tokens))
 
 
+def prompt_key(batch: dict[str, Tensor]) -> bytes:
+    """Return the SHA-256 of all that is encoded for one pair's prompt, and of the prompt, 32 bytes.
+
+    Args:
+        batch: of `PairCollator`, of this pair alone.
+    """
+    prompt = batch["input_ids"][0, : int(batch["prompt_lengths"])]
+    encoded = {name: tensor for name, tensor in batch.items() if name not in _OF_REPLIES}
+    return bytes.fromhex(
+        _digest({name: _tensor_digest(tensor) for name, tensor in encoded.items()}, _tensor_digest(prompt))
+    )
+
+
+class PairKeys:
+    """The keys of all pairs of a collator, of their prompts, or both; found on first use, each rank its share."""
+
+    def __init__(self, collate: PairCollator, pairs: bool = True, prompts: bool = False) -> None:
+        """Look at nothing yet.
+
+        Args:
+            collate: makes batches of pairs, as long as `keep` has not changed them.
+            pairs: whether keys of pairs will be asked for.
+            prompts: whether those of prompts.
+        """
+        self._collate, self._wants_pairs, self._wants_prompts = collate, pairs, prompts
+
+    def of_pairs(self) -> list[bytes]:
+        """Return the key of each pair, `pair_key`. Every rank must ask."""
+        return [pair for pair, _ in self._both]
+
+    def of_prompts(self) -> list[bytes]:
+        """Return the key of each pair's prompt, `prompt_key`. Every rank must ask."""
+        return [prompt for _, prompt in self._both]
+
+    @cached_property
+    def _both(self) -> list[tuple[bytes, bytes]]:
+        return ranks.gather_shares([self._of(i) for i in ranks.share(range(len(self._collate.pairs)))])
+
+    def _of(self, index: int) -> tuple[bytes, bytes]:
+        batch, clip = self._collate([{"index": index}]), self._collate.pairs[index].reply.current.clip
+        limit = getattr(self._collate.processor, "max_prompt_tokens", None)
+        return (
+            pair_key(batch, clip, limit) if self._wants_pairs else b"",
+            prompt_key(batch) if self._wants_prompts else b"",
+        )
+
+
 def _reference_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in model.state_dict().items():
         if ".lora_" not in name or ".ref." in name or name.endswith(".ref"):
@@ -89,4 +142,4 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-__all__ = ["pair_key", "reference_digest"]
+__all__ = ["PairKeys", "pair_key", "prompt_key", "reference_digest"]

@@ -1,8 +1,7 @@
 """The reference's log-probabilities of all pairs, scored once for many runs and not beside the policy at each step."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from epo import ranks
 from epo.training.collate import PairCollator
 from epo.training.reference_cache import Numbers, ReferenceCache, ReferenceCacheError
-from epo.training.reference_keys import pair_key
+from epo.training.reference_keys import PairKeys
 
 _SHARD_S = 60.0
 """How much work an interruption may cost, in seconds."""
@@ -19,15 +18,16 @@ _SHARD_S = 60.0
 class ReferenceScores:
     """A table of what the reference says of every pair: found in a cache, or scored on first use and put there."""
 
-    def __init__(self, cache: ReferenceCache, reference: str, collate: PairCollator) -> None:
+    def __init__(self, cache: ReferenceCache, reference: str, collate: PairCollator, keys: PairKeys) -> None:
         """Make a table, empty as yet.
 
         Args:
             cache: where the numbers are kept.
             reference: digest of the reference, of `reference_digest`.
             collate: makes batches of pairs.
+            keys: of these pairs.
         """
-        self._cache, self._reference, self._collate = cache, reference, collate
+        self._cache, self._reference, self._collate, self._keys = cache, reference, collate, keys
         self._table: Tensor | None = None
 
     def of(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ class ReferenceScores:
         """
         if self._table is not None:
             return
-        keys = self._keys()
+        keys = self._keys.of_pairs()
         known: Numbers = ranks.of_first(self._known)
         missing = [i for i in self._by_length() if keys[i] not in known]
         if missing and moved_at is not None:
@@ -75,15 +75,6 @@ class ReferenceScores:
         for numbers in ranks.gather_shares([mine]):
             known |= numbers
         self._table = torch.tensor([known[key] for key in keys])
-
-    def _keys(self) -> list[bytes]:
-        """Return the key of every pair; each rank reads its share."""
-        limit = getattr(self._collate.processor, "max_prompt_tokens", None)
-        mine = [
-            pair_key(self._collate([{"index": i}]), self._collate.pairs[i].reply.current.clip, limit)
-            for i in ranks.share(range(len(self._collate.pairs)))
-        ]
-        return ranks.gather_shares(mine)
 
     def _known(self) -> Numbers:
         known, damaged = self._cache.load(self._reference)
@@ -101,7 +92,7 @@ class ReferenceScores:
         found: Numbers = {}
         pending: Numbers = {}
         last_s = time.monotonic()
-        for indices, is_real in _batches(missing, batch_size):
+        for indices, is_real in ranks.even_batches(missing, batch_size):
             logps = score(self._collate([{"index": i} for i in indices])).float().cpu().view(2, -1).T
             if not is_real:
                 continue
@@ -119,15 +110,6 @@ class ReferenceScores:
         if pending:
             self._cache.add(self._reference, pending)
         return found | pending
-
-
-def _batches(missing: list[int], batch_size: int) -> Iterator[tuple[list[int], bool]]:
-    """Yield this rank's batches, and whether they are its own: sharded weights are gathered by all ranks together."""
-    mine = ranks.share(missing)
-    count = math.ceil(math.ceil(len(missing) / ranks.num_ranks()) / batch_size)
-    for number in range(count):
-        indices = mine[number * batch_size : (number + 1) * batch_size]
-        yield (indices, True) if indices else (missing[:1], False)
 
 
 __all__ = ["ReferenceScores"]

@@ -19,7 +19,6 @@ from compressor.fully_sharded import gather_rest
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
 from compressor.seams import no_second_model
-from epo import ranks
 from epo.model.family import bare, family_of, require_processor
 from epo.model.token_scores import TokenScores
 from epo.preferences.pair import PreferencePair
@@ -27,6 +26,7 @@ from epo.training.adapter_switch import AdapterSwitch
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, labelled
 from epo.training.conditional import with_other_clips
+from epo.training.encoder_cache import EncoderCache
 from epo.training.full_tuning import (
     FullTuningError,
     Tune,
@@ -36,6 +36,8 @@ from epo.training.full_tuning import (
     save_fully_tuned,
 )
 from epo.training.given_pairs import NotEpoError, in_order
+from epo.training.kept_prompts import require_kept
+from epo.training.kept_tables import KeptTables
 from epo.training.likelihood_alarm import LikelihoodAlarm
 from epo.training.lora import language_model_layers, lora_config
 from epo.training.lora_sum import add_in_place
@@ -45,8 +47,6 @@ from epo.training.pair_facts import PairFacts, TrainingPairCollator, split_batch
 from epo.training.pair_groups import GroupNumbers, group_sums
 from epo.training.pair_numbers import pair_sums
 from epo.training.reference_cache import ReferenceCache
-from epo.training.reference_keys import reference_digest
-from epo.training.reference_scores import ReferenceScores
 from epo.training.schedule import schedule_rows
 from epo.training.term_needs import require_for_terms, require_kept_reference
 
@@ -78,6 +78,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         data_collator: Any = None,
         peft_config: Any = None,
         reference_cache: ReferenceCache | None = None,
+        encoder_cache: EncoderCache | None = None,
         tune: Tune = "lora",
         held_out: Sequence[PreferencePair] = (),
         **kwargs: Any,
@@ -94,6 +95,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             data_collator: a `PairCollator`; pairs bring their own.
             peft_config: of the LoRA; None for one of rank 16 on every linear layer of the language model.
             reference_cache: keeps the reference's log-probabilities of the pairs; None scores them at each step.
+            encoder_cache: keeps what extractor and compressor make of the pairs' prompts; None runs them at each step.
             tune: what trains of the language model; "all" wants a `reference_cache`.
             held_out: further pairs that the reference scores into the cache before the first step, for
                 `reference_of_held_out`.
@@ -103,7 +105,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             NotEpoError: settings or data are of TRL's own kinds, or no number of steps is set.
             FamilyError: the model is of no family, or the processor, or the collator's, of another one.
             ReferenceDriftError: weights beside the LoRA would train.
-            ReferenceCacheError: the reference's weights cannot be told from others.
+            EncoderCacheError: of this family, or with a `ref_model`, what is encoded cannot be kept.
+            ReferenceCacheError: the weights, by which what is kept is found, cannot be told from others.
             FullTuningError: `tune` is "all", and there is a LoRA, a weight in few bits, or no reference that stays.
             TermNeedError: pairs, batches or the kept reference lack what a term asks for.
         """
@@ -146,20 +149,9 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         add_in_place(self.model)
         self._adapter = AdapterSwitch(self.model) if isinstance(self.model, PeftModel) else None
         self._groups, self._alarm = GroupNumbers(), LikelihoodAlarm()
-        self._settle_sharing()
-        self._reference, self._held_out = self._kept_scores(reference_cache, plain, held_out)
-
-    def _kept_scores(
-        self, cache: ReferenceCache | None, plain: Any, held_out: Sequence[PreferencePair]
-    ) -> tuple[ReferenceScores | None, ReferenceScores | None]:
-        """Return what the reference says of training and of held-out pairs, kept; None for what is not."""
-        if cache is None:
-            return None, None
-        reference = self.model if self.ref_model is None else self.ref_model
-        precision = self.accelerator.mixed_precision
-        digest = ranks.of_first(lambda: reference_digest(reference, precision))
-        others = ReferenceScores(cache, digest, PairCollator(held_out, plain.build)) if held_out else None
-        return ReferenceScores(cache, digest, plain), others
+        self._settle_sharing(is_kept=encoder_cache is not None)
+        caches, reference = (encoder_cache, reference_cache), self.model if self.ref_model is None else self.ref_model
+        self._kept = KeptTables.of(caches, reference, self.accelerator.mixed_precision, plain, held_out)
 
     @staticmethod
     def _prepare_all(model: Any, args: EpoArguments, peft_config: Any, reference_cache: Any, ref_model: Any) -> None:
@@ -192,7 +184,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             print(f"conditional term: {without} of {len(plain.pairs)} pairs have no other clip and take no part")
         return TrainingPairCollator(plain, draw)
 
-    def _settle_sharing(self) -> None:
+    def _settle_sharing(self, is_kept: bool) -> None:
         """Read two pairs in each way, and go on with more rows, two a pair at most, where fewer give something else."""
         model, tokens = bare(self.model), self.args.tokens_per_row
         batch, *_ = split_batch(self.data_collator(self.data_collator.longest(2)))
@@ -200,6 +192,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         batch = {key: value.to(here) if isinstance(value, Tensor) else value for key, value in batch.items()}
         model.eval()
         batch = self._family.encode_once(model, batch)
+        if is_kept:
+            require_kept(self._family, model, batch, self.ref_model)
         reason = self._family.share_prompts(model, batch)
         said = "each prompt is read twice a pair" + ("" if tokens is None else ", and tokens_per_row does nothing")
         if reason is None and tokens is not None:
@@ -219,6 +213,8 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | None]:
         """Get the batches of a step, and count the gold tokens in them and in those of the other ranks."""
+        if self._kept.prompts is not None:  # before the first batch is made, which takes its prompts from there
+            self._kept.prompts.fill_once(self._encode_for_the_cache, self.args.per_device_train_batch_size)
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
@@ -265,14 +261,14 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
 
     def _reference_logps(self, inputs: dict[str, Any], facts: PairFacts | None) -> tuple[Tensor, Tensor]:
         """Return the reference's log-probabilities of a batch's replies, (B,) each: found, or scored now."""
-        if self._reference is not None and facts is not None:
-            return self._reference.of(facts.indices)
+        if self._kept.reference is not None and facts is not None:
+            return self._kept.reference.of(facts.indices)
         chosen, rejected = self._let_reference_read(inputs).chunk(2)
         return chosen, rejected
 
     def _keep_reference(self) -> None:
         """Find or score what the reference says of all pairs, unless that is done; every rank takes part."""
-        for scores in filter(None, (self._reference, self._held_out)):
+        for scores in filter(None, (self._kept.reference, self._kept.held_out)):
             scores.fill_once(self._read_for_the_cache, self.args.per_device_train_batch_size, self._moved_at())
 
     def _moved_at(self) -> int | None:
@@ -286,9 +282,9 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         Every rank must call it.
         """
         self._keep_reference()
-        if self._held_out is None:
+        if self._kept.held_out is None:
             return torch.zeros(0), torch.zeros(0)
-        return self._held_out.of_all()
+        return self._kept.held_out.of_all()
 
     def save_tuned(self, folder: str | Path, processor: Any) -> None:
         """Write the whole model of which all weights of the language model trained, as `epo.load_model` reads it.
@@ -304,6 +300,10 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
 
     def _read_for_the_cache(self, batch: dict[str, Tensor]) -> Tensor:
         return self._let_reference_read(self._encode_context_once(self._prepare_inputs(batch)))
+
+    def _encode_for_the_cache(self, batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        inputs = self._encode_context_once(self._prepare_inputs(batch))
+        return self._family.encoded_prompts(bare(self.model), inputs) or []
 
     @torch.no_grad()
     def _let_reference_read(self, inputs: dict[str, Any]) -> Tensor:

@@ -40,7 +40,7 @@ _LAYOUT = (
 _COSMETIC = (
     # of the project's own recipes
     "run", "output_dir", "fresh", "pipeline", "experiment", "cache_dir", "judge_cache", "reference_cache",
-    "parts_root", "workers",
+    "encoder_cache", "parts_root", "workers",
     # of transformers' TrainingArguments and TRL's DPOConfig
     "run_name", "project", "report_to", "trackio_space_id", "disable_tqdm", "resume_from_checkpoint",
     "log_level", "log_level_replica", "log_on_each_node",

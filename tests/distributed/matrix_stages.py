@@ -69,7 +69,7 @@ def recipe(stage: Stage, precision: str, parts: Path, before: Path, corpus: Path
         "per_device_train_batch_size": 2,
     }  # fmt: skip
     dtype = {"dtype": precision} if stage.has_dtype else {}
-    kept = {"reference_cache": f"{out}-reference"} if stage.keeps_reference else {}
+    kept = {"reference_cache": f"{out}-reference", "encoder_cache": f"{out}-encoded"} if stage.keeps_reference else {}
     return keys | dtype | kept | stage.keys(parts, before)
 
 

@@ -33,6 +33,7 @@ from epo.model.processing import EpoProcessor
 from epo.preferences.pair import pairs_of_split, read_pairs
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder, SftCollator
+from epo.training.encoder_cache import EncoderCache
 from epo.training.lora import lora_config
 from epo.training.reference_cache import ReferenceCache
 from epo.training.sft import SftTrainer
@@ -180,7 +181,7 @@ def train_epo(
     tokens_per_row: int | None = None,
     kind: str | None = None,
 ) -> None:
-    """Train a LoRA on pairs; their reference scores may be kept in a folder, or several pairs lie in a row."""
+    """Train a LoRA on pairs; what is encoded and scored may be kept in a folder, or several pairs lie in a row."""
     model, build = load(folder)
     by_id = {dialogue.id: dialogue for dialogue in read_dialogues(f"{corpus}/dialogues.jsonl")}
     pairs = pairs_of_split(read_pairs(f"{corpus}/pairs.jsonl", by_id), "train")
@@ -192,6 +193,7 @@ def train_epo(
         train_dataset=ScheduledDataset(len(pairs), 4 * STEPS, seed=0), data_collator=PairCollator(pairs, build),
         processing_class=build.processor, peft_config=lora,
         reference_cache=None if cache is None else ReferenceCache(cache),
+        encoder_cache=None if cache is None else EncoderCache(f"{cache}-encoded"),
     )  # fmt: skip
     trainer.train()
     if kind is None:

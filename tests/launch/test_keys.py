@@ -174,6 +174,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "lora_variant": Changed("rslora", "lora_scaling"),
         "cache_dir": Changed("@fresh_cache", "cached"),
         "reference_cache": Changed("@fresh_cache", "reference"),
+        "encoder_cache": Changed("@fresh_cache", "encoded"),
         "tokens_per_row": Elsewhere("tests/training/test_packed_training.py::test_packed_is_unpacked"),
         "beta": Changed(0.4, "loss"),
         "alpha": Changed(0.4, "loss"),
@@ -398,6 +399,10 @@ class Seen:
         self.see_loss()
         return self.cache is not None and len(list(self.cache.glob("*/*.safetensors")))
 
+    def see_encoded(self):
+        self.trainer.get_batch_samples(iter([]), 1, torch.device("cpu"))
+        return self.cache is not None and len(list(self.cache.glob("*/*.safetensors")))
+
     def see_training_loss(self):
         return self.see_loss(training=True)
 
@@ -429,7 +434,7 @@ def start(places, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", [f"launch/{stage}.py", "--config", str(path)])
         with pytest.raises(UpToHere) as caught:
             module.run()
-        caches = [keys.get("cache_dir"), keys.get("reference_cache")]
+        caches = [keys.get(key) for key in ("cache_dir", "reference_cache", "encoder_cache")]
         fresh = next((Path(cache) for cache in caches if cache is not None and cache.endswith("fresh_cache")), None)
         return Seen(caught.value.trainer, tuple(tracked), fresh)
 

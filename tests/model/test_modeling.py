@@ -8,8 +8,9 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 
 from compressor.placeholders import PlaceholderError
 from epo.evaluation.generate import generate_replies
+from epo.model.encoded_context import CONTEXT_KEYS
 from epo.model.extractor import emotion_loss
-from epo.model.modeling import CONTEXT_KEYS, EpoForConditionalGeneration, ModelFitError
+from epo.model.modeling import EpoForConditionalGeneration, ModelFitError
 from epo.prompts.marks import add_placeholders
 from epo.training.collate import PromptBuilder, pad_rows
 

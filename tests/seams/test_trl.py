@@ -10,7 +10,7 @@ from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from compressor.text import IGNORE
-from epo.model.modeling import CONTEXT_KEYS
+from epo.model.encoded_context import CONTEXT_KEYS
 from epo.training.collate import PairCollator
 from epo.training.reference_cache import ReferenceCache
 from epo.training.trainer import EpoTrainer

@@ -102,10 +102,37 @@ def test_what_it_would_not_sum_rightly_is_left_as_it_is(settings):
     assert model(x).equal(wanted)
 
 
-def test_layers_of_gpt2_are_left_as_they_are():
-    """Its output is a view, which autograd would copy to add in place."""
-    model = get_peft_model(nn.Sequential(Conv1D(8, 6)), LoraConfig(target_modules=["0"], fan_in_fan_out=True))
-    assert add_in_place(model) == 0
+class Viewed(torch.autograd.Function):
+    """A product that comes out as a view, to whose place autograd lets nobody add."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(weight)
+        return (x.flatten(0, -2) @ weight.T).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient @ ctx.saved_tensors[0], None
+
+
+class ViewedLinear(nn.Linear):
+    def forward(self, x):
+        return Viewed.apply(x, self.weight)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Conv1D(8, 6), lambda: nn.Linear(6, 8), lambda: ViewedLinear(6, 8, bias=False)]
+)
+def test_a_view_is_not_added_to_in_its_place(make):
+    """GPT-2's layers, a bias on three dimensions, and functions of our own give views."""
+    layers = nn.Sequential(make())
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["0"], fan_in_fan_out=isinstance(layers[0], Conv1D))
+    model, x = get_peft_model(layers, config), torch.randn(3, 7, 6)
+    model.get_base_model()[0].lora_B["default"].weight.data.normal_()
+    plain = outputs_and_gradients(copy.deepcopy(model), x)
+    assert add_in_place(model) == 1
+    for found, wanted in zip(outputs_and_gradients(model, x), plain, strict=True):
+        assert found.equal(wanted)
 
 
 def test_asked_again_it_adds_nothing():

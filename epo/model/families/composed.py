@@ -1,8 +1,8 @@
 """The composed family: a language model, an extractor for clips and a MambaCompressor for the history, joined."""
 
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.seams import use_own_forward
 from epo.model.dropout import switch_dropout_off
@@ -31,6 +31,13 @@ class ComposedFamily:
     def encode_once(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
         """Run extractor and compressor, which policy and reference share."""
         return encode_once(model, batch)
+
+    def encoded_prompts(self, model: nn.Module, batch: dict[str, Any]) -> list[tuple[Tensor, Tensor]] | None:
+        """Return memories and clips as the language model reads them."""
+        lengths, language_model = batch["prompt_lengths"].tolist(), cast(Any, model).get_input_embeddings()
+        prompts = [ids[:length] for ids, length in zip(batch["input_ids"], lengths, strict=False)]  # chosen rows first
+        placed: list[tuple[Tensor, Tensor]] = batch["context"].placed(prompts, language_model.weight.dtype)
+        return placed
 
     def share_prompts(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
         """Try it, as `prove_sharing` does."""

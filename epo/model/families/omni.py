@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from epo.model.checkpoints import load_weights
@@ -41,6 +41,10 @@ class OmniFamily:
         """Run both towers, which policy and reference share, and place the tokens in time."""
         others = {key: value for key, value in batch.items() if key not in CLIP_KEYS}
         return others | {"context": encode_clips(model, batch)}
+
+    def encoded_prompts(self, model: nn.Module, batch: dict[str, Any]) -> list[tuple[Tensor, Tensor]] | None:
+        """Return None: where a clip's tokens stand in time is computed from all of a row, replies too."""
+        return None
 
     def share_prompts(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
         """Try it: packed tokens keep the three positions they have in rows of their own."""
