@@ -10,6 +10,7 @@ token by token.
   alone, so `ratio_online` compares what is done with a prompt, and `ratio_cached` leaves the reference out besides.
   With encoders the same length is a history of 18 turns as memories, a clip of three seconds, and words: stock runs
   compressor and extractor for each row, under policy and reference, as any model does that TRL trains.
+  `ratio_encoded` is ours with encoded prompts kept, `ratio_encoded_cached` with the reference's scores kept besides.
 - `real`: SmolLM2's shape (`--real` takes its weights), histories of 18 turns of 27 tokens, two pairs a step. `memory`
   is stock on the same memory prompts, whose vectors it is given for nothing, while ours makes them; `full text` is
   stock reading the history as text, as it is run by those who have no memories.
@@ -86,7 +87,13 @@ class Bench:
         def pairs(model: Any) -> Any:
             return remembered_pairs(TINY_WITH_ENCODERS, self._count(TINY_WITH_ENCODERS), model, with_clips=True)
 
-        return {"stock": self._stock(TINY_WITH_ENCODERS, pairs), "ours": self._ours(TINY_WITH_ENCODERS, pairs)}
+        encoded = self._folder / "encoded"
+        return {
+            "stock": self._stock(TINY_WITH_ENCODERS, pairs),
+            "ours": self._ours(TINY_WITH_ENCODERS, pairs),
+            "encoded": self._ours(TINY_WITH_ENCODERS, pairs, encoded=encoded),
+            "both": self._ours(TINY_WITH_ENCODERS, pairs, self._folder / "tiny", encoded),
+        }
 
     def real(self, names: tuple[str, ...] = PEAKS) -> dict[str, Any]:
         """Return the trainers of these names on a model of SmolLM2's shape."""
@@ -109,10 +116,17 @@ class Bench:
         model, processor = make_model(real, self._options.real)
         return stock_trainer(pairs(model), model, processor, settings(self._folder, shape, self._options.steps))
 
-    def _ours(self, shape: Shape, pairs: Callable[[Any], Any], cache: Path | None = None, real: bool = False) -> Any:
+    def _ours(
+        self,
+        shape: Shape,
+        pairs: Callable[[Any], Any],
+        scores: Path | None = None,
+        encoded: Path | None = None,
+        real: bool = False,
+    ) -> Any:
         model, processor = make_model(real, self._options.real)
         args = settings(self._folder, shape, self._options.steps)
-        return our_trainer(pairs(model), model, processor, args, cache)
+        return our_trainer(pairs(model), model, processor, args, scores, encoded)
 
 
 def main() -> None:
@@ -180,8 +194,10 @@ def add_tiny(report: dict[str, Any], bench: Bench, clock: str) -> None:
     add_ratio(report, "ratio_cached", clocks["stock"], clocks["cached"], clock)
     report |= limits(TINY, trainers["stock"].model.get_base_model())
     report["fraction_of_limit"] = report["ratio_online"] / report["limit"]
-    clocks = run_alike(report, bench.with_encoders(), ("ours",), "stock")
+    clocks = run_alike(report, bench.with_encoders(), ("ours", "encoded", "both"), "stock")
     add_ratio(report, "ratio_online_with_encoders", clocks["stock"], clocks["ours"], clock)
+    add_ratio(report, "ratio_encoded", clocks["stock"], clocks["encoded"], clock)
+    add_ratio(report, "ratio_encoded_cached", clocks["stock"], clocks["both"], clock)
 
 
 def add_real(report: dict[str, Any], bench: Bench, options: SimpleNamespace) -> None:

@@ -31,7 +31,8 @@ from epo.model.processing import EpoProcessor
 from epo.preferences.pair import PreferencePair
 from epo.prompts.marks import add_placeholders
 from epo.training.arguments import EpoArguments
-from epo.training.collate import PairCollator, PromptBuilder, pad_rows
+from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.encoder_cache import EncoderCache
 from epo.training.lora import lora_config
 from epo.training.reference_cache import ReferenceCache
 from epo.training.trainer import EpoTrainer
@@ -107,13 +108,15 @@ class TokenPairs(PairCollator):
         super().__init__([PreferencePair(reply, "words", None)] * len(rows), PromptBuilder(processor, ClipCache(None)))
         self._rows = rows
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Build a batch from `{"index": i}` rows."""
-        picked = [self._rows[row["index"]] for row in rows]
-        ids = [row["prompt"] for row in picked]
-        batch = pad_rows(ids + ids, [row["chosen"] for row in picked] + [row["rejected"] for row in picked])
+    def encode_prompts(self, indices: list[int]) -> tuple[list[list[int]], dict[str, Tensor]]:
+        """Return the ids of prompts, and the tensors behind their placeholders."""
+        picked = [self._rows[i] for i in indices]
         context = {key: torch.stack([row[key] for row in picked]) for key in picked[0] if key not in _IDS}
-        return batch | context | {"prompt_lengths": torch.tensor([len(prompt) for prompt in ids])}
+        return [row["prompt"] for row in picked], context
+
+    def encode_replies(self, indices: list[int]) -> list[list[int]]:
+        """Return the ids of chosen, then of rejected replies."""
+        return [self._rows[i][name] for name in ("chosen", "rejected") for i in indices]
 
 
 _IDS = ("prompt", "chosen", "rejected")
@@ -264,9 +267,10 @@ def our_trainer(
     model: EpoForConditionalGeneration,
     processor: EpoProcessor,
     args: dict[str, Any],
-    cache: Path | None = None,
+    scores: Path | None = None,
+    encoded: Path | None = None,
 ) -> EpoTrainer:
-    """Return this project's trainer on a model."""
+    """Return this project's trainer on a model; the reference's scores, and encoded prompts, may be kept in folders."""
     trainer = EpoTrainer(
         model,
         args=EpoArguments(alpha=ALPHA, **args),
@@ -274,7 +278,8 @@ def our_trainer(
         data_collator=TokenPairs(rows, processor),
         processing_class=processor,
         peft_config=lora_config(model, 16, 32, 0.0),
-        reference_cache=None if cache is None else ReferenceCache(cache),
+        reference_cache=None if scores is None else ReferenceCache(scores),
+        encoder_cache=None if encoded is None else EncoderCache(encoded),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

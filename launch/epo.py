@@ -71,9 +71,7 @@ class EpoRecipe(DescribedDataKeys, LoraKeys, WeightsKeys, BatchKeys, ClipsKeys, 
     )
     encoder_cache: str | None = field(
         default=None,
-        metadata={
-            "help": "folder where encoded clips and histories are kept between steps and runs; none: run anew"
-        },
+        metadata={"help": "folder where encoded clips and histories are kept between steps and runs; none: run anew"},
     )
 
     def __post_init__(self) -> None:

@@ -115,6 +115,12 @@ class Family(Protocol):
         Else return the reason. Asked only of a model that reads each prompt once a pair.
         """
 
+    def attend_in_blocks(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
+        """Let the language model attend by FlexAttention from now on, if that changes nothing on this batch.
+
+        Else return the reason. Asked where a recipe wants it, and of a model that reads each prompt once a pair.
+        """
+
     def lora_targets(self, model: nn.Module) -> list[str]:
         """Return the full names of the language model's linear layers: not those of encoders, nor the head."""
 

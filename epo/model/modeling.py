@@ -367,7 +367,7 @@ class EpoForConditionalGeneration(PreTrainedModel):
         reads: dict[str, Any] = {"attention_mask": attention_mask}
         if packed is not None:
             embeds = packed.laid(self.embed_prompts(packed.input_ids, context))
-            masks = pair_masks(packed, self.config.text_config, self.dtype)
+            masks = pair_masks(packed, self.language_model.config, self.dtype)
             reads = {"attention_mask": masks, "position_ids": packed.position_ids}
             rows, columns = packed.row[rows, columns], packed.source[rows, columns]
         else:

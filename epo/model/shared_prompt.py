@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import PreTrainedConfig
 
 from compressor.text import IGNORE
+from epo.model.attention_masks import FLEX, additive_mask, block_mask
 from epo.model.packed_rows import Placement, balanced_rows, place_pairs
 
 _MASKED = {"full_attention", "attention", "sliding_attention", "chunked_attention"}
@@ -40,20 +42,17 @@ class PackedPairs:
         """Return (R, L, ...) of (B, S, ...), tokens where they stand in the rows; differentiable."""
         return values if self.placement is None else _laid(values, self.placement)
 
-    def additive_mask(self, dtype: torch.dtype, window: int | None = None) -> Tensor:
-        """Return the mask as (B, 1, S, S) scores to add: eager attention would add a bool mask as 0 and 1.
+    def allowed(self, window: int | None = None) -> Tensor:
+        """Return which key each query sees, bool (R, 1, L, L).
 
         Args:
-            dtype: of the scores.
             window: of sliding attention; counted in `position_ids`, so that the rejected reply looks as far back into
                 the prompt as the chosen one.
         """
-        allowed = self.attention_mask
-        if window is not None:
-            distance = self.position_ids.unsqueeze(2) - self.position_ids.unsqueeze(1)
-            allowed = allowed & (distance < window).unsqueeze(1)
-        mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-        return mask.masked_fill(~allowed, torch.finfo(dtype).min)
+        if window is None:
+            return self.attention_mask
+        distance = self.position_ids.unsqueeze(2) - self.position_ids.unsqueeze(1)
+        return self.attention_mask & (distance < window).unsqueeze(1)
 
 
 def pack_pairs(
@@ -189,25 +188,31 @@ def recurrent_layers(config: PreTrainedConfig) -> list[str]:
     return sorted(set(kinds or ()) - _MASKED - _STATELESS)
 
 
-def pair_masks(packed: PackedPairs, config: PreTrainedConfig, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-    """Return the additive mask of packed pairs, by kind of layer where a language model has several.
+Mask = Tensor | BlockMask
 
-    transformers takes a 4-D mask as it is, so a sliding window must already be in it.
+
+def pair_masks(packed: PackedPairs, config: PreTrainedConfig, dtype: torch.dtype) -> Mask | dict[str, Mask]:
+    """Return the mask of packed pairs, by kind of layer where a language model has several.
+
+    transformers takes a 4-D mask or a `BlockMask` as it is, so a sliding window must already be in it.
 
     Args:
         packed: of `pack_pairs`.
-        config: the language model's.
+        config: the language model's own, which says what kind of attention it computes.
         dtype: of the scores.
     """
+
+    def mask(window: int | None = None) -> Mask:
+        allowed = packed.allowed(window)
+        is_flex = config._attn_implementation == FLEX
+        return block_mask(allowed) if is_flex else additive_mask(allowed, dtype)
+
     window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
     if kinds == {"full_attention"} or window is None:
-        return packed.additive_mask(dtype)
+        return mask()
     if kinds <= {"sliding_attention"}:
-        return packed.additive_mask(dtype, window)
-    return {
-        "full_attention": packed.additive_mask(dtype),
-        "sliding_attention": packed.additive_mask(dtype, window),
-    }
+        return mask(window)
+    return {"full_attention": mask(), "sliding_attention": mask(window)}
 
 
 @torch.no_grad()

@@ -70,6 +70,9 @@ class EpoArguments(DPOConfig):
     tokens_per_row: int | None = field(
         default=None, metadata={"help": "lay the pairs of a micro-batch in rows of so many tokens; none: one a row"}
     )
+    flex_attention: bool = field(
+        default=False, metadata={"help": "on CUDA: compute only those blocks of attention that the pairs' masks show"}
+    )
     loss_type: list[str] = field(default_factory=lambda: ["sigmoid", "sft"], metadata={"help": "fixed"})
     loss_weights: list[float] | None = field(default=None, metadata={"help": "fixed: 1 and alpha"})
     router_aux_loss_coef: float | None = field(default=0.0, metadata={"help": "fixed"})

@@ -269,11 +269,11 @@ class PairCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Build a batch from `{"index": i}` rows; memories and clips come once a pair, as `prompt_lengths` says."""
         indices = [row["index"] for row in rows]
-        ids, context = self._prompts(indices) if self._kept is None else self._kept.batch(indices)
-        batch = pad_rows(ids + ids, self._replies(indices))
+        ids, context = self.encode_prompts(indices) if self._kept is None else self._kept.batch(indices)
+        batch = pad_rows(ids + ids, self.encode_replies(indices))
         return batch | context | {"prompt_lengths": torch.tensor([len(row) for row in ids])}
 
-    def _prompts(self, indices: list[int]) -> tuple[list[list[int]], dict[str, Tensor]]:
+    def encode_prompts(self, indices: list[int]) -> tuple[list[list[int]], dict[str, Tensor]]:
         """Return the ids of pairs' prompts, thoughts too, and the tensors behind their placeholders."""
         replies, processor = [self.pairs[i].reply for i in indices], self.processor
         prompts = [self.build(reply) for reply in replies]
@@ -281,7 +281,7 @@ class PairCollator:
         ids = [prompt.input_ids + thought for prompt, thought in zip(prompts, thoughts, strict=True)]
         return ids, processor.batch_context(prompts)
 
-    def _replies(self, indices: list[int]) -> list[list[int]]:
+    def encode_replies(self, indices: list[int]) -> list[list[int]]:
         """Return the ids of pairs' chosen replies, then of their rejected ones."""
         pairs, encode = [self.pairs[i] for i in indices], self.processor.encode_reply
         chosen = [encode(pair.chosen, pair.chosen_emotion) for pair in pairs]

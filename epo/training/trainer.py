@@ -19,6 +19,7 @@ from compressor.fully_sharded import gather_rest
 from compressor.precision import keep_trained_in_float32
 from compressor.scheduled_trainer import ScheduleReader, require_finite
 from compressor.seams import no_second_model
+from epo.model.attention_masks import require_flex
 from epo.model.family import bare, family_of, require_processor
 from epo.model.token_scores import TokenScores
 from epo.preferences.pair import PreferencePair
@@ -46,6 +47,7 @@ from epo.training.other_clips import ClipDraw
 from epo.training.pair_facts import PairFacts, TrainingPairCollator, split_batch
 from epo.training.pair_groups import GroupNumbers, group_sums
 from epo.training.pair_numbers import pair_sums
+from epo.training.reading import settle_reading
 from epo.training.reference_cache import ReferenceCache
 from epo.training.schedule import schedule_rows
 from epo.training.term_needs import require_for_terms, require_kept_reference
@@ -107,6 +109,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             ReferenceDriftError: weights beside the LoRA would train.
             EncoderCacheError: of this family, or with a `ref_model`, what is encoded cannot be kept.
             ReferenceCacheError: the weights, by which what is kept is found, cannot be told from others.
+            FlexAttentionError: `flex_attention` is asked for on a CPU.
             FullTuningError: `tune` is "all", and there is a LoRA, a weight in few bits, or no reference that stays.
             TermNeedError: pairs, batches or the kept reference lack what a term asks for.
         """
@@ -149,7 +152,7 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         add_in_place(self.model)
         self._adapter = AdapterSwitch(self.model) if isinstance(self.model, PeftModel) else None
         self._groups, self._alarm = GroupNumbers(), LikelihoodAlarm()
-        self._settle_sharing(is_kept=encoder_cache is not None)
+        self._settle_reading(is_kept=encoder_cache is not None)
         caches, reference = (encoder_cache, reference_cache), self.model if self.ref_model is None else self.ref_model
         self._kept = KeptTables.of(caches, reference, self.accelerator.mixed_precision, plain, held_out)
 
@@ -184,9 +187,11 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
             print(f"conditional term: {without} of {len(plain.pairs)} pairs have no other clip and take no part")
         return TrainingPairCollator(plain, draw)
 
-    def _settle_sharing(self, is_kept: bool) -> None:
-        """Read two pairs in each way, and go on with more rows, two a pair at most, where fewer give something else."""
-        model, tokens = bare(self.model), self.args.tokens_per_row
+    def _settle_reading(self, is_kept: bool) -> None:
+        """Read two pairs in each way that spares work, and go on with those that change nothing."""
+        if self.args.flex_attention:
+            require_flex(self.accelerator.device)
+        model = bare(self.model)
         batch, *_ = split_batch(self.data_collator(self.data_collator.longest(2)))
         here = next(model.parameters()).device  # to be sharded it is not yet on the rank's own
         batch = {key: value.to(here) if isinstance(value, Tensor) else value for key, value in batch.items()}
@@ -194,12 +199,9 @@ class EpoTrainer(ScheduleReader, DPOTrainer):
         batch = self._family.encode_once(model, batch)
         if is_kept:
             require_kept(self._family, model, batch, self.ref_model)
-        reason = self._family.share_prompts(model, batch)
-        said = "each prompt is read twice a pair" + ("" if tokens is None else ", and tokens_per_row does nothing")
-        if reason is None and tokens is not None:
-            reason, said = self._family.pack_rows(model, batch, tokens), "tokens_per_row does nothing"
-        if reason is not None and self.accelerator.is_main_process:
-            print(f"{said}: {reason}")
+        for line in settle_reading(self._family, model, batch, self.args):
+            if self.accelerator.is_main_process:
+                print(line)
 
     def layers_to_gather(self) -> list[torch.nn.Module]:
         """Return the language model's layers."""

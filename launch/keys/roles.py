@@ -35,6 +35,7 @@ _LAYOUT = (
     "use_cpu", "local_rank", "ddp_backend", "ddp_find_unused_parameters", "ddp_bucket_cap_mb",
     "ddp_broadcast_buffers", "ddp_timeout", "ddp_static_graph", "tpu_num_cores",
     "torch_compile", "torch_compile_backend", "torch_compile_mode", "batch_size", "tokens_per_row",
+    "flex_attention",
 )  # fmt: skip
 
 _COSMETIC = (

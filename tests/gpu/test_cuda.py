@@ -66,6 +66,16 @@ def test_epo_trains_in_bfloat16(model_and_processor, pairs, clip_cache, tmp_path
     assert rounded[1] == pytest.approx(exact[1], rel=0.05)
 
 
+@pytest.mark.parametrize("changes", [{}, {"tokens_per_row": 512}, {"bf16": True}])
+def test_flex_attention_trains_as_sdpa_does(model_and_processor, pairs, clip_cache, tmp_path, changes, capsys):
+    plain = train(model_and_processor, pairs, clip_cache, tmp_path, **changes)
+    blocks = train(model_and_processor, pairs, clip_cache, tmp_path, flex_attention=True, **changes)
+    assert "does nothing" not in capsys.readouterr().out
+    assert blocks[0].model.get_base_model().language_model.config._attn_implementation == "flex_attention"
+    rel = 0.05 if "bf16" in changes else 1e-4
+    assert blocks[1] == pytest.approx(plain[1], rel=rel) and blocks[2] == pytest.approx(plain[2], rel=10 * rel)
+
+
 def test_a_shared_prompt_scores_as_two_rows(model_and_processor, pairs, clip_cache):
     model, processor = model_and_processor
     model = copy.deepcopy(model).cuda()

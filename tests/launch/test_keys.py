@@ -175,6 +175,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "cache_dir": Changed("@fresh_cache", "cached"),
         "reference_cache": Changed("@fresh_cache", "reference"),
         "encoder_cache": Changed("@fresh_cache", "encoded"),
+        "flex_attention": Refused(True, "PyTorch has no backward pass of FlexAttention on CPUs; leave it out"),
         "tokens_per_row": Elsewhere("tests/training/test_packed_training.py::test_packed_is_unpacked"),
         "beta": Changed(0.4, "loss"),
         "alpha": Changed(0.4, "loss"),

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from epo.model.attention_masks import block_mask, prove_flex
 from epo.model.shared_prompt import pack_pairs
 from epo.training.collate import PairCollator, PromptBuilder
 
@@ -72,6 +74,57 @@ def test_sharing_changes_neither_states_nor_gradients(model_and_processor, pairs
         assert torch.allclose(shared_grads[name], gradient, atol=1e-4, rtol=1e-3), name
     assert plain_grads["compressor.memory_head.weight"].abs().max() > 1e-4
     assert plain_grads["clip_head.weight"].abs().max() > 1e-4
+
+
+def test_blocks_are_those_in_which_something_is_seen():
+    """Three blocks of 128: causal, and the third, the rejected reply, does not see the second, the chosen one."""
+    seen = torch.ones(384, 384, dtype=torch.bool).tril()
+    seen[256:, 128:256] = False
+    mask = block_mask(seen[None, None])
+    assert mask.to_dense()[0, 0].tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["full", "sliding", "mixed"])
+@pytest.mark.parametrize("tokens_per_row", [None, 300])
+def test_flex_attention_scores_as_sdpa_does(make_model, pairs, clip_cache, family, tokens_per_row):
+    """Windows of five positions; forward alone, because PyTorch has no backward pass of it on CPUs (tests/gpu)."""
+    torch.compiler.reset()  # on CPUs it does not compile for lengths of every size, as it would after another test's
+    kinds = {"full": ["full"] * 2, "sliding": ["sliding"] * 2, "mixed": ["sliding", "full"]}[family]
+    sizes = {
+        "vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512, "tie_word_embeddings": True,
+        "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0, "layer_types": [f"{k}_attention" for k in kinds],
+        "use_sliding_window": family != "full", "sliding_window": None if family == "full" else 5,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model, processor = make_model(AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3", **sizes)))
+    model.eval()
+    batch = PairCollator(pairs, PromptBuilder(processor, clip_cache))([{"index": i} for i in range(6)])
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+    inputs = {key: value for key, value in batch.items() if key != "completion_mask"}
+    model.shares_prompts, model.tokens_per_row = True, tokens_per_row
+    with torch.no_grad():
+        plain = model(**inputs, labels=labels, fused_lm_head=True)
+        assert prove_flex(model, model.language_model, batch) is None
+        assert model.language_model.config._attn_implementation == "flex_attention"
+        blocks = model(**inputs, labels=labels, fused_lm_head=True)
+    for name in ("log_probs", "entropy", "mean_logits"):
+        torch.testing.assert_close(blocks[name], plain[name], atol=2e-4, rtol=1e-4)
+
+
+def test_flex_attention_that_fails_is_left_out(model_and_processor, pairs, clip_cache, monkeypatch):
+    model, processor = model_and_processor
+    batch = PairCollator(pairs, PromptBuilder(processor, clip_cache))([{"index": 0}])
+    model.eval().shares_prompts = True
+
+    def no_compiler(*_, **__):
+        raise RuntimeError("no compiler\nwas found")
+
+    monkeypatch.setattr("epo.model.shared_prompt.block_mask", no_compiler)
+    said = prove_flex(model, model.language_model, batch)
+    assert said == "FlexAttention fails (no compiler was found)"
+    assert model.language_model.config._attn_implementation == "sdpa"
 
 
 def test_sharing_saves_the_prompt(pairs, model_and_processor, clip_cache):

@@ -5,6 +5,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from compressor.seams import use_own_forward
+from epo.model.attention_masks import prove_flex
 from epo.model.dropout import switch_dropout_off
 from epo.model.family import DialogueProcessor, Family
 from epo.model.linears import linears_below
@@ -46,6 +47,10 @@ class ComposedFamily:
     def pack_rows(self, model: nn.Module, batch: dict[str, Any], tokens_per_row: int) -> str | None:
         """Try it, as `prove_packing` does."""
         return prove_packing(model, batch, tokens_per_row)
+
+    def attend_in_blocks(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
+        """Try it, as `prove_flex` does."""
+        return prove_flex(model, model.language_model, batch)
 
     def lora_targets(self, model: nn.Module) -> list[str]:
         """Return the linear layers of the language model."""

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
+from epo.model.attention_masks import prove_flex
 from epo.model.checkpoints import load_weights
 from epo.model.dropout import switch_dropout_off
 from epo.model.family import DialogueProcessor, Family
@@ -53,6 +54,10 @@ class OmniFamily:
     def pack_rows(self, model: nn.Module, batch: dict[str, Any], tokens_per_row: int) -> str | None:
         """Try it: each pair keeps the three positions of its tokens."""
         return prove_packing(model, batch, tokens_per_row)
+
+    def attend_in_blocks(self, model: nn.Module, batch: dict[str, Any]) -> str | None:
+        """Try it on the text model."""
+        return prove_flex(model, language_model(model)[1], batch)
 
     def lora_targets(self, model: nn.Module) -> list[str]:
         """Return the linear layers of the text model."""

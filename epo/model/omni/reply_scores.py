@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compressor.placeholders import PlaceholderError, fill_placeholders
 from compressor.text import IGNORE
-from epo.model.shared_prompt import PackedPairs, pack, pair_masks
+from epo.model.shared_prompt import Mask, PackedPairs, pack, pair_masks
 from epo.model.token_scores import TokenScores, token_scores
 
 CLIP_KEYS = (
@@ -135,7 +135,7 @@ def score_labels(
     if context is None:
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "prompt_lengths": prompt_lengths}
         context = encode_clips(thinker, batch | {key: inputs[key] for key in CLIP_KEYS if key in inputs})
-    masks: Tensor | dict[str, Tensor] = attention_mask
+    masks: Mask | dict[str, Mask] = attention_mask
     positions, times = context["positions"], 1
     places = labels[:, 1:] != IGNORE
     rows, columns = places.nonzero(as_tuple=True)
@@ -143,7 +143,7 @@ def score_labels(
     packed = pack(thinker, input_ids, attention_mask, prompt_lengths)
     if packed is not None:
         positions = _packed_positions(positions, attention_mask, packed)
-        masks = pair_masks(packed, thinker.config.text_config, thinker.dtype)
+        masks = pair_masks(packed, language_model(thinker)[1].config, thinker.dtype)
         rows, columns = packed.row[rows, columns], packed.source[rows, columns]
         input_ids = packed.input_ids
     elif prompt_lengths is not None:
