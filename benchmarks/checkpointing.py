@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ranks", nargs="+", choices=sorted(_RANKS), default=list(_RANKS))
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--save_steps", type=int, default=4)
+    parser.add_argument("--encoder_cache", action="store_true", help="let EPO keep encoded prompts")
     asked = parser.parse_args(argv)
     figures: dict[str, Any] = {}
     for stage in asked.stages:
@@ -106,6 +107,8 @@ def _measure(stage: str, launch: Sequence[str], asked: argparse.Namespace) -> di
         "run": asked.run, "output_dir": folder / "run", "max_steps": asked.steps, "save_steps": asked.save_steps,
         "save_total_limit": 2, "logging_steps": 1,
     }  # fmt: skip
+    if asked.encoder_cache and stage == "epo":
+        keys["encoder_cache"] = asked.folder / "encoded"
     words = ["--config", f"recipes/quickstart/{stage}.yaml"]
     words += [word for key, value in keys.items() for word in (f"--{key}", str(value))]
     inside = [sys.executable, *launch, "benchmarks/checkpointing.py", _INSIDE, stage]

@@ -68,7 +68,9 @@ def logits_of(llm: PreTrainedModel, rows: Tensor, columns: Tensor, **inputs: Any
     if "logits_to_keep" in inspect.signature(llm.forward).parameters:
         inputs["logits_to_keep"], columns = columns.unique(return_inverse=True)
     # The last token of a shared prompt is scored twice. Run once, it rounds as in a head over whole columns.
-    places, which = torch.stack([rows, columns]).unique(dim=1, return_inverse=True)
+    width = columns.max() + 1
+    places, which = (rows * width + columns).unique(return_inverse=True)  # of one number: of two it is slow
+    places = torch.stack([places // width, places % width])
     was_narrowed = False
 
     def narrow(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

@@ -1,5 +1,6 @@
 """Which key each query sees, in the two forms that attention takes it in: scores to add, and blocks to compute."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,29 +29,44 @@ def require_flex(device: torch.device) -> None:
         )
 
 
-def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+Sees = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Takes rows, queries and keys, int64 of any shape, to whether the query sees the key, bool."""
+
+
+def seen_keys(sees: Sees, like: Tensor) -> Tensor:
+    """Return which key each query sees, bool (R, 1, L, L).
+
+    Args:
+        sees: tells it.
+        like: (R, L), a tensor of the rows.
+    """
+    rows, steps = (torch.arange(size, device=like.device) for size in like.shape)
+    return sees(rows.view(-1, 1, 1), steps.view(1, -1, 1), steps.view(1, 1, -1)).unsqueeze(1)
+
+
+def additive_mask(sees: Sees, like: Tensor, dtype: torch.dtype) -> Tensor:
     """Return (R, 1, L, L) scores to add: eager attention would add a bool mask as 0 and 1.
 
     Args:
-        allowed: bool (R, 1, L, L).
+        sees: which key each query sees.
+        like: (R, L), a tensor of the rows.
         dtype: of the scores.
     """
-    zero = torch.zeros((), dtype=dtype, device=allowed.device)
-    return torch.where(allowed, zero, torch.finfo(dtype).min)
+    zero = torch.zeros((), dtype=dtype, device=like.device)
+    return torch.where(seen_keys(sees, like), zero, torch.finfo(dtype).min)
 
 
-def block_mask(allowed: Tensor) -> BlockMask:
+def block_mask(sees: Sees, like: Tensor) -> BlockMask:
     """Return the blocks of 128 queries and 128 keys of which FlexAttention computes something; it skips the others.
 
-    Args:
-        allowed: bool (R, 1, L, L); read again inside the blocks that are seen in part.
+    Args: those of `seen_keys`. Inside blocks that are seen in part it is asked again, so no (L, L) mask is kept.
     """
 
-    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return allowed[row, 0, query, key]
+    def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return sees(row, query, key)
 
-    rows, _, length, _ = allowed.shape
-    return create_block_mask(sees, rows, None, length, length, device=str(allowed.device))
+    rows, length = like.shape
+    return create_block_mask(seen, rows, None, length, length, device=str(like.device))
 
 
 @torch.no_grad()
@@ -87,4 +103,4 @@ def prove_flex(model: Any, language_model: Any, batch: dict[str, Any]) -> str | 
     return reason
 
 
-__all__ = ["FLEX", "FlexAttentionError", "additive_mask", "block_mask", "prove_flex", "require_flex"]
+__all__ = ["FLEX", "FlexAttentionError", "additive_mask", "block_mask", "prove_flex", "require_flex", "seen_keys"]

@@ -1,6 +1,7 @@
 """Shared-prompt forward: chosen and rejected reply of a pair after one common prompt, read by the model once."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers import PreTrainedConfig
 
 from compressor.text import IGNORE
-from epo.model.attention_masks import FLEX, additive_mask, block_mask
+from epo.model.attention_masks import FLEX, additive_mask, block_mask, seen_keys
 from epo.model.packed_rows import Placement, balanced_rows, place_pairs
 
 _MASKED = {"full_attention", "attention", "sliding_attention", "chunked_attention"}
@@ -25,7 +26,8 @@ class PackedPairs:
         input_ids: int64 (B, S), right-padded, one pair a row: what is embedded, and then `laid`.
         position_ids: int64 (R, L); the rejected reply counts on from the prompt, as if the chosen were not there, and
             each pair from 0.
-        attention_mask: bool (R, 1, L, L); causal, a pair sees no other one, and the rejected reply not the chosen one.
+        last: int64 (R, L), the last token of the row that sees each: of a prompt the last one of its pair, of a reply
+            its own last one, so that a pair sees no other one, and the rejected reply not the chosen one.
         row: int64 (2B, T), which row holds each position of the unpacked rows.
         source: int64 (2B, T), which column.
         placement: of pairs in rows, None where row b is pair b.
@@ -33,7 +35,7 @@ class PackedPairs:
 
     input_ids: Tensor
     position_ids: Tensor
-    attention_mask: Tensor
+    last: Tensor
     row: Tensor
     source: Tensor
     placement: Placement | None = None
@@ -42,17 +44,25 @@ class PackedPairs:
         """Return (R, L, ...) of (B, S, ...), tokens where they stand in the rows; differentiable."""
         return values if self.placement is None else _laid(values, self.placement)
 
-    def allowed(self, window: int | None = None) -> Tensor:
-        """Return which key each query sees, bool (R, 1, L, L).
+    @property
+    def attention_mask(self) -> Tensor:
+        """Which key each query sees, bool (R, 1, L, L)."""
+        return seen_keys(self.sees, self.last)
+
+    def sees(self, row: Tensor, query: Tensor, key: Tensor, window: int | None = None) -> Tensor:
+        """Return whether a token sees another one, bool; padding sees itself, or its softmax would be over nothing.
 
         Args:
+            row: int64, of any shape, as the next two, which columns of that row.
+            query: the token that looks.
+            key: the one looked at.
             window: of sliding attention; counted in `position_ids`, so that the rejected reply looks as far back into
                 the prompt as the chosen one.
         """
+        seen = (key <= query) & (query <= self.last[row, key])
         if window is None:
-            return self.attention_mask
-        distance = self.position_ids.unsqueeze(2) - self.position_ids.unsqueeze(1)
-        return self.attention_mask & (distance < window).unsqueeze(1)
+            return seen
+        return seen & (self.position_ids[row, query] - self.position_ids[row, key] < window)
 
 
 def pack_pairs(
@@ -85,12 +95,13 @@ def pack_pairs(
     column = position_ids.clamp(max=input_ids.size(1) - 1)
     packed = torch.where(is_second, second_ids.gather(1, column), first_ids.gather(1, column))
     packed = packed.masked_fill(~is_real, pad_id)
-    part = (steps >= start).long() + is_second
+    last = torch.where((steps >= start) & ~is_second, end, total).clamp(max=size) - 1
+    last = torch.where(is_real, last, steps)
     source = _sources(input_ids.size(1), prompt_lengths, chosen)
     if tokens_per_row is None:
         row = torch.arange(len(source), device=source.device).unsqueeze(1).expand_as(source) % len(packed)
-        return PackedPairs(packed, position_ids, _pair_mask(part, is_real), row, source.clamp(max=size - 1))
-    return _in_rows(packed, position_ids, part, total.squeeze(1), source, tokens_per_row)
+        return PackedPairs(packed, position_ids, last, row, source.clamp(max=size - 1))
+    return _in_rows(packed, position_ids, last, total.squeeze(1), source, tokens_per_row)
 
 
 def pack(
@@ -123,42 +134,25 @@ def pack_replies(input_ids: Tensor, attention_mask: Tensor, tokens_per_row: int)
     """
     columns = torch.arange(input_ids.size(1), device=input_ids.device).expand_as(input_ids)
     lengths = attention_mask.sum(dim=1).long()
-    return _in_rows(input_ids, columns, torch.zeros_like(columns), lengths, columns, tokens_per_row)
+    last = (lengths - 1).unsqueeze(1).expand_as(columns)
+    return _in_rows(input_ids, columns, last, lengths, columns, tokens_per_row)
 
 
 def _in_rows(
-    input_ids: Tensor, position_ids: Tensor, part: Tensor, lengths: Tensor, source: Tensor, tokens_per_row: int
+    input_ids: Tensor, position_ids: Tensor, last: Tensor, lengths: Tensor, source: Tensor, tokens_per_row: int
 ) -> PackedPairs:
     """Lay pairs that have a row each, (B, S), in rows of several; `source`, (2B, T) or (B, T), counts in the former."""
     placement = place_pairs(lengths, input_ids.size(1), tokens_per_row)
-    pair = placement.taken // input_ids.size(1)
+    steps = torch.arange(placement.taken.size(1), device=input_ids.device)
     of_row = torch.arange(len(source), device=source.device).unsqueeze(1) % len(input_ids)
     return PackedPairs(
         input_ids,
         position_ids=_laid(position_ids, placement).masked_fill(~placement.is_real, 0),
-        attention_mask=_pair_mask(_laid(part, placement), placement.is_real, pair),
+        last=torch.where(placement.is_real, _laid(last + placement.offset.unsqueeze(1), placement), steps),
         row=placement.row[of_row].expand_as(source),
-        source=(source + placement.offset[of_row]).clamp(max=pair.size(1) - 1),
+        source=(source + placement.offset[of_row]).clamp(max=len(steps) - 1),
         placement=placement,
     )
-
-
-def _pair_mask(part: Tensor, is_real: Tensor, pair: Tensor | None = None) -> Tensor:
-    """Causal, real keys of the same pair only, and no look from the rejected reply at the chosen one: (R, 1, L, L).
-
-    Args:
-        part: int64 (R, L): 0 prompt, 1 chosen, 2 rejected reply.
-        is_real: bool (R, L).
-        pair: int64 (R, L), which one a token is of; None where a row is a pair.
-    """
-    steps = torch.arange(part.size(1), device=part.device)
-    itself = steps.unsqueeze(1) == steps
-    hidden = (part == 2).unsqueeze(2) & (part == 1).unsqueeze(1)
-    allowed = (steps <= steps.unsqueeze(1)) & is_real.unsqueeze(1) & ~hidden
-    if pair is not None:
-        allowed &= pair.unsqueeze(2) == pair.unsqueeze(1)
-    # Padding attends to itself: a row without any key would give NaN.
-    return (allowed | itself).unsqueeze(1)
 
 
 def _laid(values: Tensor, placement: Placement) -> Tensor:
@@ -203,9 +197,9 @@ def pair_masks(packed: PackedPairs, config: PreTrainedConfig, dtype: torch.dtype
     """
 
     def mask(window: int | None = None) -> Mask:
-        allowed = packed.allowed(window)
+        sees = partial(packed.sees, window=window)
         is_flex = config._attn_implementation == FLEX
-        return block_mask(allowed) if is_flex else additive_mask(allowed, dtype)
+        return block_mask(sees, packed.last) if is_flex else additive_mask(sees, packed.last, dtype)
 
     window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
     if kinds == {"full_attention"} or window is None:

@@ -190,9 +190,8 @@ def test_a_leak_between_pairs_is_found_out(model_and_processor, pairs, clip_cach
     model, processor = model_and_processor
     batch = batch_of(pairs, processor, clip_cache, count=2)
     assert prove_sharing(model, batch) is None
-    mask = shared_prompt._pair_mask
     with monkeypatch.context() as broken:
-        broken.setattr(shared_prompt, "_pair_mask", lambda part, is_real, pair=None: mask(part, is_real))
+        broken.setattr(shared_prompt.PackedPairs, "sees", lambda self, row, query, key, window=None: key <= query)
         assert prove_packing(model, batch, 400).startswith("log-probabilities differ by")
         assert model.tokens_per_row is None
     assert prove_packing(model, batch, 400) is None and model.tokens_per_row == 400

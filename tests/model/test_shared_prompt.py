@@ -35,7 +35,7 @@ def test_the_rejected_reply_sees_the_prompt_and_itself():
         [1, 1, 0, 0, 0],  # chosen
         [1, 0, 1, 0, 0],  # rejected
         [1, 0, 1, 1, 0],
-        [1, 0, 1, 1, 1],  # padding: sees itself, or the softmax would be NaN
+        [0, 0, 0, 0, 1],  # padding: sees itself, or the softmax would be NaN
     ]
 
 
@@ -78,9 +78,9 @@ def test_sharing_changes_neither_states_nor_gradients(model_and_processor, pairs
 
 def test_blocks_are_those_in_which_something_is_seen():
     """Three blocks of 128: causal, and the third, the rejected reply, does not see the second, the chosen one."""
-    seen = torch.ones(384, 384, dtype=torch.bool).tril()
-    seen[256:, 128:256] = False
-    mask = block_mask(seen[None, None])
+    ids = torch.ones(2, 256, dtype=torch.long)
+    packed = pack_pairs(ids, ids, torch.tensor([128]), pad_id=0)
+    mask = block_mask(packed.sees, packed.last)
     assert mask.to_dense()[0, 0].tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
 
 
