@@ -15,6 +15,7 @@ from compressor.seams import load_models_whole, whole_model
 from epo.data.cache import ClipCache
 from epo.data.dialogue import Dialogue
 from epo.evaluation.rewards import Logps, adapter_logps, pair_logps, reward_report
+from epo.model.attention_masks import require_flex
 from epo.model.family import load_of_family
 from epo.model.loading import continue_adapter
 from epo.model.quantized import has_rounded, quantized_line
@@ -110,6 +111,8 @@ def run() -> None:
     """Read pairs and model, train, report rewards on the validation pairs, save the adapter or the whole model."""
     recipe, args = read_recipe(RECIPES)
     require_precision(recipe, args)
+    if args.flex_attention:
+        require_flex(args.device)
     out = Path(args.output_dir)
     plan_batches(args, recipe.global_batch_size)
     by_id = {dialogue.id: dialogue for dialogue in open_corpus(recipe.data, recipe.descriptions, recipe.transcripts)}

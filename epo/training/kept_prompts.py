@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -36,7 +37,7 @@ class KeptPrompts:
             keys: of these pairs' prompts.
         """
         self._cache, self._weights, self._collate, self._keys = cache, weights, collate, keys
-        self._places: Places | None = None
+        self._table: list[tuple[Path, bytes]] | None = None  # of each pair, the shard and the key in it
 
     def fill_once(self, encode: Encode, batch_size: int) -> None:
         """Find or encode all prompts, unless that is done. Every rank must call it; each encodes its share.
@@ -48,7 +49,7 @@ class KeptPrompts:
         Raises:
             EncoderCacheError: an encoded number is not finite.
         """
-        if self._places is not None:
+        if self._table is not None:
             return
         keys = self._keys.of_prompts()
         places: Places = ranks.of_first(self._known)
@@ -57,9 +58,9 @@ class KeptPrompts:
             count = len(set(keys))
             known = count - len(missing)
             print(f"encoders: {known} of {count} prompts are known, {len(missing)} are encoded", flush=True)
-        for found in ranks.gather_shares([self._encode(missing, encode, batch_size)]):
+        for found in ranks.gather_shares([self._encode(missing, keys, encode, batch_size)]):
             places |= found
-        self._places = places
+        self._table = [(places[key], key) for key in keys]
         self._collate.keep(self)
 
     def batch(self, indices: list[int]) -> tuple[list[list[int]], dict[str, Tensor]]:
@@ -71,9 +72,8 @@ class KeptPrompts:
         Raises:
             EncoderCacheError: a shard is gone.
         """
-        assert self._places is not None
-        keys = self._keys.of_prompts()
-        kept = [read_prompt(self._places[keys[i]], keys[i]) for i in indices]
+        assert self._table is not None
+        kept = [read_prompt(*self._table[i]) for i in indices]
         vectors = pad_sequence([prompt.vectors for prompt in kept], batch_first=True)
         kinds = pad_sequence([prompt.kinds for prompt in kept], batch_first=True, padding_value=-1)
         return [prompt.ids.tolist() for prompt in kept], {"placed_vectors": vectors, "placed_ids": kinds}
@@ -87,12 +87,11 @@ class KeptPrompts:
     def _by_length(self) -> list[int]:
         return [row["index"] for row in self._collate.longest(len(self._collate.pairs))]
 
-    def _encode(self, missing: list[int], encode: Encode, batch_size: int) -> Places:
+    def _encode(self, missing: list[int], keys: list[bytes], encode: Encode, batch_size: int) -> Places:
         """Encode this rank's share and return where it lies; it goes to disk a shard a minute."""
-        keys = self._keys.of_prompts()
         places: Places = {}
         pending: dict[bytes, EncodedPrompt] = {}
-        last_s = time.monotonic()
+        last_s, num_bytes, num_done = time.monotonic(), 0, 0
         for indices, is_real in ranks.even_batches(missing, batch_size):
             batch = self._collate([{"index": i} for i in indices])
             placed = encode(batch)
@@ -105,11 +104,14 @@ class KeptPrompts:
                         "or a precision does not fit them: look at the validation numbers of launch/sft.py"
                     )
                 ids = batch["input_ids"][row, : int(batch["prompt_lengths"][row])]
-                pending[keys[index]] = EncodedPrompt(ids, kinds.cpu(), vectors.cpu())
-            is_large = sum(prompt.num_bytes for prompt in pending.values()) > _SHARD_BYTES
-            if is_large or time.monotonic() - last_s > _SHARD_S:
+                prompt = pending[keys[index]] = EncodedPrompt(ids, kinds.cpu(), vectors.cpu())
+                num_bytes += prompt.num_bytes
+            num_done += len(indices)
+            if num_bytes > _SHARD_BYTES or time.monotonic() - last_s > _SHARD_S:
                 places |= self._cache.add(self._weights, pending)
-                pending, last_s = {}, time.monotonic()
+                pending, last_s, num_bytes = {}, time.monotonic(), 0
+                if ranks.rank() == 0:
+                    print(f"encoders: {num_done} of this rank's {len(ranks.share(missing))} are encoded", flush=True)
         return places | (self._cache.add(self._weights, pending) if pending else {})
 
 

@@ -107,6 +107,8 @@ class ReferenceScores:
             if time.monotonic() - last_s > _SHARD_S:
                 self._cache.add(self._reference, pending)
                 found, pending, last_s = found | pending, {}, time.monotonic()
+                if ranks.rank() == 0:
+                    print(f"reference: {len(found)} of this rank's {len(ranks.share(missing))} are scored", flush=True)
         if pending:
             self._cache.add(self._reference, pending)
         return found | pending

@@ -16,6 +16,7 @@ from epo.model.quantized import QuantizedLinear
 from epo.part_names import PartError
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.encoder_cache import EncoderCache, EncoderCacheError
 from epo.training.lora import lora_config
 from epo.training.reference_cache import ReferenceCache
 from epo.training.trainer import EpoTrainer
@@ -148,6 +149,14 @@ def trainer_of(model, processor, build, pairs, tmp_path):
         model, args=args, train_dataset=ScheduledDataset(len(pairs), 4, seed=0),
         data_collator=PairCollator(pairs, build), processing_class=processor,
     )  # fmt: skip
+
+
+def test_its_encoded_clips_are_not_kept(make_omni_trainer, make_thinker, tmp_path):
+    """Where its tokens stand in time depends on the replies, too."""
+    thinker = make_thinker()
+    given = {"peft_config": lora_config(thinker, 4, 8, 0.0), "encoder_cache": EncoderCache(tmp_path / "encoded")}
+    with pytest.raises(EncoderCacheError, match="Qwen2_5OmniThinkerForConditionalGeneration encodes cannot be kept"):
+        make_omni_trainer(thinker=thinker, given=given)
 
 
 def test_a_model_of_no_family_is_refused(make_llm, omni_build, pairs, tmp_path):

@@ -167,6 +167,19 @@ def test_a_damaged_or_interrupted_cache_is_mended(train, cache, pairs):
 
 
 @pytest.mark.slow
+def test_long_work_goes_to_disk_shard_by_shard_and_says_how_far_it_is(train, cache, monkeypatch):
+    """As if each batch took more than a minute, or more than a shard's bytes."""
+    losses = train(cache)[0]
+    for limit in ("_SHARD_S", "_SHARD_BYTES"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"epo.training.kept_prompts.{limit}", 0)
+            pieces = EncoderCache(cache.folder.with_name(limit))
+            again, printed, _ = train(pieces)
+        assert printed[1:] == [f"encoders: {done} of this rank's 8 are encoded" for done in (3, 6, 8)]
+        assert len(list(pieces.folder.glob("*/*"))) == 3 and again.equal(losses)
+
+
+@pytest.mark.slow
 def test_pairs_with_one_prompt_are_encoded_once(train, cache, pairs):
     twice = [*pairs, *(replace(pair, rejected="Never heard of that.") for pair in pairs)]
     assert train(cache, train_pairs=twice)[1] == ["encoders: 0 of 8 prompts are known, 8 are encoded"]
