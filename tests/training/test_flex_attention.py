@@ -21,7 +21,7 @@ SIZES = {
 
 @pytest.fixture
 def on_cpus(monkeypatch):
-    """Let FlexAttention run here with gradients, by its own plain PyTorch: its kernels refuse CPUs, its equations do not.
+    """Let FlexAttention run here with gradients, by its own plain PyTorch, which its kernels alone make refuse CPUs.
 
     What CUDA's kernels make of the same masks is tests/gpu's to see.
     """
@@ -61,6 +61,7 @@ def train(make_model, pairs, clip_cache, tmp_path):
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [
