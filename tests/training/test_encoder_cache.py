@@ -243,6 +243,22 @@ def test_a_second_model_as_reference_is_refused(make_model, pairs, clip_cache, c
         )  # fmt: skip
 
 
+def test_a_collator_that_would_pass_it_over_is_refused(make_model, pairs, clip_cache, cache, tmp_path):
+    class Own(PairCollator):
+        def __call__(self, rows):
+            return super().__call__(rows)
+
+    model, processor = make_model()
+    args = EpoArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", max_steps=1)
+    with pytest.raises(
+        EncoderCacheError, match="Own makes batches by a __call__ of its own, .* encode_replies instead"
+    ):
+        EpoTrainer(
+            model, args=args, train_dataset=ScheduledDataset(len(pairs), 4, seed=0), processing_class=processor,
+            data_collator=Own(pairs, PromptBuilder(processor, clip_cache)), encoder_cache=cache,
+        )  # fmt: skip
+
+
 def test_what_is_not_finite_is_not_kept(make_model, pairs, clip_cache, cache, tmp_path):
     model, processor = make_model()
     args = EpoArguments(
