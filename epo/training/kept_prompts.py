@@ -41,8 +41,8 @@ class KeptPrompts:
         """
         if type(collate).__call__ is not PairCollator.__call__:
             raise EncoderCacheError(
-                f"encoder_cache: {type(collate).__name__} makes batches by its own __call__, which takes no prompts from "
-                "elsewhere; let it override encode_prompts and encode_replies instead, or leave the cache out"
+                f"encoder_cache: {type(collate).__name__} makes batches by its own __call__, which takes no prompts "
+                "from elsewhere; let it override encode_prompts and encode_replies, or leave the cache out"
             )
         self._cache, self._weights, self._collate, self._keys = cache, weights, collate, keys
         self._table: list[tuple[Path, bytes]] | None = None  # of each pair, the shard and the key in it
