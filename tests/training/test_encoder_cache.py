@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from compressor.curriculum import ScheduledDataset
+from compressor.precision import cast_weights
 from epo.data.cache import ClipCache
 from epo.model.encoded_context import EncodedContext
 from epo.training.arguments import EpoArguments
@@ -102,8 +103,10 @@ def test_placed_vectors_stand_where_encoded_ones_stood(model_and_processor, pair
 def train(make_model, pairs, clip_cache, tmp_path, capsys):
     """Train a fresh copy of the tiny model; return losses, what was printed, and how often the encoders ran."""
 
-    def train(encoders=None, reference=None, train_pairs=pairs, shaken=False, prompt="", **changes):
-        model, processor = make_model(system_prompt=prompt)
+    def train(encoders=None, reference=None, train_pairs=pairs, shaken=False, spoken=None, dtype=None, **changes):
+        model, processor = make_model(**(spoken or {}))
+        if dtype is not None:
+            cast_weights(model, dtype)
         if shaken:
             model.extractor.get_parameter(next(iter(dict(model.extractor.named_parameters())))).data.add_(0.5)
         settings = {
@@ -150,7 +153,9 @@ def test_kept_is_encoded_anew_and_is_reused_only_where_it_is_the_same(train, cac
     assert train(cache, train_pairs=[replace(pairs[0], reply=changed), *pairs[1:]])[1] == [
         "encoders: 7 of 8 prompts are known, 1 are encoded"
     ]
-    assert train(cache, prompt="Be kind.")[1] == ["encoders: 0 of 8 prompts are known, 8 are encoded"]
+    assert train(cache, spoken={"system_prompt": "Be kind."})[1] == [
+        "encoders: 0 of 8 prompts are known, 8 are encoded"
+    ]
     assert train(cache, shaken=True)[1] == ["encoders: 0 of 8 prompts are known, 8 are encoded"]
 
 
@@ -193,11 +198,22 @@ def test_pairs_with_one_prompt_are_encoded_once(train, cache, pairs):
         {"tokens_per_row": 400},
         {"gradient_accumulation_steps": 2, "max_steps": 2},
         {"conditional_weight": 0.6, "anchor_weight": 0.3},
+        {"spoken": {"think": "label"}},
     ],
 )
 def test_in_other_ways_of_reading_too(train, cache, changes):
     online, losses = train(**changes)[0], train(cache, **changes)[0]
     torch.testing.assert_close(losses, online, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_bfloat16_too(train, cache, dtype):
+    """What is kept is in the precision in which it would stand among the embeddings."""
+    online, losses = train(bf16=True, dtype=dtype)[0], train(cache, bf16=True, dtype=dtype)[0]
+    torch.testing.assert_close(losses, online, atol=0.02, rtol=0.02)
+    places, _ = cache.load(next(cache.folder.iterdir()).name)
+    assert {read_prompt(place, key).vectors.dtype for key, place in places.items()} == {dtype}
 
 
 @pytest.mark.slow
