@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from epo.preferences.builder import build_pairs
     from epo.preferences.pair import PreferencePair, read_pairs, write_pairs
     from epo.training.arguments import EpoArguments
+    from epo.training.encoder_cache import EncoderCache
     from epo.training.lora import prepare_for_tuning
+    from epo.training.reference_cache import ReferenceCache
     from epo.training.sft import SftTrainer
     from epo.training.trainer import EpoTrainer
 
@@ -28,11 +30,13 @@ _HOMES = {
     "Conversation": "epo.evaluation.conversation",
     "Conversations": "epo.evaluation.conversation",
     "Dialogue": "epo.data.dialogue",
+    "EncoderCache": "epo.training.encoder_cache",
     "EpoArguments": "epo.training.arguments",
     "EpoTrainer": "epo.training.trainer",
     "MambaCompressor": "compressor.modeling",
     "MemoryStream": "compressor.streaming",
     "PreferencePair": "epo.preferences.pair",
+    "ReferenceCache": "epo.training.reference_cache",
     "Reply": "epo.data.replies",
     "SftTrainer": "epo.training.sft",
     "answer": "epo.evaluation.generate",
@@ -69,11 +73,13 @@ __all__ = [
     "Conversation",
     "Conversations",
     "Dialogue",
+    "EncoderCache",
     "EpoArguments",
     "EpoTrainer",
     "MambaCompressor",
     "MemoryStream",
     "PreferencePair",
+    "ReferenceCache",
     "Reply",
     "SftTrainer",
     "answer",
