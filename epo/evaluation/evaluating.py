@@ -110,10 +110,11 @@ def compare(
     """
     from epo.evaluation import variants
     from epo.evaluation.contestants import Contestant
+    from epo.evaluation.kept_memories import KeptMemories
 
     prepare(chosen, task)
     scored = [_scored_row(answers, task, chosen.suites) for answers in _baselines(chosen, task)]
-    notes, replies, first = list(chosen.notes), {}, None
+    notes, replies, first, memories = list(chosen.notes), {}, None, KeptMemories()
     for entrant in entrants:
         variant = getattr(entrant, "variant", variants.unchanged)
         if not variants.can_vary(variant, task.gold):
@@ -125,15 +126,15 @@ def compare(
         if entrant.name in {row.values["name"] for row in scored}:
             raise SuiteError(f"two rows would be called {entrant.name!r}; give one another name")
         numbers = None if kept is None else kept.numbers(entrant.name)
-        answers = _answers(entrant, task, generation, kept, numbers is not None)
+        with memories.of(getattr(entrant, "base", None)):
+            answers = _answers(entrant, task, generation, kept, numbers is not None)
+            scores = _scored_row(answers, task, chosen.suites) if numbers is None else numbers
         first = answers.contestant if first is None else first
         replies[answers.name] = answers
-        if numbers is None:
-            numbers = _scored_row(answers, task, chosen.suites)
-            if kept is not None:
-                kept.keep_numbers(answers.name, numbers)
-        scored.append(numbers)
-        notes += _gaps(answers, numbers.values, chosen.suites)
+        if numbers is None and kept is not None:
+            kept.keep_numbers(answers.name, scores)
+        scored.append(scores)
+        notes += _gaps(answers, scores.values, chosen.suites)
     rows = [row.values for row in scored]
     if not variants.can_vary(variants.clips_shuffled, task.gold) and task.has_model:
         notes.append("One dialogue: no other to take clips or memories from.")
