@@ -1,6 +1,7 @@
 """Model families: found by name, asked what trainers need, and added from outside in one file."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,10 @@ from epo.prompts.layout import Layout
 from epo.prompts.part import Asked
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.encoder_cache import EncoderCacheError
+from epo.training.kept_prompts import require_kept
 from epo.training.lora import lora_config
+from epo.training.reading import settle_reading
 from epo.training.trainer import EpoTrainer
 
 
@@ -117,6 +121,24 @@ def test_a_family_from_outside_trains_with_the_same_trainer(
     policy, reference = adapter_logps(trainer.model, pairs, build)
     assert ((policy[0] - reference[0]) > (policy[1] - reference[1])).float().mean() > 0.8
     torch.testing.assert_close(pair_logps(make_llm(), pairs, build), reference, atol=1e-4, rtol=1e-4)
+
+
+def test_ways_that_a_family_from_outside_does_not_know_are_named():
+    """As `BlindFamily` was written: before some of them were there."""
+
+    class Sharing(BlindFamily):
+        def share_prompts(self, model, batch):
+            return None
+
+    asked = SimpleNamespace(tokens_per_row=400, flex_attention=True)
+    assert settle_reading(Sharing(), None, {}, asked) == [
+        "tokens_per_row does nothing: the model's family has no pack_rows",
+        "flex_attention does nothing: the model's family has no attend_in_blocks",
+    ]
+    with pytest.raises(
+        EncoderCacheError, match="what Qwen3ForCausalLM encodes cannot be kept apart"
+    ):
+        require_kept(Sharing(), None, {}, None)
 
 
 def test_a_model_is_of_its_family_with_and_without_peft(model_and_processor):
