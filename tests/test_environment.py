@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib.metadata import distribution, distributions
 from pathlib import Path
@@ -35,7 +36,9 @@ in_locked = pytest.mark.skipif(
 
 
 def installed():
-    return {canonicalize_name(found.name): Version(found.version) for found in distributions()}
+    """What lies in the environment itself; setuptools, once imported, adds a folder of its own packages to sys.path."""
+    places = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
+    return {canonicalize_name(found.name): Version(found.version) for found in distributions(path=list(places))}
 
 
 def requirements(name, extras, variables):

@@ -135,9 +135,7 @@ def test_ways_that_a_family_from_outside_does_not_know_are_named():
         "tokens_per_row does nothing: the model's family has no pack_rows",
         "flex_attention does nothing: the model's family has no attend_in_blocks",
     ]
-    with pytest.raises(
-        EncoderCacheError, match="what Qwen3ForCausalLM encodes cannot be kept apart"
-    ):
+    with pytest.raises(EncoderCacheError, match="what Qwen3ForCausalLM encodes cannot be kept apart"):
         require_kept(Sharing(), None, {}, None)
 
 
