@@ -63,12 +63,13 @@ class EncoderCache:
             raise EncoderCacheError(f"encoder_cache: {self.folder} is a file, want a folder; name another path")
         places: Places = {}
         damaged = []
-        for path in sorted((self.folder / weights).glob(f"*{SUFFIX}")):
-            if is_whole(path):
-                places |= dict.fromkeys(_keys(path), path)
-            else:
+        for path in sorted(self._place(weights).glob(f"*{SUFFIX}")):
+            keys = _keys(path) if is_whole(path) else None
+            if keys is None:
                 damaged.append(path)
                 path.unlink(missing_ok=True)
+            else:
+                places |= dict.fromkeys(keys, path)
         return places, damaged
 
     def add(self, weights: str, prompts: Mapping[bytes, EncodedPrompt]) -> Places:
@@ -78,7 +79,11 @@ class EncoderCache:
             for key, prompt in prompts.items()
             for field in fields(prompt)
         }
-        return dict.fromkeys(prompts, write_shard(self.folder / weights, save(tensors)))
+        return dict.fromkeys(prompts, write_shard(self._place(weights), save(tensors)))
+
+    def _place(self, weights: str) -> Path:
+        """Not the folder in which a `ReferenceCache` of the same path would take these shards for damaged ones."""
+        return self.folder / f"{weights}-prompts"
 
 
 def read_prompt(path: Path, key: bytes) -> EncodedPrompt:
@@ -103,9 +108,16 @@ def _opened(path: Path) -> Any:
     return safe_open(path, framework="pt")
 
 
-def _keys(path: Path) -> list[bytes]:
-    with safe_open(path, framework="pt") as shard:
-        return [bytes.fromhex(name.removesuffix(".ids")) for name in shard.keys() if name.endswith(".ids")]  # noqa: SIM118
+def _keys(path: Path) -> list[bytes] | None:
+    """Return the keys of the prompts in a shard, None where something else is in it."""
+    try:
+        with safe_open(path, framework="pt") as shard:
+            names = set(shard.keys())
+        keys = [name.removesuffix(".ids") for name in names if name.endswith(".ids")]
+        wanted = {f"{key}.{field.name}" for key in keys for field in fields(EncodedPrompt)}
+        return [bytes.fromhex(key) for key in keys] if names == wanted else None
+    except (SafetensorError, ValueError):
+        return None
 
 
 __all__ = ["EncodedPrompt", "EncoderCache", "EncoderCacheError", "Places", "read_prompt"]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from compressor.curriculum import ScheduledDataset
 from compressor.precision import cast_weights
@@ -11,6 +12,7 @@ from epo.data.cache import ClipCache
 from epo.model.encoded_context import EncodedContext
 from epo.training.arguments import EpoArguments
 from epo.training.collate import PairCollator, PromptBuilder
+from epo.training.content_shards import write_shard
 from epo.training.encoder_cache import EncodedPrompt, EncoderCache, EncoderCacheError, read_prompt
 from epo.training.lora import lora_config
 from epo.training.reference_cache import ReferenceCache
@@ -44,7 +46,7 @@ def test_bfloat16_stays_bfloat16(cache):
     assert found.vectors.dtype == torch.bfloat16 and same(found, rounded)
 
 
-@pytest.mark.parametrize("harm", ["a byte", "half", "nothing left", "another name"])
+@pytest.mark.parametrize("harm", ["a byte", "half", "nothing left", "another name", "other numbers", "no tensors"])
 def test_a_shard_that_is_not_whole_counts_for_nothing_and_goes(cache, harm):
     kept, shard = cache.add("one", {A: ONE}), cache.add("one", {B: BARE})[B]
     content = shard.read_bytes()
@@ -52,6 +54,10 @@ def test_a_shard_that_is_not_whole_counts_for_nothing_and_goes(cache, harm):
         shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif harm == "another name":
         shard = shard.rename(shard.with_name(f"{'0' * 64}.safetensors"))
+    elif harm in ("other numbers", "no tensors"):
+        shard.unlink()
+        other = save({"zz.ids": ONE.ids}) if harm == "other numbers" else b"what is this"
+        shard = write_shard(shard.parent, other)
     else:
         shard.write_bytes(content[: len(content) // 2] if harm == "half" else b"")
     assert cache.load("one") == (kept, [shard])
@@ -212,14 +218,14 @@ def test_in_bfloat16_too(train, cache, dtype):
     """What is kept is in the precision in which it would stand among the embeddings."""
     online, losses = train(bf16=True, dtype=dtype)[0], train(cache, bf16=True, dtype=dtype)[0]
     torch.testing.assert_close(losses, online, atol=0.02, rtol=0.02)
-    places, _ = cache.load(next(cache.folder.iterdir()).name)
+    places, _ = cache.load(next(cache.folder.iterdir()).name.removesuffix("-prompts"))
     assert {read_prompt(place, key).vectors.dtype for key, place in places.items()} == {dtype}
 
 
 @pytest.mark.slow
 def test_beside_a_kept_reference_each_is_found_without_the_other(train, cache, tmp_path):
     """A pair's key is the same whether its prompt was encoded before or not."""
-    reference = ReferenceCache(tmp_path / "reference")
+    reference = ReferenceCache(cache.folder)  # in one folder neither takes the other's shards for damaged ones
     online = train()[0]
     losses, printed, _ = train(cache, reference)
     assert [line.split(":")[0] for line in printed] == ["encoders", "reference"]
