@@ -61,7 +61,6 @@ TINY = Shape(pairs=4, words=400, reply=40)
 TINY_WITH_ENCODERS = Shape(pairs=4, words=400 - 18 * 4, reply=40, turns=18)
 REAL = Shape(pairs=2, words=45, reply=30, turns=18)
 PEAKS = ("ours", "cached", "stock memory", "stock full text")
-REAL_ARMS = (*PEAKS, "both")
 
 
 class Bench:
@@ -96,7 +95,7 @@ class Bench:
             "both": self._ours(TINY_WITH_ENCODERS, pairs, self._folder / "tiny", encoded),
         }
 
-    def real(self, names: tuple[str, ...] = REAL_ARMS) -> dict[str, Any]:
+    def real(self, names: tuple[str, ...] = PEAKS) -> dict[str, Any]:
         """Return the trainers of these names on a model of SmolLM2's shape."""
 
         def memories(model: Any) -> Any:
@@ -105,7 +104,6 @@ class Bench:
         made: dict[str, Callable[[], Any]] = {
             "ours": lambda: self._ours(REAL, memories, real=True),
             "cached": lambda: self._ours(REAL, memories, self._folder / "real", real=True),
-            "both": lambda: self._ours(REAL, memories, self._folder / "real", self._folder / "encoded", real=True),
             "stock memory": lambda: self._stock(REAL, lambda m: with_vectors(memories(m), m), real=True),
             "stock full text": lambda: self._stock(REAL, lambda m: text_pairs(REAL, self._count(REAL), m), real=True),
         }
@@ -204,13 +202,11 @@ def add_tiny(report: dict[str, Any], bench: Bench, clock: str) -> None:
 
 def add_real(report: dict[str, Any], bench: Bench, options: SimpleNamespace) -> None:
     """Measure the model of SmolLM2's shape."""
-    clocks = run_alike(report, bench.real(), ("ours", "cached", "both"), "stock memory")
+    clocks = run_alike(report, bench.real(), ("ours", "cached"), "stock memory")
     add_ratio(report, "ratio_real_memory", clocks["stock memory"], clocks["ours"], options.clock)
     add_ratio(report, "ratio_real_memory_cached", clocks["stock memory"], clocks["cached"], options.clock)
-    add_ratio(report, "ratio_real_memory_encoded_cached", clocks["stock memory"], clocks["both"], options.clock)
     add_ratio(report, "ratio_real_full_text", clocks["stock full text"], clocks["ours"], options.clock)
     add_ratio(report, "ratio_real_full_text_cached", clocks["stock full text"], clocks["cached"], options.clock)
-    add_ratio(report, "ratio_real_full_text_encoded_cached", clocks["stock full text"], clocks["both"], options.clock)
 
 
 def run_alike(report: dict[str, Any], trainers: dict[str, Any], ours: tuple[str, ...], stock: str) -> dict[str, Any]:
