@@ -3,9 +3,13 @@
 import hashlib
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 SUFFIX = ".safetensors"
+
+Content = TypeVar("Content")
 
 
 def write_shard(folder: Path, content: bytes) -> Path:
@@ -21,10 +25,28 @@ def write_shard(folder: Path, content: bytes) -> Path:
     return path
 
 
-def is_whole(path: Path) -> bool:
+def read_shards(folder: Path, read: Callable[[Path], Content | None]) -> tuple[list[tuple[Path, Content]], list[Path]]:
+    """Return the shards of a folder with what they hold, by name, and those that were damaged; these are deleted.
+
+    Args:
+        folder: need not be there.
+        read: takes a file whose bytes are whole to what it holds, None where that is something else.
+    """
+    sound, damaged = [], []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        content = read(path) if _is_whole(path) else None
+        if content is None:
+            damaged.append(path)
+            path.unlink(missing_ok=True)
+        else:
+            sound.append((path, content))
+    return sound, damaged
+
+
+def _is_whole(path: Path) -> bool:
     """Return whether a file's bytes are those that its name promises."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == path.name.removesuffix(SUFFIX)
 
 
-__all__ = ["SUFFIX", "is_whole", "write_shard"]
+__all__ = ["SUFFIX", "read_shards", "write_shard"]

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from epo.training.content_shards import SUFFIX, is_whole, write_shard
+from epo.training.content_shards import read_shards, write_shard
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,8 @@ class EncoderCache:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise EncoderCacheError(f"encoder_cache: {self.folder} is a file, want a folder; name another path")
-        places: Places = {}
-        damaged = []
-        for path in sorted(self._place(weights).glob(f"*{SUFFIX}")):
-            keys = _keys(path) if is_whole(path) else None
-            if keys is None:
-                damaged.append(path)
-                path.unlink(missing_ok=True)
-            else:
-                places |= dict.fromkeys(keys, path)
-        return places, damaged
+        shards, damaged = read_shards(self._place(weights), _keys)
+        return {key: path for path, keys in shards for key in keys}, damaged
 
     def add(self, weights: str, prompts: Mapping[bytes, EncodedPrompt]) -> Places:
         """Write a shard of prompts by their keys, and return where they lie."""

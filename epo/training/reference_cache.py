@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from epo.training.content_shards import SUFFIX, is_whole, write_shard
+from epo.training.content_shards import read_shards, write_shard
 
 Numbers = dict[bytes, tuple[float, float]]
 """By the key of a pair, the log-probabilities of its chosen and its rejected reply, in nats."""
@@ -38,16 +38,8 @@ class ReferenceCache:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ReferenceCacheError(f"reference_cache: {self.folder} is a file, want a folder; name another path")
-        known: Numbers = {}
-        damaged = []
-        for path in sorted((self.folder / reference).glob(f"*{SUFFIX}")):
-            shard = _read(path)
-            if shard is None:
-                damaged.append(path)
-                path.unlink(missing_ok=True)
-            else:
-                known |= shard
-        return known, damaged
+        shards, damaged = read_shards(self.folder / reference, _read)
+        return {key: numbers for _, shard in shards for key, numbers in shard.items()}, damaged
 
     def add(self, reference: str, numbers: Mapping[bytes, tuple[float, float]]) -> None:
         """Write a shard; it is on disk whole before this returns."""
@@ -57,9 +49,7 @@ class ReferenceCache:
 
 
 def _read(path: Path) -> Numbers | None:
-    """Return the numbers of a shard, None where its bytes are not those that its name promises."""
-    if not is_whole(path):
-        return None
+    """Return the numbers of a shard, None where something else is in it."""
     try:
         shard = load_file(path)
         keys, logps = shard["keys"], shard["logps"]

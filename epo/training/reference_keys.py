@@ -1,4 +1,4 @@
-"""What a reference's log-probabilities depend on, as digests: its weights and precision, and what it reads of a pair.
+"""What scores of a reference and encoded prompts depend on, as digests: weights and precision, and what is read of a pair.
 
 Nothing else is in a key, so that another folder, learning rate, batch or order finds what is known.
 """
