@@ -1,4 +1,4 @@
-"""What scores of a reference and encoded prompts depend on, as digests: weights and precision, and what is read of a pair.
+"""What scores of a reference, and encoded prompts, depend on, as digests: weights, precision, what is read of a pair.
 
 Nothing else is in a key, so that another folder, learning rate, batch or order finds what is known.
 """
